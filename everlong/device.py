@@ -1,0 +1,60 @@
+"""What this machine can do, and what follows from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+
+
+@dataclass(frozen=True)
+class CpuFeatures:
+    """Instructions that decide which kernels run."""
+
+    avx512_bf16: bool
+    """AVX-512 with products of bfloat16 pairs: what the native kernels are written for."""
+    amx_bf16: bool
+    """Matrix units for bfloat16, reached through oneDNN."""
+
+
+@cache
+def cpu_features() -> CpuFeatures:
+    """The instructions of this processor, as PyTorch reports them."""
+    known = torch.cpu.get_capabilities()
+    return CpuFeatures(
+        avx512_bf16=all(
+            known.get(name, False)
+            for name in ("avx512_f", "avx512_bw", "avx512_vl", "avx512_dq", "avx512_bf16", "f16c")
+        ),
+        amx_bf16=bool(known.get("amx_tile", False) and known.get("amx_bf16", False)),
+    )
+
+
+def native_rows() -> int:
+    """Most rows of one step that the native kernels serve; more go to oneDNN's products.
+
+    Measured (``benchmarks/kernels.py``; figures in ``docs/experiments.md``): without matrix units
+    the native products, which read 4-bit weights in place and need no second copy, keep up with
+    oneDNN at every number of rows once the whole step is counted. With AMX, oneDNN's packed
+    products are two to three times as fast from 64 rows on.
+    """
+    return 48 if cpu_features().amx_bf16 else 1 << 30
+
+
+def threads() -> int:
+    """Threads that products use: PyTorch's own setting, so that one pool serves both."""
+    return torch.get_num_threads()
+
+
+@cache
+def has_packed_bf16() -> bool:
+    """Whether oneDNN's private operators for pre-packed bfloat16 weights work here."""
+    try:
+        weight = torch.eye(32, dtype=torch.bfloat16)
+        x = torch.arange(64, dtype=torch.bfloat16).view(2, 32)
+        packed = torch.ops.mkldnn._reorder_linear_weight(weight.to_mkldnn(), 2)
+        y = torch.ops.mkldnn._linear_pointwise(x, packed, None, "none", [], "")
+        return bool(torch.equal(y, x))
+    except (AttributeError, RuntimeError, NotImplementedError):
+        return False

@@ -1,0 +1,210 @@
+"""Grouped-query attention, over whole sequences or over blocks.
+
+Letters: B sequences, T tokens, M rows (tokens of a step), H query heads, K kv heads, D head size.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+from everlong.model.cache import BLOCK, Batch, Sight
+from everlong.model.config import ModelConfig
+from everlong.model.norm import RMSNorm
+from everlong.model.rope import Rope, rotate
+
+
+class Attend(Protocol):
+    """How queries meet keys and values; the layers do not know which way."""
+
+    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor, window: int | None) -> Tensor:
+        """Attend in ``layer``.
+
+        Args:
+            q: rotated queries [..., H, D]; k, v: rotated keys and values [..., K, D].
+            window: how many tokens back a token sees, itself included; None: all.
+
+        Returns:
+            [..., H, D].
+        """
+
+
+def sees(
+    length: int, sight: Sight, window: int | None, device: torch.device | None = None
+) -> Tensor:
+    """Which token (row) of one sequence sees which (column): bool [length, length]."""
+    at = torch.arange(length, device=device)
+    seen = at[:, None] >= at
+    if sight == "bidirectional":
+        seen = torch.ones_like(seen)
+    elif sight != "causal":
+        seen = seen | (at < sight)
+    if window is not None:
+        seen = seen & (at > at[:, None] - window)
+    return seen
+
+
+class SequenceAttention:
+    """Attention of whole sequences to themselves; nothing is kept.
+
+    Args:
+        sight: what a token may see.
+        lengths: tokens of each sequence of a padded batch, int [B]; None: all T.
+    """
+
+    def __init__(self, sight: Sight = "causal", lengths: Tensor | None = None) -> None:
+        self._sight = sight
+        self._lengths = lengths
+        self._masks: dict[int | None, Tensor | None] = {}
+
+    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor, window: int | None) -> Tensor:
+        if window not in self._masks:
+            self._masks[window] = self._mask(q, window)
+        mask = self._masks[window]
+        # With neither window nor padding the kernel makes the causal mask itself.
+        causal = mask is None and self._sight == "causal"
+        out = scaled_dot_product_attention(
+            q.transpose(1, 2),
+            k.transpose(1, 2),
+            v.transpose(1, 2),
+            attn_mask=mask,
+            is_causal=causal,
+            enable_gqa=q.shape[2] != k.shape[2],
+        )
+        return out.transpose(1, 2)
+
+    def _mask(self, q: Tensor, window: int | None) -> Tensor | None:
+        length = q.shape[1]
+        if window is not None and window >= length:
+            window = None
+        if self._lengths is None and window is None and isinstance(self._sight, str):
+            return None
+        seen = sees(length, self._sight, window, q.device)
+        if self._lengths is None:
+            return seen
+        at = torch.arange(length, device=q.device)
+        # A padding row sees itself, so that its softmax is not empty.
+        inside = (at < self._lengths[:, None])[:, None, :] | torch.eye(
+            length, dtype=torch.bool, device=q.device
+        )
+        return (seen & inside)[:, None]
+
+
+class BlockAttention:
+    """Attention of a step's rows to the blocks of their sequences, which it also fills.
+
+    The plain twin of ``native/attention.h``: one product per sequence (and per group of blocks
+    moved by the same shift).
+
+    Args:
+        batch: rows and block tables.
+        rope: rotates queries back for blocks that are moved.
+    """
+
+    def __init__(self, batch: Batch, rope: Rope, *, row_by_row: bool = False) -> None:
+        self._batch = batch
+        self._rope = rope
+        self._row_by_row = row_by_row
+
+    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor, window: int | None) -> Tensor:
+        out = torch.empty_like(q)
+        for i, span in enumerate(self._batch.spans):
+            rows = self._batch.rows_of(i)
+            for row in range(rows.start, rows.stop):
+                at = int(self._batch.index[row])
+                block = span.table.blocks[at // BLOCK][layer]
+                block[:, 0, at % BLOCK] = k[row]
+                block[:, 1, at % BLOCK] = v[row]
+            if self._row_by_row:
+                for row in range(rows.start, rows.stop):
+                    self._attend(i, layer, q, slice(row, row + 1), window, out)
+            else:
+                self._attend(i, layer, q, rows, window, out)
+        return out
+
+    def _attend(
+        self, i: int, layer: int, q: Tensor, rows: slice, window: int | None, out: Tensor
+    ) -> None:
+        table, batch = self._batch.spans[i].table, self._batch
+        index, visible = batch.index[rows], batch.visible[rows]
+        end = int(visible.max())
+        used = -(-end // BLOCK)
+        stored = torch.stack([block[layer] for block in table.blocks[:used]], dim=2)
+        keys, values = stored.flatten(2, 3)[:, :, :end].to(q.dtype).unbind(1)  # [K, end, D]
+        at = torch.arange(end)
+        seen = at < visible[:, None]
+        if window is not None:
+            seen &= at > index[:, None] - window
+        shifts = table.shifts[:used]
+        if not any(shifts):
+            mask = None if len(index) == 1 and bool(seen.all()) else seen
+            out[rows] = scaled_dot_product_attention(
+                q[rows].transpose(0, 1)[None],
+                keys[None],
+                values[None],
+                attn_mask=mask,
+                enable_gqa=q.shape[1] != keys.shape[0],
+            )[0].transpose(0, 1)
+            return
+        scores = self._moved_scores(q[rows], keys, shifts, end)
+        scores = scores.masked_fill(~seen, float("-inf")).softmax(-1)  # [H, rows, end]
+        group = q.shape[1] // keys.shape[0]
+        out[rows] = (scores @ values.repeat_interleave(group, 0)).transpose(0, 1)
+
+    def _moved_scores(self, q: Tensor, keys: Tensor, shifts: list[int], end: int) -> Tensor:
+        """Scaled scores [H, rows, end] with each block seen at its shifted place."""
+        group = q.shape[1] // keys.shape[0]
+        scores = q.new_empty(q.shape[1], q.shape[0], end)
+        for b, shift in enumerate(shifts):
+            turned = rotate_back(q, self._rope, shift) if shift else q
+            part = slice(b * BLOCK, min(end, (b + 1) * BLOCK))
+            k = keys[:, part].repeat_interleave(group, 0)  # [H, <=64, D]
+            scores[:, :, part] = turned.transpose(0, 1) @ k.transpose(1, 2)
+        return scores * q.shape[-1] ** -0.5
+
+
+def shift_rotation(rope: Rope, shift: int) -> Tensor:
+    """Cosines and sines [D] of a move by ``shift`` positions; negative moves turn back."""
+    angle = rope.plain(torch.tensor(abs(shift)))
+    cosine, sine = angle.chunk(2)
+    return torch.cat((cosine, sine if shift >= 0 else -sine))
+
+
+def rotate_back(q: Tensor, rope: Rope, shift: int) -> Tensor:
+    """Queries [..., H, D] as a block that is moved by ``shift`` positions sees them.
+
+    ``q(p) . k(t + shift) = q(p - shift) . k(t)``: only differences of positions matter.
+    """
+    return rotate(q, shift_rotation(rope, -shift).to(q.dtype))
+
+
+class Attention(nn.Module):
+    """Projections, positions and the output of one layer's attention (Ainslie et al. 2023)."""
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        c = config
+        self.layer = layer
+        self.window = c.window(layer)
+        self.head_dim = c.head_dim
+        self.q_proj = nn.Linear(c.hidden_size, c.query_size, bias=c.qkv_bias)
+        self.k_proj = nn.Linear(c.hidden_size, c.kv_size, bias=c.qkv_bias)
+        self.v_proj = nn.Linear(c.hidden_size, c.kv_size, bias=c.qkv_bias)
+        self.o_proj = nn.Linear(c.query_size, c.hidden_size, bias=c.output_bias)
+        self.q_norm = RMSNorm(c.head_dim, c.norm_eps) if c.qk_norm else None
+        self.k_norm = RMSNorm(c.head_dim, c.norm_eps) if c.qk_norm else None
+
+    def forward(self, x: Tensor, rope: Tensor, attend: Attend) -> Tensor:
+        """``x``: [..., hidden]; ``rope``: [..., D], of each token; returns [..., hidden]."""
+        q = self.q_proj(x).unflatten(-1, (-1, self.head_dim))
+        k = self.k_proj(x).unflatten(-1, (-1, self.head_dim))
+        v = self.v_proj(x).unflatten(-1, (-1, self.head_dim))
+        if self.q_norm is not None and self.k_norm is not None:
+            q, k = self.q_norm(q), self.k_norm(k)
+        rope = rope.to(x.device)
+        q, k = rotate(q, rope).to(v.dtype), rotate(k, rope).to(v.dtype)
+        out: Tensor = self.o_proj(attend(self.layer, q, k, v, self.window).flatten(-2))
+        return out

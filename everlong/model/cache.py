@@ -1,0 +1,147 @@
+"""What a step of the model reads and writes: tokens of several sequences and their blocks.
+
+A *block* holds the keys and values of 64 consecutive tokens of one sequence in every layer:
+a tensor [layers, kv heads, 2 (keys, values), 64, D]. The model only ever sees lists of blocks,
+positions and shifts; who owns the blocks (a pool in memory, a mapped file) is not its matter.
+
+Letters: M rows (tokens of the step), S sequences, D head size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from everlong.model.config import ModelConfig
+
+BLOCK = 64
+"""Tokens in a block."""
+
+Sight = Literal["causal", "bidirectional"] | int
+"""What a token may see of its own sequence: those before it and itself, all, or (an integer)
+a prefix of that many tokens together with those before it and itself."""
+
+
+def block_shape(config: ModelConfig) -> tuple[int, int, int, int, int]:
+    """Shape of a block: [layers, kv heads, keys and values, 64, D]."""
+    return (config.num_layers, config.num_kv_heads, 2, BLOCK, config.head_dim)
+
+
+class BlockTable:
+    """The blocks of one sequence in order, with the addresses that kernels read.
+
+    A block may have a shift: it is attended to as if it stood that many positions later than
+    where its keys were rotated. Queries are turned instead of keys, so a block that several
+    sequences share is never rewritten.
+    """
+
+    def __init__(self) -> None:
+        self.blocks: list[Tensor] = []
+        self.shifts: list[int] = []
+        self._addresses: NDArray[np.int64] = np.empty(8, dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self.blocks)
+
+    @property
+    def capacity(self) -> int:
+        """Tokens that the blocks have room for."""
+        return len(self.blocks) * BLOCK
+
+    @property
+    def addresses(self) -> NDArray[np.int64]:
+        """Memory address of each block."""
+        return self._addresses[: len(self.blocks)]
+
+    def append(self, block: Tensor, shift: int = 0) -> None:
+        """Add a block at the end; ``block`` is contiguous, shape :func:`block_shape`."""
+        if len(self.blocks) == len(self._addresses):
+            self._addresses = np.concatenate((self._addresses, np.empty_like(self._addresses)))
+        self._addresses[len(self.blocks)] = block.data_ptr()
+        self.blocks.append(block)
+        self.shifts.append(shift)
+
+    def truncate(self, count: int) -> None:
+        """Keep the first ``count`` blocks."""
+        del self.blocks[count:]
+        del self.shifts[count:]
+
+
+@dataclass(frozen=True)
+class Span:
+    """Consecutive tokens of one sequence that a step computes."""
+
+    tokens: Sequence[int]
+    table: BlockTable
+    """Has room for ``start + len(tokens)`` tokens; the first ``start`` are filled."""
+    start: int = 0
+    """Place of the first token in its sequence."""
+    position: int | None = None
+    """Rotary position of the first token; None: ``start``."""
+    sight: Sight = "causal"
+    """With anything but "causal", ``tokens`` reach at least to the end of what they see."""
+    logits: Literal["none", "last", "all"] = "last"
+    """Of which tokens the next-token logits are wanted."""
+
+
+class Batch:
+    """The spans of one step as flat arrays.
+
+    Attributes:
+        tokens: int32 [M].
+        positions: int64 [M], rotary position.
+        index: int32 [M], place in the sequence.
+        visible: int32 [M], how many tokens of its sequence the row may see at most.
+        sequence: int32 [M], which of the S spans the row belongs to.
+        wanted: int32 [W], rows whose logits are computed.
+    """
+
+    def __init__(self, spans: Sequence[Span]) -> None:
+        self.spans = spans
+        tokens: list[int] = []
+        positions: list[int] = []
+        index: list[int] = []
+        visible: list[int] = []
+        sequence: list[int] = []
+        wanted: list[int] = []
+        for i, span in enumerate(spans):
+            count, row = len(span.tokens), len(tokens)
+            end = span.start + count
+            assert count and end <= span.table.capacity, "a span needs tokens, and blocks for them"
+            first = span.start if span.position is None else span.position
+            tokens.extend(span.tokens)
+            positions.extend(range(first, first + count))
+            index.extend(range(span.start, end))
+            sequence.extend([i] * count)
+            if span.sight == "causal":
+                visible.extend(range(span.start + 1, end + 1))
+            else:
+                reach = end if span.sight == "bidirectional" else span.sight
+                assert reach <= end, "a prefix is computed in one step"
+                visible.extend(max(reach, t + 1) for t in range(span.start, end))
+            if span.logits == "last":
+                wanted.append(row + count - 1)
+            elif span.logits == "all":
+                wanted.extend(range(row, row + count))
+        self.tokens = torch.tensor(tokens, dtype=torch.int32)
+        self.positions = torch.tensor(positions, dtype=torch.int64)
+        self.index = torch.tensor(index, dtype=torch.int32)
+        self.visible = torch.tensor(visible, dtype=torch.int32)
+        self.sequence = torch.tensor(sequence, dtype=torch.int32)
+        self.wanted = torch.tensor(wanted, dtype=torch.int32)
+
+    @property
+    def rows(self) -> int:
+        """M."""
+        return len(self.tokens)
+
+    def rows_of(self, i: int) -> slice:
+        """Rows of span ``i``."""
+        start = sum(len(span.tokens) for span in self.spans[:i])
+        return slice(start, start + len(self.spans[i].tokens))

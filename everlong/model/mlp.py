@@ -1,0 +1,24 @@
+"""Gated feed-forward part."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn.functional import silu
+
+from everlong.model.config import ModelConfig
+
+
+class MLP(nn.Module):
+    """``down(silu(gate(x)) * up(x))`` (Shazeer 2020, "GLU Variants Improve Transformer")."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        wide, narrow, bias = config.intermediate_size, config.hidden_size, config.mlp_bias
+        self.gate_proj = nn.Linear(narrow, wide, bias=bias)
+        self.up_proj = nn.Linear(narrow, wide, bias=bias)
+        self.down_proj = nn.Linear(wide, narrow, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``x``: [..., hidden]; same shape back."""
+        gated: Tensor = self.down_proj(silu(self.gate_proj(x)) * self.up_proj(x))
+        return gated

@@ -1,0 +1,417 @@
+// The whole forward step of a batch of tokens in one call; twin of everlong/model/transformer.py.
+//
+// One parallel region per step: threads share the outputs of each product and meet at barriers, so
+// that a step of a small model is not dominated by starting threads and dispatching operators.
+#include <omp.h>
+
+#include <cstdlib>
+#include <memory>
+#include <vector>
+
+#include "attention.h"
+#include "linear.h"
+
+using namespace everlong;
+
+extern "C" {
+
+struct Layer {
+  Matrix query, key, value, output, gate, up, down;
+  const float* attention_norm;  // [hidden]
+  const float* mlp_norm;        // [hidden]
+  const float* query_norm;      // [D] or null
+  const float* key_norm;        // [D] or null
+  int32_t window;               // tokens, 0: all
+};
+
+struct Model {
+  const Layer* layers;
+  Matrix embedding, head;
+  const float* final_norm;  // [hidden]
+  int32_t num_layers, hidden, intermediate, heads, kv_heads, head_dim;
+  float eps;
+};
+
+struct Batch {
+  int32_t rows;              // M
+  const int32_t* tokens;     // [M]
+  const float* rope;         // [M][D]: cosine [D/2], sine [D/2] at the row's position
+  const int32_t* index;      // [M] place of the row among the tokens of its sequence
+  const int32_t* visible;    // [M] number of tokens of its sequence that the row may see
+  const int32_t* sequence;   // [M] rows of a sequence are neighbours
+  const int64_t* first;      // [sequences] where its blocks begin in `blocks`
+  const uint64_t* blocks;    // addresses
+  const int32_t* rotation;   // beside `blocks`: row of `rotations`, or -1; null: none is moved
+  const float* rotations;    // [*][D]
+  int32_t wanted_rows;
+  const int32_t* wanted;     // rows whose logits are computed
+  float* logits;             // [wanted_rows][vocabulary]
+  float* states;             // [M][hidden] after the last norm, or null
+};
+}
+
+namespace {
+
+struct Tile {  // rows of one sequence that are attended together
+  int row, rows;
+};
+
+// Cache-line aligned memory that grows and is kept between steps.
+template <class T>
+class Buffer {
+ public:
+  T* get(size_t count) {
+    if (count > size_) {
+      data_.reset(static_cast<T*>(std::aligned_alloc(64, (count * sizeof(T) + 63) / 64 * 64)));
+      size_ = data_ ? count : 0;
+    }
+    return data_.get();
+  }
+
+ private:
+  struct Free {
+    void operator()(T* p) const { std::free(p); }
+  };
+  std::unique_ptr<T, Free> data_;
+  size_t size_ = 0;
+};
+
+void rms_norm(const float* x, const float* weight, float eps, int size, bf16* out, float* exact) {
+  __m512 sum = _mm512_setzero_ps();
+  for (int i = 0; i < size; i += 16) {
+    __m512 v = _mm512_loadu_ps(x + i);
+    sum = _mm512_fmadd_ps(v, v, sum);
+  }
+  __m512 scale = _mm512_set1_ps(1.0f / std::sqrt(sum16(sum) / float(size) + eps));
+  for (int i = 0; i < size; i += 16) {
+    __m512 v = _mm512_mul_ps(_mm512_mul_ps(_mm512_loadu_ps(x + i), scale),
+                             _mm512_loadu_ps(weight + i));
+    if (out) _mm256_storeu_si256((__m256i*)(out + i), narrow(v));
+    if (exact) _mm512_storeu_ps(exact + i, v);
+  }
+}
+
+// Rotates one head in place (Su et al. 2021; halves, not pairs, as the checkpoints have it).
+void rotate(float* x, const float* rope, int d) {
+  for (int i = 0; i < d / 2; i += 16) {
+    __m512 c = _mm512_loadu_ps(rope + i), s = _mm512_loadu_ps(rope + d / 2 + i);
+    __m512 a = _mm512_loadu_ps(x + i), b = _mm512_loadu_ps(x + d / 2 + i);
+    _mm512_storeu_ps(x + i, _mm512_fmsub_ps(a, c, _mm512_mul_ps(b, s)));
+    _mm512_storeu_ps(x + d / 2 + i, _mm512_fmadd_ps(b, c, _mm512_mul_ps(a, s)));
+  }
+}
+
+void store_bf16(const float* x, int size, bf16* out) {
+  for (int i = 0; i < size; i += 16)
+    _mm256_storeu_si256((__m256i*)(out + i), narrow(_mm512_loadu_ps(x + i)));
+}
+
+class Step {
+ public:
+  Step(const Model& model, int threads) : m_(model), threads_(threads) {
+    layers_.assign(model.layers, model.layers + model.num_layers);
+    group_ = m_.heads / m_.kv_heads;
+    query_size_ = m_.heads * m_.head_dim;
+    kv_size_ = m_.kv_heads * m_.head_dim;
+    widest_ = std::max({m_.hidden, m_.intermediate, query_size_});
+  }
+
+  int run(const Batch& batch) {
+    plan(batch);
+    size_t rows = batch.rows;
+    x_ = x_buffer_.get(rows * m_.hidden);
+    y_ = y_buffer_.get(rows * m_.hidden);
+    normed_ = normed_buffer_.get(rows * m_.hidden);
+    attended_ = attended_buffer_.get(rows * query_size_);
+    qkv_ = qkv_buffer_.get(rows * (query_size_ + 2 * kv_size_));
+    gate_ = gate_buffer_.get(rows * m_.intermediate);
+    up_ = up_buffer_.get(rows * m_.intermediate);
+    act_ = act_buffer_.get(rows * m_.intermediate);
+    scratch_ = scratch_buffer_.get(size_t(threads_) * kPanel * widest_);
+    partial_ = partial_buffer_.get(
+        split_ ? tiles_.size() * m_.kv_heads * segments_ * tile_queries_ * (m_.head_dim + 2) : 1);
+    if (!x_ || !y_ || !normed_ || !attended_ || !qkv_ || !gate_ || !up_ || !act_ || !scratch_ ||
+        !partial_)
+      return 1;
+    Barrier barrier(threads_);
+#pragma omp parallel num_threads(threads_)
+    run_thread(batch, omp_get_thread_num(), barrier);
+    return 0;
+  }
+
+ private:
+  // Which rows are attended together, and whether a sequence is shared between threads.
+  void plan(const Batch& b) {
+    tiles_.clear();
+    int at_once = std::max(1, queries_at_once(m_.head_dim) / group_);
+    tile_queries_ = at_once * group_;
+    fused_ = true;
+    int longest = 0;
+    for (int row = 0; row < b.rows;) {
+      int end = row + 1;
+      while (end < b.rows && end - row < at_once && b.sequence[end] == b.sequence[row]) ++end;
+      if (end < b.rows && b.sequence[end] == b.sequence[row]) fused_ = false;
+      if (end - row > 1) fused_ = false;
+      tiles_.push_back({row, end - row});
+      row = end;
+    }
+    for (int row = 0; row < b.rows; ++row) longest = std::max(longest, b.visible[row]);
+    segments_ = (longest + kSegment - 1) / kSegment;
+    split_ = threads_ > 1 && segments_ > 1 &&
+             int(tiles_.size()) * m_.kv_heads < 4 * threads_;
+    if (split_) fused_ = false;
+  }
+
+  void run_thread(const Batch& b, int t, Barrier& barrier) {
+    const int hidden = m_.hidden;
+    bf16* scratch = scratch_ + size_t(t) * kPanel * widest_;
+    Range rows = share(b.rows, 1, t, threads_);
+    for (int r = rows.begin; r < rows.end; ++r)
+      embed(m_.embedding, b.tokens[r], x_ + size_t(r) * hidden);
+    barrier.wait();
+    for (int i = 0; i < m_.num_layers; ++i) {
+      const Layer& layer = layers_[i];
+      normalise(b, rows, layer.attention_norm);
+      if (t == 0) next_item_.store(0, std::memory_order_relaxed);
+      barrier.wait();
+      const int ld = query_size_ + 2 * kv_size_;
+      product(layer.query, normed_, hidden, qkv_, ld, b.rows, t, scratch);
+      product(layer.key, normed_, hidden, qkv_ + query_size_, ld, b.rows, t, scratch);
+      product(layer.value, normed_, hidden, qkv_ + query_size_ + kv_size_, ld, b.rows, t, scratch);
+      barrier.wait();
+      attend(b, layer, i, t, barrier);
+      barrier.wait();
+      residual(layer.output, attended_, query_size_, b.rows, t, scratch);
+      barrier.wait();
+      normalise(b, rows, layer.mlp_norm);
+      barrier.wait();
+      Range n = share(m_.intermediate, 16, t, threads_);
+      linear(layer.gate, normed_, hidden, gate_, m_.intermediate, b.rows, n, scratch);
+      linear(layer.up, normed_, hidden, up_, m_.intermediate, b.rows, n, scratch);
+      activate(b.rows, n);
+      barrier.wait();
+      residual(layer.down, act_, m_.intermediate, b.rows, t, scratch);
+      barrier.wait();
+    }
+    if (b.states)
+      for (int r = rows.begin; r < rows.end; ++r)
+        rms_norm(x_ + size_t(r) * hidden, m_.final_norm, m_.eps, hidden, nullptr,
+                 b.states + size_t(r) * hidden);
+    if (b.wanted_rows == 0) return;
+    Range wanted = share(b.wanted_rows, 1, t, threads_);
+    for (int r = wanted.begin; r < wanted.end; ++r)
+      rms_norm(x_ + size_t(b.wanted[r]) * hidden, m_.final_norm, m_.eps, hidden,
+               normed_ + size_t(r) * hidden, nullptr);
+    barrier.wait();
+    product(m_.head, normed_, hidden, b.logits, m_.head.n, b.wanted_rows, t, scratch);
+  }
+
+  void normalise(const Batch&, Range rows, const float* weight) {
+    for (int r = rows.begin; r < rows.end; ++r)
+      rms_norm(x_ + size_t(r) * m_.hidden, weight, m_.eps, m_.hidden,
+               normed_ + size_t(r) * m_.hidden, nullptr);
+  }
+
+  void product(const Matrix& w, const bf16* x, int64_t ldx, float* y, int64_t ldy, int rows, int t,
+               bf16* scratch) {
+    linear(w, x, ldx, y, ldy, rows, share(w.n, 4, t, threads_), scratch);
+  }
+
+  void residual(const Matrix& w, const bf16* x, int64_t ldx, int rows, int t, bf16* scratch) {
+    Range n = share(w.n, 16, t, threads_);
+    linear(w, x, ldx, y_, m_.hidden, rows, n, scratch);
+    for (int r = 0; r < rows; ++r)
+      for (int j = n.begin; j < n.end; j += 16) {
+        float* x_row = x_ + size_t(r) * m_.hidden + j;
+        _mm512_storeu_ps(x_row, _mm512_add_ps(_mm512_loadu_ps(x_row),
+                                              _mm512_loadu_ps(y_ + size_t(r) * m_.hidden + j)));
+      }
+  }
+
+  void activate(int rows, Range n) {  // SiLU(gate) * up
+    for (int r = 0; r < rows; ++r)
+      for (int j = n.begin; j < n.end; j += 16) {
+        size_t at = size_t(r) * m_.intermediate + j;
+        __m512 g = _mm512_loadu_ps(gate_ + at), u = _mm512_loadu_ps(up_ + at);
+        __m512 e = exp16(_mm512_max_ps(_mm512_sub_ps(_mm512_setzero_ps(), g),
+                                       _mm512_set1_ps(-87.0f)));
+        e = _mm512_min_ps(e, _mm512_set1_ps(1e38f));
+        __m512 v = _mm512_mul_ps(_mm512_div_ps(g, _mm512_add_ps(e, _mm512_set1_ps(1.0f))), u);
+        _mm256_storeu_si256((__m256i*)(act_ + at), narrow(v));
+      }
+  }
+
+  // Normalises and rotates the queries and the key of one row and kv head; stores key and value.
+  void write_keys(const Batch& b, const Layer& layer, int64_t offset, int row, int h) {
+    const int d = m_.head_dim;
+    float* qkv = qkv_ + size_t(row) * (query_size_ + 2 * kv_size_);
+    const float* rope = b.rope + size_t(row) * d;
+    float* q = qkv + h * group_ * d;
+    const __m512 scale = _mm512_set1_ps(1.0f / std::sqrt(float(d)));
+    for (int g = 0; g < group_; ++g, q += d) {
+      if (layer.query_norm) rms_norm(q, layer.query_norm, m_.eps, d, nullptr, q);
+      rotate(q, rope, d);
+      for (int j = 0; j < d; j += 16)
+        _mm512_storeu_ps(q + j, _mm512_mul_ps(_mm512_loadu_ps(q + j), scale));
+    }
+    float* k = qkv + query_size_ + h * d;
+    if (layer.key_norm) rms_norm(k, layer.key_norm, m_.eps, d, nullptr, k);
+    rotate(k, rope, d);
+    int place = b.index[row];
+    bf16* block = (bf16*)b.blocks[b.first[b.sequence[row]] + place / kBlock] + offset +
+                  int64_t(h) * 2 * kBlock * d;
+    store_bf16(k, d, block + (place % kBlock) * d);
+    store_bf16(k + kv_size_, d, block + (kBlock + place % kBlock) * d);
+  }
+
+  void attend(const Batch& b, const Layer& layer, int layer_index, int t, Barrier& barrier) {
+    const int64_t offset =
+        int64_t(layer_index) * m_.kv_heads * 2 * kBlock * m_.head_dim;
+    const int items = int(tiles_.size()) * m_.kv_heads;
+    Range mine = share(items, 1, t, threads_);
+    if (fused_) {  // one row a sequence: who writes a key is the only one to read it in this step
+      for (int i = mine.begin; i < mine.end; ++i) {
+        write_keys(b, layer, offset, tiles_[i / m_.kv_heads].row, i % m_.kv_heads);
+        attend_tile(b, layer, offset, i, -1);
+      }
+      return;
+    }
+    for (int i = mine.begin; i < mine.end; ++i)
+      for (int r = 0; r < tiles_[i / m_.kv_heads].rows; ++r)
+        write_keys(b, layer, offset, tiles_[i / m_.kv_heads].row + r, i % m_.kv_heads);
+    barrier.wait();
+    if (!split_) {
+      for (int i; (i = next_item_.fetch_add(1, std::memory_order_relaxed)) < items;)
+        attend_tile(b, layer, offset, i, -1);
+      return;
+    }
+    for (int i; (i = next_item_.fetch_add(1, std::memory_order_relaxed)) < items * segments_;)
+      attend_tile(b, layer, offset, i / segments_, i % segments_);
+    barrier.wait();
+    for (int i = mine.begin; i < mine.end; ++i) merge_tile(b, i);
+  }
+
+  // Attention of one tile of rows and one kv head, over all segments or (split) over one of them.
+  void attend_tile(const Batch& b, const Layer& layer, int64_t offset, int item, int segment_only) {
+    const int d = m_.head_dim, h = item % m_.kv_heads;
+    const Tile& tile = tiles_[item / m_.kv_heads];
+    const int64_t at = b.first[b.sequence[tile.row]];
+    Keys keys{b.blocks + at, b.rotation ? b.rotation + at : nullptr, b.rotations,
+              offset + int64_t(h) * 2 * kBlock * d};
+    const int count = tile.rows * group_;
+    const int most = queries_at_once(d);
+    for (int start = 0; start < count; start += most) {
+      const int size = std::min(most, count - start);
+      alignas(64) float q[kMaxQueries * 256], value[kMaxQueries * 256], total[kMaxQueries * 256];
+      int first[kMaxQueries], last[kMaxQueries], begin = INT32_MAX, end = 0;
+      Reduced part[kMaxQueries], all[kMaxQueries];
+      for (int i = 0; i < size; ++i) {
+        int row = tile.row + (start + i) / group_, head = h * group_ + (start + i) % group_;
+        std::memcpy(q + i * d,
+                    qkv_ + size_t(row) * (query_size_ + 2 * kv_size_) + size_t(head) * d,
+                    size_t(d) * sizeof(float));
+        last[i] = b.visible[row];
+        first[i] = layer.window ? std::max(0, b.index[row] + 1 - layer.window) : 0;
+        begin = std::min(begin, first[i]);
+        end = std::max(end, last[i]);
+        part[i].value = value + i * d;
+        all[i] = {-std::numeric_limits<float>::infinity(), 0.0f, total + i * d};
+        std::memset(total + i * d, 0, size_t(d) * sizeof(float));
+      }
+      int from = segment_only < 0 ? begin / kSegment : segment_only;
+      int to = segment_only < 0 ? (end + kSegment - 1) / kSegment : segment_only + 1;
+      for (int s = from; s < to; ++s) {
+        int lo = std::max(begin, s * kSegment), hi = std::min(end, (s + 1) * kSegment);
+        if (lo >= hi) continue;
+        reduce(size, keys, q, lo, hi, first, last, part);
+        for (int i = 0; i < size; ++i) merge(all[i], part[i], d);
+      }
+      for (int i = 0; i < size; ++i) {
+        if (segment_only < 0) {
+          finish(all[i], tile.row + (start + i) / group_, h * group_ + (start + i) % group_);
+        } else {
+          float* p = partial(item, segment_only, start + i);
+          p[0] = all[i].max, p[1] = all[i].sum;
+          std::memcpy(p + 2, all[i].value, size_t(d) * sizeof(float));
+        }
+      }
+    }
+  }
+
+  void reduce(int count, const Keys& keys, const float* q, int lo, int hi, const int* first,
+              const int* last, Reduced* part) {
+    switch (m_.head_dim) {
+      case 32: segment<32>(count, keys, q, lo, hi, first, last, part); break;
+      case 64: segment<64>(count, keys, q, lo, hi, first, last, part); break;
+      case 96: segment<96>(count, keys, q, lo, hi, first, last, part); break;
+      case 128: segment<128>(count, keys, q, lo, hi, first, last, part); break;
+      default: segment<256>(count, keys, q, lo, hi, first, last, part);
+    }
+  }
+
+  float* partial(int item, int s, int query) {
+    return partial_ +
+           ((size_t(item) * segments_ + s) * tile_queries_ + query) * (m_.head_dim + 2);
+  }
+
+  void merge_tile(const Batch&, int item) {
+    const int d = m_.head_dim, h = item % m_.kv_heads;
+    const Tile& tile = tiles_[item / m_.kv_heads];
+    for (int i = 0; i < tile.rows * group_; ++i) {
+      alignas(64) float value[256] = {};
+      Reduced all{-std::numeric_limits<float>::infinity(), 0.0f, value};
+      for (int s = 0; s < segments_; ++s) {
+        float* p = partial(item, s, i);
+        merge(all, {p[0], p[1], p + 2}, d);
+      }
+      finish(all, tile.row + i / group_, h * group_ + i % group_);
+    }
+  }
+
+  void finish(const Reduced& r, int row, int head) {
+    __m512 scale = _mm512_set1_ps(1.0f / r.sum);
+    bf16* out = attended_ + size_t(row) * query_size_ + size_t(head) * m_.head_dim;
+    for (int j = 0; j < m_.head_dim; j += 16)
+      _mm256_storeu_si256((__m256i*)(out + j),
+                          narrow(_mm512_mul_ps(_mm512_loadu_ps(r.value + j), scale)));
+  }
+
+  Model m_;
+  std::vector<Layer> layers_;
+  int threads_, group_, query_size_, kv_size_, widest_;
+  std::vector<Tile> tiles_;
+  bool fused_ = false, split_ = false;
+  int segments_ = 0, tile_queries_ = 0;
+  std::atomic<int> next_item_{0};
+  Buffer<float> x_buffer_, y_buffer_, qkv_buffer_, gate_buffer_, up_buffer_, partial_buffer_;
+  Buffer<bf16> normed_buffer_, attended_buffer_, act_buffer_, scratch_buffer_;
+  float *x_ = nullptr, *y_ = nullptr, *qkv_ = nullptr, *gate_ = nullptr, *up_ = nullptr,
+        *partial_ = nullptr;
+  bf16 *normed_ = nullptr, *attended_ = nullptr, *act_ = nullptr, *scratch_ = nullptr;
+};
+
+}  // namespace
+
+extern "C" {
+
+void* everlong_create(const Model* model, int threads) { return new Step(*model, threads); }
+
+void everlong_destroy(void* step) { delete static_cast<Step*>(step); }
+
+// 0: done; 1: out of memory.
+int everlong_forward(void* step, const Batch* batch) { return static_cast<Step*>(step)->run(*batch); }
+
+// y [M, N] = x [M, K] W^T + bias, by the same code as the whole step.
+int everlong_linear(const Matrix* w, const bf16* x, float* y, int rows, int threads) {
+  Buffer<bf16> buffer;
+  bf16* scratch = buffer.get(size_t(threads) * kPanel * w->k);
+  if (!scratch) return 1;
+#pragma omp parallel num_threads(threads)
+  {
+    int t = omp_get_thread_num();
+    linear(*w, x, w->k, y, w->n, rows, share(w->n, 4, t, threads),
+           scratch + size_t(t) * kPanel * w->k);
+  }
+  return 0;
+}
+}

@@ -1,0 +1,88 @@
+"""The native kernels as Python sees them: structures, declarations, and one object per model."""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import POINTER, Structure, c_float, c_int32, c_void_p
+from functools import cache
+from typing import Any
+
+from everlong.model.native.build import find_or_build
+
+HEAD_SIZES = frozenset({32, 64, 96, 128, 256})
+"""Sizes of an attention head that the kernels are instantiated for."""
+
+
+class Matrix(Structure):
+    """``Matrix`` of linear.h."""
+
+    _fields_ = (
+        ("codes", c_void_p),
+        ("scales", c_void_p),
+        ("bias", c_void_p),
+        ("format", c_int32),
+        ("n", c_int32),
+        ("k", c_int32),
+    )
+
+
+class Layer(Structure):
+    """``Layer`` of forward.cpp."""
+
+    _fields_ = (
+        *((name, Matrix) for name in ("query", "key", "value", "output", "gate", "up", "down")),
+        ("attention_norm", c_void_p),
+        ("mlp_norm", c_void_p),
+        ("query_norm", c_void_p),
+        ("key_norm", c_void_p),
+        ("window", c_int32),
+    )
+
+
+class Model(Structure):
+    """``Model`` of forward.cpp."""
+
+    _fields_ = (
+        ("layers", POINTER(Layer)),
+        ("embedding", Matrix),
+        ("head", Matrix),
+        ("final_norm", c_void_p),
+        *(
+            (name, c_int32)
+            for name in ("num_layers", "hidden", "intermediate", "heads", "kv_heads", "head_dim")
+        ),
+        ("eps", c_float),
+    )
+
+
+class Batch(Structure):
+    """``Batch`` of forward.cpp."""
+
+    _fields_ = (
+        ("rows", c_int32),
+        *(
+            (name, c_void_p)
+            for name in (
+                "tokens rope index visible sequence first blocks rotation rotations".split()
+            )
+        ),
+        ("wanted_rows", c_int32),
+        *((name, c_void_p) for name in ("wanted", "logits", "states")),
+    )
+
+
+@cache
+def library() -> Any | None:
+    """The loaded library with its functions declared, or None where there is none."""
+    path = find_or_build()
+    if path is None:
+        return None
+    loaded = ctypes.CDLL(str(path))
+    loaded.everlong_create.argtypes = (POINTER(Model), c_int32)
+    loaded.everlong_create.restype = c_void_p
+    loaded.everlong_destroy.argtypes = (c_void_p,)
+    loaded.everlong_destroy.restype = None
+    loaded.everlong_forward.argtypes = (c_void_p, POINTER(Batch))
+    loaded.everlong_linear.argtypes = (POINTER(Matrix), c_void_p, c_void_p, c_int32, c_int32)
+    return loaded
+

@@ -1,0 +1,241 @@
+// y = x W^T for weights in bfloat16 or in integer groups.
+//
+// Integer groups are turned into bfloat16 in registers, value = bf16(scale * code + minimum), which
+// is exactly what the bfloat16 packing of the same weight holds: the packings differ in bytes, not
+// in values. Each output is one chain of dot products over K in steps of 32, added up in one
+// order, whatever M is: a row's result does not depend on the rows beside it.
+#pragma once
+
+#include <algorithm>
+
+#include "simd.h"
+
+namespace everlong {
+
+enum Format : int32_t {
+  kBf16 = 0,       // codes: bf16 [N, K]
+  kInt4Half = 1,   // codes: two per byte [N, K/2], even index low; scales: fp16 (scale, minimum)
+  kInt4Float = 2,  // the same, scales: float (scale, minimum)
+  kInt8 = 3,       // codes: int8 [N, K]; scales: float [N, K/32]
+  kInt8Min = 4,    // codes: int8; scales: float (scale, minimum) [N, K/32, 2]
+  kInt8By16 = 5,   // codes: int8; scales: float [N, K/16]
+};
+
+struct Matrix {
+  const void* codes;
+  const void* scales;
+  const float* bias;  // [N] or null
+  int32_t format;
+  int32_t n;
+  int32_t k;  // a multiple of 32
+};
+
+// One row of a matrix, read 32 weights at a time.
+template <int F>
+struct Row {
+  const uint8_t* codes;
+  const uint8_t* scales;
+
+  Row(const Matrix& w, int64_t n) {
+    auto* c = static_cast<const uint8_t*>(w.codes);
+    auto* s = static_cast<const uint8_t*>(w.scales);
+    int64_t k = w.k, groups = k / 32;
+    if constexpr (F == kBf16) codes = c + n * k * 2, scales = nullptr;
+    if constexpr (F == kInt4Half) codes = c + n * k / 2, scales = s + n * groups * 4;
+    if constexpr (F == kInt4Float) codes = c + n * k / 2, scales = s + n * groups * 8;
+    if constexpr (F == kInt8) codes = c + n * k, scales = s + n * groups * 4;
+    if constexpr (F == kInt8Min) codes = c + n * k, scales = s + n * groups * 8;
+    if constexpr (F == kInt8By16) codes = c + n * k, scales = s + n * groups * 8;
+  }
+
+  __m512i load(int64_t g) const {  // weights 32 g .. 32 g + 31 in bf16
+    if constexpr (F == kBf16) return _mm512_loadu_si512(codes + g * 64);
+    if constexpr (F == kInt4Half || F == kInt4Float) {
+      float scale, minimum;
+      if constexpr (F == kInt4Half) {
+        uint32_t pair;
+        std::memcpy(&pair, scales + g * 4, 4);
+        __m128 both = _mm_cvtph_ps(_mm_cvtsi32_si128(int(pair)));
+        scale = _mm_cvtss_f32(both);
+        minimum = _mm_cvtss_f32(_mm_movehdup_ps(both));
+      } else {
+        std::memcpy(&scale, scales + g * 8, 4);
+        std::memcpy(&minimum, scales + g * 8 + 4, 4);
+      }
+      // The 16 values that the group can take; a permutation by the codes then looks them up.
+      const __m512 code = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+      __m512 value = _mm512_fmadd_ps(code, _mm512_set1_ps(scale), _mm512_set1_ps(minimum));
+      __m512i table = _mm512_broadcast_i64x4(narrow(value));
+      __m512i bytes = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)(codes + g * 16)));
+      // 16-bit lanes (low nibble, high nibble); bit 4 of an index picks the table's equal copy.
+      __m512i index = _mm512_or_si512(bytes, _mm512_slli_epi32(bytes, 12));
+      return _mm512_permutexvar_epi16(index, table);
+    }
+    if constexpr (F == kInt8 || F == kInt8Min || F == kInt8By16) {
+      const __m128i* c = (const __m128i*)(codes + g * 32);
+      __m512 lo = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(c)));
+      __m512 hi = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(c + 1)));
+      auto* s = (const float*)(scales + g * (F == kInt8 ? 4 : 8));
+      __m512 first = _mm512_set1_ps(s[0]);
+      if constexpr (F == kInt8) lo = _mm512_mul_ps(lo, first), hi = _mm512_mul_ps(hi, first);
+      if constexpr (F == kInt8By16)
+        lo = _mm512_mul_ps(lo, first), hi = _mm512_mul_ps(hi, _mm512_set1_ps(s[1]));
+      if constexpr (F == kInt8Min) {
+        __m512 minimum = _mm512_set1_ps(s[1]);
+        lo = _mm512_fmadd_ps(lo, first, minimum), hi = _mm512_fmadd_ps(hi, first, minimum);
+      }
+      return (__m512i)_mm512_cvtne2ps_pbh(hi, lo);
+    }
+  }
+};
+
+// Few rows: weights are read once, straight from memory, for M rows and 4 outputs at a time.
+template <int F, int M>
+void few_rows(const Matrix& w, const bf16* x, int64_t ldx, float* y, int64_t ldy, Range n) {
+  const int64_t groups = w.k / 32;
+  int i = n.begin;
+  for (; i + 4 <= n.end; i += 4) {
+    Row<F> row[4] = {{w, i}, {w, i + 1}, {w, i + 2}, {w, i + 3}};
+    __m512 sum[M][4];
+    for (auto& s : sum)
+      for (auto& v : s) v = _mm512_setzero_ps();
+    for (int64_t g = 0; g < groups; ++g) {
+      __m512i v[4] = {row[0].load(g), row[1].load(g), row[2].load(g), row[3].load(g)};
+      for (int m = 0; m < M; ++m) {
+        __m512i a = _mm512_loadu_si512(x + m * ldx + g * 32);
+        for (int j = 0; j < 4; ++j) sum[m][j] = dot_bf16(sum[m][j], v[j], a);
+      }
+    }
+    for (int m = 0; m < M; ++m)
+      _mm_storeu_ps(y + m * ldy + i, sum16x4(sum[m][0], sum[m][1], sum[m][2], sum[m][3]));
+  }
+  for (; i < n.end; ++i) {
+    Row<F> row(w, i);
+    __m512 sum[M];
+    for (auto& s : sum) s = _mm512_setzero_ps();
+    for (int64_t g = 0; g < groups; ++g) {
+      __m512i v = row.load(g);
+      for (int m = 0; m < M; ++m)
+        sum[m] = dot_bf16(sum[m], v, _mm512_loadu_si512(x + m * ldx + g * 32));
+    }
+    for (int m = 0; m < M; ++m) y[m * ldy + i] = sum16(sum[m]);
+  }
+}
+
+// Panel of bf16 weights [rows, K] times M rows of x, in tiles of 4 outputs and R rows.
+template <int R>
+void tile(const bf16* w, const bf16* x, int64_t ldx, float* y, int64_t ldy, int64_t k) {
+  __m512 sum[R][4];
+  for (auto& s : sum)
+    for (auto& v : s) v = _mm512_setzero_ps();
+  for (int64_t i = 0; i < k; i += 32) {
+    __m512i v[4];
+    for (int j = 0; j < 4; ++j) v[j] = _mm512_loadu_si512(w + j * k + i);
+    for (int m = 0; m < R; ++m) {
+      __m512i a = _mm512_loadu_si512(x + m * ldx + i);
+      for (int j = 0; j < 4; ++j) sum[m][j] = dot_bf16(sum[m][j], v[j], a);
+    }
+  }
+  for (int m = 0; m < R; ++m)
+    _mm_storeu_ps(y + m * ldy, sum16x4(sum[m][0], sum[m][1], sum[m][2], sum[m][3]));
+}
+
+constexpr int kPanel = 32;  // outputs whose weights are unpacked at a time
+constexpr int kFewRows = 4;
+
+// Many rows: a panel of weights is unpacked into `scratch` (kPanel * K bf16, stays in the second
+// level cache) and used for all rows.
+template <int F>
+void many_rows(const Matrix& w, const bf16* x, int64_t ldx, float* y, int64_t ldy, int m_count,
+               Range n, bf16* scratch) {
+  const int64_t k = w.k;
+  for (int p = n.begin; p < n.end; p += kPanel) {
+    int size = std::min(kPanel, n.end - p);
+    const bf16* panel = scratch;
+    if constexpr (F == kBf16) {
+      panel = static_cast<const bf16*>(w.codes) + p * k;
+    } else {
+      for (int j = 0; j < size; ++j) {
+        Row<F> row(w, p + j);
+        for (int64_t g = 0; g < k / 32; ++g)
+          _mm512_storeu_si512(scratch + j * k + g * 32, row.load(g));
+      }
+    }
+    int whole = size & ~3;
+    for (int m = 0; m < m_count; m += 6) {
+      const bf16* a = x + m * ldx;
+      float* out = y + m * ldy + p;
+      for (int j = 0; j < whole; j += 4) {
+        const bf16* b = panel + j * k;
+        switch (std::min(6, m_count - m)) {
+          case 6: tile<6>(b, a, ldx, out + j, ldy, k); break;
+          case 5: tile<5>(b, a, ldx, out + j, ldy, k); break;
+          case 4: tile<4>(b, a, ldx, out + j, ldy, k); break;
+          case 3: tile<3>(b, a, ldx, out + j, ldy, k); break;
+          case 2: tile<2>(b, a, ldx, out + j, ldy, k); break;
+          default: tile<1>(b, a, ldx, out + j, ldy, k);
+        }
+      }
+    }
+    for (int j = whole; j < size; ++j)
+      for (int m = 0; m < m_count; ++m) {
+        __m512 sum = _mm512_setzero_ps();
+        for (int64_t i = 0; i < k; i += 32)
+          sum = dot_bf16(sum, _mm512_loadu_si512(panel + j * k + i),
+                         _mm512_loadu_si512(x + m * ldx + i));
+        y[m * ldy + p + j] = sum16(sum);
+      }
+  }
+}
+
+template <int F>
+void linear_format(const Matrix& w, const bf16* x, int64_t ldx, float* y, int64_t ldy, int m,
+                   Range n, bf16* scratch) {
+  switch (m) {
+    case 1: few_rows<F, 1>(w, x, ldx, y, ldy, n); break;
+    case 2: few_rows<F, 2>(w, x, ldx, y, ldy, n); break;
+    case 3: few_rows<F, 3>(w, x, ldx, y, ldy, n); break;
+    case 4: few_rows<F, 4>(w, x, ldx, y, ldy, n); break;
+    default: many_rows<F>(w, x, ldx, y, ldy, m, n, scratch);
+  }
+  if (w.bias)
+    for (int i = 0; i < m; ++i)
+      for (int j = n.begin; j < n.end; ++j) y[i * ldy + j] += w.bias[j];
+}
+
+// Outputs `n` of all rows: y[m, n] = sum_k x[m, k] w[n, k] + bias[n].
+inline void linear(const Matrix& w, const bf16* x, int64_t ldx, float* y, int64_t ldy, int m,
+                   Range n, bf16* scratch) {
+  switch (w.format) {
+    case kBf16: linear_format<kBf16>(w, x, ldx, y, ldy, m, n, scratch); break;
+    case kInt4Half: linear_format<kInt4Half>(w, x, ldx, y, ldy, m, n, scratch); break;
+    case kInt4Float: linear_format<kInt4Float>(w, x, ldx, y, ldy, m, n, scratch); break;
+    case kInt8: linear_format<kInt8>(w, x, ldx, y, ldy, m, n, scratch); break;
+    case kInt8Min: linear_format<kInt8Min>(w, x, ldx, y, ldy, m, n, scratch); break;
+    case kInt8By16: linear_format<kInt8By16>(w, x, ldx, y, ldy, m, n, scratch); break;
+  }
+}
+
+template <int F>
+void copy_row(const Matrix& w, int64_t n, float* out) {
+  Row<F> row(w, n);
+  for (int64_t g = 0; g < w.k / 32; ++g) {
+    __m512i v = row.load(g);
+    _mm512_storeu_ps(out + g * 32, widen(_mm512_castsi512_si256(v)));
+    _mm512_storeu_ps(out + g * 32 + 16, widen(_mm512_extracti64x4_epi64(v, 1)));
+  }
+}
+
+// Row n of a matrix in float [K]: the embedding of a token.
+inline void embed(const Matrix& w, int64_t n, float* out) {
+  switch (w.format) {
+    case kBf16: copy_row<kBf16>(w, n, out); break;
+    case kInt4Half: copy_row<kInt4Half>(w, n, out); break;
+    case kInt4Float: copy_row<kInt4Float>(w, n, out); break;
+    case kInt8: copy_row<kInt8>(w, n, out); break;
+    case kInt8Min: copy_row<kInt8Min>(w, n, out); break;
+    case kInt8By16: copy_row<kInt8By16>(w, n, out); break;
+  }
+}
+
+}  // namespace everlong

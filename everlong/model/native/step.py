@@ -1,0 +1,136 @@
+"""The forward step through the native kernels."""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from everlong.device import threads
+from everlong.model.attention import shift_rotation
+from everlong.model.cache import Batch
+from everlong.model.config import ModelConfig
+from everlong.model.native import library as native
+from everlong.model.quantization import PackedEmbedding, PackedLinear
+
+if TYPE_CHECKING:
+    from everlong.model.transformer import Transformer
+
+
+def supports(config: ModelConfig) -> bool:
+    """Whether the kernels run here and have the sizes of this model."""
+    sizes = (config.hidden_size, config.intermediate_size, config.query_size)
+    return (
+        native.library() is not None
+        and config.head_dim in native.HEAD_SIZES
+        and all(size % 32 == 0 for size in sizes)
+    )
+
+
+class NativeStep:
+    """Computes batches for one model whose weights are packed; twin of ``Transformer.step``.
+
+    Args:
+        model: its linear layers are ``PackedLinear``; kept alive by this object.
+
+    Not safe for use by several threads at once: the workspace is kept between calls.
+    """
+
+    def __init__(self, model: Transformer) -> None:
+        lib = native.library()
+        assert lib is not None and supports(model.config), "ask supports() first"
+        self._lib, self._model = lib, model
+        config = model.config
+        self._kept: list[Tensor] = []
+        layers = (native.Layer * config.num_layers)()
+        for i in range(config.num_layers):
+            self._describe(layers[i], model.layers[i], config.window(i))
+        assert isinstance(model.embed_tokens, PackedEmbedding)
+        described = native.Model(
+            layers=layers,
+            embedding=model.embed_tokens.table.matrix(),
+            head=_matrix(model.lm_head),
+            final_norm=self._floats(model.norm.weight),
+            num_layers=config.num_layers,
+            hidden=config.hidden_size,
+            intermediate=config.intermediate_size,
+            heads=config.num_heads,
+            kv_heads=config.num_kv_heads,
+            head_dim=config.head_dim,
+            eps=config.norm_eps,
+        )
+        self._handle = lib.everlong_create(ctypes.byref(described), threads())
+        weakref.finalize(self, lib.everlong_destroy, self._handle)
+
+    def __call__(self, batch: Batch, *, states: bool = False) -> Tensor:
+        """Compute ``batch``, filling its blocks.
+
+        Returns:
+            float32 logits [W, V] of the wanted rows, or all last hidden states [M, hidden].
+        """
+        config = self._model.config
+        rope = self._model.rope(batch.positions)
+        first, addresses, rotation, rotations = self._blocks(batch)
+        wanted = 0 if states else len(batch.wanted)
+        logits = torch.empty(wanted, config.vocab_size)
+        hidden = torch.empty(batch.rows if states else 0, config.hidden_size)
+        described = native.Batch(
+            rows=batch.rows,
+            tokens=batch.tokens.data_ptr(),
+            rope=rope.data_ptr(),
+            index=batch.index.data_ptr(),
+            visible=batch.visible.data_ptr(),
+            sequence=batch.sequence.data_ptr(),
+            first=first.ctypes.data,
+            blocks=addresses.ctypes.data,
+            rotation=rotation.ctypes.data if rotation is not None else None,
+            rotations=rotations.data_ptr() if rotations is not None else None,
+            wanted_rows=wanted,
+            wanted=batch.wanted.data_ptr(),
+            logits=logits.data_ptr(),
+            states=hidden.data_ptr() if states else None,
+        )
+        if self._lib.everlong_forward(self._handle, ctypes.byref(described)):
+            raise MemoryError(f"no memory for the workspace of a step of {batch.rows} tokens")
+        return hidden if states else logits
+
+    def _blocks(
+        self, batch: Batch
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, Tensor | None]:
+        tables = [span.table for span in batch.spans]
+        counts = np.array([0, *(len(t) for t in tables[:-1])], dtype=np.int64)
+        addresses = np.concatenate([t.addresses for t in tables])
+        shifts = [s for t in tables if any(t.shifts) for s in t.shifts]
+        if not shifts:
+            return counts.cumsum(), addresses, None, None
+        distinct = sorted(set(shifts) - {0})
+        place = {0: -1} | {shift: i for i, shift in enumerate(distinct)}
+        rotation = np.array([place[s] for t in tables for s in t.shifts], dtype=np.int32)
+        turns = [shift_rotation(self._model.rope, s) for s in distinct]
+        return counts.cumsum(), addresses, rotation, torch.stack(turns)
+
+    def _describe(self, out: native.Layer, layer: torch.nn.Module, window: int | None) -> None:
+        attention, mlp = layer.self_attn, layer.mlp
+        out.query, out.key = _matrix(attention.q_proj), _matrix(attention.k_proj)
+        out.value, out.output = _matrix(attention.v_proj), _matrix(attention.o_proj)
+        out.gate, out.up = _matrix(mlp.gate_proj), _matrix(mlp.up_proj)
+        out.down = _matrix(mlp.down_proj)
+        out.attention_norm = self._floats(layer.input_layernorm.weight)
+        out.mlp_norm = self._floats(layer.post_attention_layernorm.weight)
+        if attention.q_norm is not None:
+            out.query_norm = self._floats(attention.q_norm.weight)
+            out.key_norm = self._floats(attention.k_norm.weight)
+        out.window = window or 0
+
+    def _floats(self, weight: Tensor) -> int:
+        self._kept.append(weight.detach().float().contiguous())
+        return self._kept[-1].data_ptr()
+
+
+def _matrix(layer: torch.nn.Module) -> native.Matrix:
+    assert isinstance(layer, PackedLinear)
+    return layer.matrix()

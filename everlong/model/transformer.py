@@ -1,0 +1,114 @@
+"""The backbone: one decoder of the Llama, Qwen2 and Qwen3 families, for every use.
+
+Letters: B sequences, T tokens, M rows (tokens of a step), V vocabulary, D head size.
+Names of parameters are those of the Hugging Face layout without its leading ``model.``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from everlong.model.attention import Attend, Attention, BlockAttention, SequenceAttention
+from everlong.model.cache import Batch, Sight
+from everlong.model.config import ModelConfig
+from everlong.model.mlp import MLP
+from everlong.model.norm import RMSNorm
+from everlong.model.rope import Rope
+
+
+class Block(nn.Module):
+    """One layer: attention, then the gated MLP, each normalised before and added after."""
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        self.input_layernorm = RMSNorm(config.hidden_size, config.norm_eps)
+        self.self_attn = Attention(config, layer)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.norm_eps)
+        self.mlp = MLP(config)
+
+    def forward(self, x: Tensor, rope: Tensor, attend: Attend) -> Tensor:
+        """``x``: [..., hidden] float32; ``rope``: [..., D]; same shape and type back."""
+        x = x + self.self_attn(self.input_layernorm(x), rope, attend).float()
+        return x + self.mlp(self.post_attention_layernorm(x)).float()
+
+
+class Transformer(nn.Module):
+    """The model. Sums along the layers are kept in float32 whatever the weights are."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.rope = Rope(config.rope, config.head_dim, config.max_position)
+        self.embed_tokens: nn.Module = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(Block(config, i) for i in range(config.num_layers))
+        self.norm = RMSNorm(config.hidden_size, config.norm_eps)
+        self.lm_head: nn.Module = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        if config.tied_head:
+            self.lm_head.weight = self.embed_tokens.weight
+
+    def forward(
+        self,
+        tokens: Tensor,
+        *,
+        sight: Sight = "causal",
+        lengths: Tensor | None = None,
+    ) -> Tensor:
+        """Next-token logits of whole sequences.
+
+        Args:
+            tokens: integers [B, T].
+            sight: what a token may see: causal, bidirectional, or a prefix length.
+            lengths: tokens of each sequence where the batch is padded, [B].
+
+        Returns:
+            [B, T, V] float32.
+        """
+        logits: Tensor = self.lm_head(self.states(tokens, sight=sight, lengths=lengths))
+        return logits.float()
+
+    def states(
+        self, tokens: Tensor, *, sight: Sight = "causal", lengths: Tensor | None = None
+    ) -> Tensor:
+        """Last hidden states after the final norm, float32 [B, T, hidden]; see ``forward``."""
+        positions = torch.arange(tokens.shape[1]).expand(tokens.shape)
+        return self._run(tokens, self.rope(positions), SequenceAttention(sight, lengths))
+
+    def step(self, batch: Batch, *, states: bool = False, row_by_row: bool = False) -> Tensor:
+        """Compute a batch of spans, filling their blocks.
+
+        Args:
+            batch: what to compute.
+            states: return the last hidden states of all rows instead of logits.
+            row_by_row: attend for each row alone, so that a row's result does not depend on
+                which rows are computed with it.
+
+        Returns:
+            float32 logits [W, V] of the wanted rows, or states [M, hidden].
+        """
+        rope = self.rope(batch.positions)
+        attend = BlockAttention(batch, self.rope, row_by_row=row_by_row)
+        x = self._run(batch.tokens.long(), rope, attend)
+        if states:
+            return x
+        logits: Tensor = self.lm_head(x[batch.wanted.long()])
+        return logits.float()
+
+    def _run(self, tokens: Tensor, rope: Tensor, attend: Attend) -> Tensor:
+        x = self.embed_tokens(tokens).float()
+        for layer in self.layers:
+            x = layer(x, rope, attend)
+        normed: Tensor = self.norm(x)
+        return normed
+
+
+def projections(model: Transformer) -> Sequence[tuple[nn.Module, str]]:
+    """Every linear layer of the blocks as (owner, attribute), in the order of the checkpoint."""
+    found: list[tuple[nn.Module, str]] = []
+    for layer in model.layers:
+        assert isinstance(layer, Block)
+        found += [(layer.self_attn, name) for name in ("q_proj", "k_proj", "v_proj", "o_proj")]
+        found += [(layer.mlp, name) for name in ("gate_proj", "up_proj", "down_proj")]
+    return found

@@ -1,0 +1,208 @@
+"""The native kernels beside their plain PyTorch twins."""
+
+from __future__ import annotations
+
+import ctypes
+
+import pytest
+import torch
+
+from everlong.model.assemble import assemble
+from everlong.model.attention import BlockAttention
+from everlong.model.cache import BLOCK, Batch, BlockTable, Span, block_shape
+from everlong.model.config import ModelConfig
+from everlong.model.native import library as native
+from everlong.model.native.step import NativeStep, supports
+from everlong.model.quantization import IntegerGroups, PackedLinear, quantize
+from tests.model.random_models import random_weights
+
+pytestmark = pytest.mark.skipif(
+    native.library() is None, reason="no AVX-512 bfloat16 or no C++ compiler on this machine"
+)
+
+
+def small(**changes: object) -> ModelConfig:
+    fields = {
+        "vocab_size": 97,
+        "hidden_size": 96,
+        "intermediate_size": 160,
+        "num_layers": 2,
+        "num_heads": 6,
+        "num_kv_heads": 2,
+        "head_dim": 32,
+        "max_position": 4096,
+        "tied_head": True,
+    }
+    return ModelConfig(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+def table(config: ModelConfig, tokens: int) -> BlockTable:
+    """Blocks full of NaN, so that reading what was never written shows."""
+    made = BlockTable()
+    while made.capacity < tokens:
+        made.append(torch.full(block_shape(config), float("nan"), dtype=torch.bfloat16))
+    return made
+
+
+def tokens(count: int, seed: int = 0) -> list[int]:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 97, (count,), generator=generator).tolist()
+
+
+def model_of(config: ModelConfig, weights: str = "bf16"):
+    values = random_weights(config)
+    return assemble(config, values.__getitem__, weights)  # type: ignore[arg-type]
+
+
+CONFIGS = {
+    "llama": small(),
+    "qwen2": small(qkv_bias=True, num_heads=7, num_kv_heads=1),
+    "qwen3": small(qk_norm=True, head_dim=128, num_heads=2, num_kv_heads=1, tied_head=False),
+    "window": small(windows=(None, 70)),
+    "wide": small(head_dim=64, num_heads=9, num_kv_heads=3),
+}
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 6, 7, 16, 33])
+@pytest.mark.parametrize("kind", ["bf16", "q4_half", "q4_float", "q8", "q8_min", "q8_by_16"])
+def test_product_equals_dense_product(kind: str, rows: int) -> None:
+    generator = torch.Generator().manual_seed(rows)
+    n, k = 45, 224
+    if kind == "bf16":
+        layer = PackedLinear(torch.randn(n, k, generator=generator))
+    else:
+        bits, size = (4 if kind.startswith("q4") else 8), (16 if kind == "q8_by_16" else 32)
+        low, high = (0, 16) if bits == 4 else (-128, 128)
+        codes = torch.randint(low, high, (n, k), generator=generator)
+        scale = torch.rand(n, k // size, generator=generator)
+        minimum = torch.randn(n, k // size, generator=generator)
+        if kind == "q4_half":
+            scale, minimum = scale.half().float(), minimum.half().float()
+        layer = PackedLinear(
+            IntegerGroups(
+                bits,
+                size,
+                codes.to(torch.uint8 if bits == 4 else torch.int8),
+                scale,
+                minimum if kind in ("q4_half", "q4_float", "q8_min") else None,
+            ),
+            torch.randn(n, generator=generator),
+        )
+    x = torch.randn(rows, k, generator=generator).bfloat16()
+    expected = x.double() @ layer.dense().double().T
+    if layer._bias is not None:
+        expected += layer._bias
+    got = layer(x)
+    assert (got - expected).abs().max() < 1e-6 * expected.abs().max()
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_packings_hold_the_same_values(bits: int) -> None:
+    groups = quantize(torch.randn(40, 96), bits)  # type: ignore[arg-type]
+    layer = PackedLinear(groups)
+    assert torch.allclose(layer.dense().float(), groups.dense(), rtol=2**-8)
+    identity = torch.eye(96)
+    assert torch.equal(layer(identity).T, layer.dense().float())
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("sight", ["causal", "bidirectional", 40])
+def test_step_equals_plain_step(name: str, sight: object) -> None:
+    config = CONFIGS[name]
+    model = model_of(config)
+    ids = tokens(150)
+    plain, fast = table(config, 150), table(config, 150)
+    for blocks in plain.blocks:
+        blocks.zero_()
+    spans = [Span(ids, t, sight=sight, logits="all") for t in (plain, fast)]  # type: ignore[arg-type]
+    expected = model.step(Batch(spans[:1]))
+    got = NativeStep(model)(Batch(spans[1:]))
+    assert (got - expected).abs().max() < 0.02 * expected.abs().max()
+    states = NativeStep(model)(Batch(spans[1:]), states=True)
+    assert torch.allclose(model.lm_head(states), got, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_rows_do_not_depend_on_their_batch(name: str) -> None:
+    """Bit-equal logits however a sequence is cut and whatever runs beside it."""
+    config = CONFIGS[name]
+    model = model_of(config)
+    step = NativeStep(model)
+    ids = tokens(700)
+    whole = step(Batch([Span(ids, table(config, 700), logits="all")]))
+    pieces, mine, other = [], table(config, 700), table(config, 900)
+    at = beside = 0
+    for size in (1, 1, 62, 3, 130, 64, 5, 300, 100, 1, 1, 32):
+        spans = [Span(ids[at : at + size], mine, at, logits="all")]
+        if size != 64:
+            spans.insert(size % 2, Span(tokens(7, seed=size), other, beside, logits="none"))
+            beside += 7
+        pieces.append(step(Batch(spans)))
+        at += size
+    assert at == 700
+    assert torch.equal(torch.cat(pieces), whole)
+
+
+def test_shifted_blocks_equal_plain_attention() -> None:
+    config = small(head_dim=64, num_heads=4, num_kv_heads=2)
+    model = model_of(config)
+    ids = tokens(200)
+
+    def moved(fill) -> BlockTable:
+        done = table(config, 200)
+        for block in done.blocks:
+            block.zero_()
+        fill(Batch([Span(ids[:192], done, logits="none")]))
+        done.shifts[:3] = [0, 1000, 31]
+        return done
+
+    step = NativeStep(model)
+    rest = [
+        Batch([Span(ids[192:], moved(f), 192, position=1500, logits="all")])
+        for f in (model.step, step)
+    ]
+    expected, got = model.step(rest[0]), step(rest[1])
+    assert (got - expected).abs().max() < 0.02 * expected.abs().max()
+    still = step(Batch([Span(ids[192:], rest[1].spans[0].table, 192, logits="all")]))
+    assert (still - got).abs().max() > 0.05 * expected.abs().max()
+
+
+def test_shift_moves_a_block_exactly() -> None:
+    """A block that is moved by s equals one whose keys were rotated s positions later."""
+    config = small(num_layers=1)
+    model = assemble(config, random_weights(config).__getitem__, "float32")
+    q = torch.randn(1, 6, 32)
+    ids = tokens(BLOCK)
+    outputs = []
+    for position, shift in ((0, 77), (77, 0)):
+        made = BlockTable()
+        made.append(torch.zeros(block_shape(config)), shift)
+        made.append(torch.zeros(block_shape(config)))
+        model.step(Batch([Span(ids, made, position=position)]))
+        batch = Batch([Span([5], made, BLOCK, position=150)])
+        attend = BlockAttention(batch, model.rope)
+        outputs.append(attend(0, q, torch.zeros(1, 2, 32), torch.zeros(1, 2, 32), None))
+    assert torch.allclose(*outputs, atol=1e-4)
+
+
+def test_many_sequences_in_one_step() -> None:
+    config = CONFIGS["wide"]
+    model = model_of(config)
+    step = NativeStep(model)
+    lengths = [1, 63, 64, 65, 300, 9, 128]
+    prompts = [tokens(n, seed=n) for n in lengths]
+    alone = [step(Batch([Span(p, table(config, len(p)))])) for p in prompts]
+    together = step(Batch([Span(p, table(config, len(p))) for p in prompts]))
+    assert torch.equal(torch.cat(alone), together)
+
+
+def test_unsupported_sizes_are_left_to_pytorch() -> None:
+    assert supports(small())
+    assert not supports(small(head_dim=48))
+    assert not supports(small(hidden_size=80))
+
+
+def test_structures_have_the_layout_of_the_kernels() -> None:
+    assert ctypes.sizeof(native.Matrix) == 40
+    assert ctypes.sizeof(native.Layer) == 7 * 40 + 4 * 8 + 8
+    assert ctypes.sizeof(native.Batch) == 112
