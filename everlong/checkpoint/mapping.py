@@ -1,0 +1,58 @@
+"""A file of weights mapped into memory."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import stat
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from everlong.errors import CheckpointError
+
+
+class MappedFile:
+    """The bytes of a regular file, without reading them.
+
+    The mapping is private (copy on write): the file cannot be changed through it, and tensors
+    over it are ordinary writable tensors to PyTorch. It lives as long as a tensor looks at it.
+
+    Args:
+        path: a regular file that is not empty. It must not be truncated while it is mapped.
+
+    Raises:
+        CheckpointError: the file is missing, unreadable, empty, or not a regular file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            # Never wait for a writer: the path could name a pipe.
+            descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _BINARY)
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            raise CheckpointError(f"{path} cannot be opened: {reason}") from None
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise CheckpointError(f"{path} is not a regular file")
+            if status.st_size == 0:
+                raise CheckpointError(f"{path} is empty")
+            self.size = status.st_size
+            self.buffer = mmap.mmap(descriptor, self.size, access=mmap.ACCESS_COPY)
+        except OSError as error:
+            raise CheckpointError(f"{path} cannot be mapped: {error.strerror}") from None
+        finally:
+            os.close(descriptor)
+        self.bytes: Tensor = torch.frombuffer(self.buffer, dtype=torch.uint8)
+        """uint8 [size], over the mapping."""
+
+    def release(self) -> None:
+        """Let the system take back the memory of pages read so far; they can be read again."""
+        if hasattr(mmap, "MADV_DONTNEED"):
+            self.buffer.madvise(mmap.MADV_DONTNEED)
+
+
+_BINARY: int = getattr(os, "O_BINARY", 0)
