@@ -1,0 +1,85 @@
+"""Log-probabilities in OpenAI's two forms: of chat completions and of text completions."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Sequence
+
+from everlong.engine.request import TokenLogprob
+from everlong.serving.replies import (
+    ChatLogprobs,
+    ChatTokenLogprob,
+    CompletionLogprobs,
+    TopLogprob,
+)
+from everlong.tokenizer.tokenizer import Tokenizer
+
+LOWEST = -9999.0
+"""Stands for a probability of zero, whose logarithm JSON cannot carry (OpenAI's value)."""
+
+
+def chat_logprobs(tokenizer: Tokenizer, logprobs: Sequence[TokenLogprob]) -> ChatLogprobs:
+    """The form of /v1/chat/completions: per token its text, bytes and likeliest others."""
+
+    def entry(token_id: int, logprob: float) -> TopLogprob:
+        content = _bytes(tokenizer, token_id)
+        return TopLogprob(
+            token=content.decode(errors="replace"),
+            logprob=max(logprob, LOWEST),
+            bytes=list(content),
+        )
+
+    return ChatLogprobs(
+        content=[
+            ChatTokenLogprob(
+                **dict(entry(item.token_id, item.logprob)),
+                top_logprobs=[entry(*other) for other in item.top],
+            )
+            for item in logprobs
+        ],
+        refusal=None,
+    )
+
+
+class CompletionLogprobWriter:
+    """The form of /v1/completions, whose offsets go on from chunk to chunk.
+
+    Args:
+        tokenizer: of the model.
+        offset: characters of the choice's text before its first token (an echoed prompt).
+    """
+
+    def __init__(self, tokenizer: Tokenizer, offset: int = 0) -> None:
+        self._tokenizer = tokenizer
+        self._offset = offset
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def write(self, logprobs: Sequence[TokenLogprob]) -> CompletionLogprobs:
+        """The next tokens of the choice.
+
+        A token that is not text by itself is named ``bytes:\\xe2\\x82``, so that tokens stay
+        different from each other.
+        """
+        reply = CompletionLogprobs(tokens=[], token_logprobs=[], top_logprobs=[], text_offset=[])
+        for item in logprobs:
+            reply.tokens.append(self._name(item.token_id))
+            reply.token_logprobs.append(max(item.logprob, LOWEST))
+            top: dict[str, float] = {}
+            for token_id, logprob in item.top:
+                top.setdefault(self._name(token_id), max(logprob, LOWEST))
+            reply.top_logprobs.append(top)
+            reply.text_offset.append(self._offset)
+            self._offset += len(self._decoder.decode(self._tokenizer.token_bytes(item.token_id)))
+        return reply
+
+    def _name(self, token_id: int) -> str:
+        content = _bytes(self._tokenizer, token_id)
+        try:
+            return content.decode()
+        except UnicodeDecodeError:
+            return "bytes:" + "".join(f"\\x{byte:02x}" for byte in content)
+
+
+def _bytes(tokenizer: Tokenizer, token_id: int) -> bytes:
+    """A token's bytes; those of its name for a control token, which has none of its own."""
+    return tokenizer.token_bytes(token_id) or tokenizer.token_text(token_id).encode()
