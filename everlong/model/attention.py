@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from everlong.model.cache import BLOCK, Batch, Sight
+from everlong.model.cache import BLOCK, Batch, Sight, Span
 from everlong.model.config import ModelConfig
 from everlong.model.norm import RMSNorm
 from everlong.model.rope import Rope, rotate
@@ -104,26 +104,28 @@ class BlockAttention:
         rope: rotates queries back for blocks that are moved.
     """
 
-    def __init__(self, batch: Batch, rope: Rope, *, row_by_row: bool = False) -> None:
+    def __init__(self, batch: Batch, rope: Rope) -> None:
         self._batch = batch
         self._rope = rope
-        self._row_by_row = row_by_row
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor, window: int | None) -> Tensor:
         out = torch.empty_like(q)
         for i, span in enumerate(self._batch.spans):
             rows = self._batch.rows_of(i)
-            for row in range(rows.start, rows.stop):
-                at = int(self._batch.index[row])
-                block = span.table.blocks[at // BLOCK][layer]
-                block[:, 0, at % BLOCK] = k[row]
-                block[:, 1, at % BLOCK] = v[row]
-            if self._row_by_row:
-                for row in range(rows.start, rows.stop):
-                    self._attend(i, layer, q, slice(row, row + 1), window, out)
-            else:
-                self._attend(i, layer, q, rows, window, out)
+            self._store(span, layer, torch.stack((k[rows], v[rows]), dim=2))
+            self._attend(i, layer, q, rows, window, out)
         return out
+
+    @staticmethod
+    def _store(span: Span, layer: int, kv: Tensor) -> None:
+        """Put ``kv``, [rows, K, 2, D], into the span's blocks."""
+        row = 0
+        while row < len(kv):
+            at = span.start + row
+            count = min(len(kv) - row, BLOCK - at % BLOCK)
+            block = span.table.blocks[at // BLOCK][layer]
+            block[:, :, at % BLOCK : at % BLOCK + count] = kv[row : row + count].permute(1, 2, 0, 3)
+            row += count
 
     def _attend(
         self, i: int, layer: int, q: Tensor, rows: slice, window: int | None, out: Tensor
@@ -163,7 +165,7 @@ class BlockAttention:
             part = slice(b * BLOCK, min(end, (b + 1) * BLOCK))
             k = keys[:, part].repeat_interleave(group, 0)  # [H, <=64, D]
             scores[:, :, part] = turned.transpose(0, 1) @ k.transpose(1, 2)
-        return scores * q.shape[-1] ** -0.5
+        return scores * float(q.shape[-1] ** -0.5)
 
 
 def shift_rotation(rope: Rope, shift: int) -> Tensor:

@@ -85,10 +85,8 @@ class ModelConfig:
     """Whose names the checkpoint uses when it is written; the computation does not read it."""
 
     def __post_init__(self) -> None:
-        for name in (
-            "vocab_size hidden_size intermediate_size num_layers num_heads num_kv_heads "
-            "head_dim max_position"
-        ).split():
+        sizes = ("vocab_size", "hidden_size", "intermediate_size", "num_layers", "max_position")
+        for name in (*sizes, "num_heads", "num_kv_heads", "head_dim"):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ConfigError(f"{name} must be a positive integer, not {value!r}")

@@ -126,7 +126,9 @@ class PackedLinear(nn.Module):
     def __init__(self, weight: Tensor | IntegerGroups, bias: Tensor | None = None) -> None:
         super().__init__()
         groups = weight if isinstance(weight, IntegerGroups) else None
-        self.out_features, self.in_features = (groups.codes if groups else weight).shape  # type: ignore[union-attr]
+        shape = weight.codes.shape if isinstance(weight, IntegerGroups) else weight.shape
+        self.out_features: int = shape[0]
+        self.in_features: int = shape[1]
         self._native = library() if self.in_features % 32 == 0 else None
         self._format, self._scales = 0, None
         self._codes: Tensor

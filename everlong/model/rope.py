@@ -102,9 +102,7 @@ class Rope:
         result = torch.where(
             wavelength > c.original_max_position / c.low_freq_factor, base / c.factor, blended
         )
-        return torch.where(
-            wavelength < c.original_max_position / c.high_freq_factor, base, result
-        )
+        return torch.where(wavelength < c.original_max_position / c.high_freq_factor, base, result)
 
     def _yarn(self, base: Tensor) -> Tensor:
         c, d = self._config, self._head_dim

@@ -32,7 +32,8 @@ class Block(nn.Module):
     def forward(self, x: Tensor, rope: Tensor, attend: Attend) -> Tensor:
         """``x``: [..., hidden] float32; ``rope``: [..., D]; same shape and type back."""
         x = x + self.self_attn(self.input_layernorm(x), rope, attend).float()
-        return x + self.mlp(self.post_attention_layernorm(x)).float()
+        out: Tensor = x + self.mlp(self.post_attention_layernorm(x)).float()
+        return out
 
 
 class Transformer(nn.Module):
@@ -48,6 +49,12 @@ class Transformer(nn.Module):
         self.lm_head: nn.Module = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         if config.tied_head:
             self.lm_head.weight = self.embed_tokens.weight
+
+    def block(self, layer: int) -> Block:
+        """One layer."""
+        found = self.layers[layer]
+        assert isinstance(found, Block)
+        return found
 
     def forward(
         self,
@@ -76,20 +83,18 @@ class Transformer(nn.Module):
         positions = torch.arange(tokens.shape[1]).expand(tokens.shape)
         return self._run(tokens, self.rope(positions), SequenceAttention(sight, lengths))
 
-    def step(self, batch: Batch, *, states: bool = False, row_by_row: bool = False) -> Tensor:
+    def step(self, batch: Batch, *, states: bool = False) -> Tensor:
         """Compute a batch of spans, filling their blocks.
 
         Args:
             batch: what to compute.
             states: return the last hidden states of all rows instead of logits.
-            row_by_row: attend for each row alone, so that a row's result does not depend on
-                which rows are computed with it.
 
         Returns:
             float32 logits [W, V] of the wanted rows, or states [M, hidden].
         """
         rope = self.rope(batch.positions)
-        attend = BlockAttention(batch, self.rope, row_by_row=row_by_row)
+        attend = BlockAttention(batch, self.rope)
         x = self._run(batch.tokens.long(), rope, attend)
         if states:
             return x
@@ -107,8 +112,7 @@ class Transformer(nn.Module):
 def projections(model: Transformer) -> Sequence[tuple[nn.Module, str]]:
     """Every linear layer of the blocks as (owner, attribute), in the order of the checkpoint."""
     found: list[tuple[nn.Module, str]] = []
-    for layer in model.layers:
-        assert isinstance(layer, Block)
+    for layer in map(model.block, range(model.config.num_layers)):
         found += [(layer.self_attn, name) for name in ("q_proj", "k_proj", "v_proj", "o_proj")]
         found += [(layer.mlp, name) for name in ("gate_proj", "up_proj", "down_proj")]
     return found

@@ -22,11 +22,9 @@ from everlong.device import cpu_features
 from everlong.files import cache_dir
 
 _SOURCES = Path(__file__).parent
-_FLAGS = (
-    "-std=c++17 -O3 -march=native -fPIC -fopenmp "
-    # GCC 12 reports its own intrinsics as uninitialised.
-    "-Wall -Wextra -Wno-uninitialized -Wno-maybe-uninitialized"
-).split()
+# GCC 12 reports its own intrinsics as uninitialised.
+_WARNINGS = ("-Wall", "-Wextra", "-Wno-uninitialized", "-Wno-maybe-uninitialized")
+_FLAGS = ("-std=c++17", "-O3", "-march=native", "-fPIC", "-fopenmp", *_WARNINGS)
 _TIMEOUT = 120.0
 
 

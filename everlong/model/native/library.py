@@ -26,11 +26,15 @@ class Matrix(Structure):
     )
 
 
+def _each(kind: type, *names: str) -> list[tuple[str, type]]:
+    return [(name, kind) for name in names]
+
+
 class Layer(Structure):
     """``Layer`` of forward.cpp."""
 
     _fields_ = (
-        *((name, Matrix) for name in ("query", "key", "value", "output", "gate", "up", "down")),
+        *_each(Matrix, "query", "key", "value", "output", "gate", "up", "down"),
         ("attention_norm", c_void_p),
         ("mlp_norm", c_void_p),
         ("query_norm", c_void_p),
@@ -47,10 +51,7 @@ class Model(Structure):
         ("embedding", Matrix),
         ("head", Matrix),
         ("final_norm", c_void_p),
-        *(
-            (name, c_int32)
-            for name in ("num_layers", "hidden", "intermediate", "heads", "kv_heads", "head_dim")
-        ),
+        *_each(c_int32, "num_layers", "hidden", "intermediate", "heads", "kv_heads", "head_dim"),
         ("eps", c_float),
     )
 
@@ -60,14 +61,10 @@ class Batch(Structure):
 
     _fields_ = (
         ("rows", c_int32),
-        *(
-            (name, c_void_p)
-            for name in (
-                "tokens rope index visible sequence first blocks rotation rotations".split()
-            )
-        ),
+        *_each(c_void_p, "tokens", "rope", "index", "visible", "sequence"),
+        *_each(c_void_p, "first", "blocks", "rotation", "rotations"),
         ("wanted_rows", c_int32),
-        *((name, c_void_p) for name in ("wanted", "logits", "states")),
+        *_each(c_void_p, "wanted", "logits", "states"),
     )
 
 
@@ -85,4 +82,3 @@ def library() -> Any | None:
     loaded.everlong_forward.argtypes = (c_void_p, POINTER(Batch))
     loaded.everlong_linear.argtypes = (POINTER(Matrix), c_void_p, c_void_p, c_int32, c_int32)
     return loaded
-

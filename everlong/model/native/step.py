@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from everlong.device import threads
@@ -18,7 +19,7 @@ from everlong.model.native import library as native
 from everlong.model.quantization import PackedEmbedding, PackedLinear
 
 if TYPE_CHECKING:
-    from everlong.model.transformer import Transformer
+    from everlong.model.transformer import Block, Transformer
 
 
 def supports(config: ModelConfig) -> bool:
@@ -42,13 +43,14 @@ class NativeStep:
 
     def __init__(self, model: Transformer) -> None:
         lib = native.library()
-        assert lib is not None and supports(model.config), "ask supports() first"
+        assert lib is not None, "ask supports() first"
+        assert supports(model.config), "ask supports() first"
         self._lib, self._model = lib, model
         config = model.config
         self._kept: list[Tensor] = []
         layers = (native.Layer * config.num_layers)()
         for i in range(config.num_layers):
-            self._describe(layers[i], model.layers[i], config.window(i))
+            self._describe(layers[i], model.block(i), config.window(i))
         assert isinstance(model.embed_tokens, PackedEmbedding)
         described = native.Model(
             layers=layers,
@@ -100,7 +102,7 @@ class NativeStep:
 
     def _blocks(
         self, batch: Batch
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, Tensor | None]:
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int32] | None, Tensor | None]:
         tables = [span.table for span in batch.spans]
         counts = np.array([0, *(len(t) for t in tables[:-1])], dtype=np.int64)
         addresses = np.concatenate([t.addresses for t in tables])
@@ -113,7 +115,7 @@ class NativeStep:
         turns = [shift_rotation(self._model.rope, s) for s in distinct]
         return counts.cumsum(), addresses, rotation, torch.stack(turns)
 
-    def _describe(self, out: native.Layer, layer: torch.nn.Module, window: int | None) -> None:
+    def _describe(self, out: native.Layer, layer: Block, window: int | None) -> None:
         attention, mlp = layer.self_attn, layer.mlp
         out.query, out.key = _matrix(attention.q_proj), _matrix(attention.k_proj)
         out.value, out.output = _matrix(attention.v_proj), _matrix(attention.o_proj)
@@ -121,7 +123,7 @@ class NativeStep:
         out.down = _matrix(mlp.down_proj)
         out.attention_norm = self._floats(layer.input_layernorm.weight)
         out.mlp_norm = self._floats(layer.post_attention_layernorm.weight)
-        if attention.q_norm is not None:
+        if attention.q_norm is not None and attention.k_norm is not None:
             out.query_norm = self._floats(attention.q_norm.weight)
             out.key_norm = self._floats(attention.k_norm.weight)
         out.window = window or 0

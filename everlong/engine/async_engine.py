@@ -1,0 +1,103 @@
+"""The engine for asyncio: it only queues; computing stays on the engine's thread."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+from torch import Tensor
+
+from everlong.engine.llm import LLM, Pooling
+from everlong.engine.request import Chunk, SamplingParams
+from everlong.engine.stats import EngineStats
+from everlong.errors import EverlongError
+from everlong.model.config import ModelConfig
+from everlong.tokenizer import Tokenizer
+
+
+class AsyncEngine:
+    """Asynchronous front of an ``LLM``.
+
+    Args:
+        llm: loaded model; may be used directly at the same time.
+    """
+
+    def __init__(self, llm: LLM) -> None:
+        self.llm = llm
+
+    @property
+    def name(self) -> str:
+        """Name under which the model is served."""
+        return self.llm.name
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Tokenizer of the model."""
+        return self.llm.tokenizer
+
+    @property
+    def config(self) -> ModelConfig:
+        """Architecture of the model."""
+        return self.llm.config
+
+    @property
+    def max_model_len(self) -> int:
+        """Window in tokens."""
+        return self.llm.max_model_len
+
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        """Names of the loaded adapters."""
+        return self.llm.adapters
+
+    async def generate(
+        self,
+        prompt_ids: Sequence[int],
+        sampling: SamplingParams,
+        *,
+        namespace: str = "local",
+        adapter: str | None = None,
+    ) -> AsyncIterator[Chunk]:
+        """Chunks of one request as they come; closing the iterator cancels the request.
+
+        Raises:
+            RequestError: at the first step, as ``Engine.submit``.
+            EngineStoppedError: the engine was closed or failed.
+        """
+        loop = asyncio.get_running_loop()
+        queue: asyncio.Queue[Chunk | EverlongError] = asyncio.Queue()
+
+        def sink(item: Chunk | EverlongError) -> None:
+            # The loop may be gone when a server is torn down: nobody listens then.
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(queue.put_nowait, item)
+
+        handle = self.llm.engine.submit(
+            prompt_ids, sampling, sink, namespace=namespace, adapter=adapter
+        )
+        finished = False
+        try:
+            while not finished:
+                item = await queue.get()
+                finished = isinstance(item, EverlongError) or item.finish_reason is not None
+                if isinstance(item, EverlongError):
+                    raise item
+                yield item
+        finally:
+            if not finished:
+                self.llm.engine.cancel(handle)
+
+    async def encode(self, prompts: Sequence[Sequence[int]], pooling: Pooling) -> Tensor:
+        """Unit vectors of token sequences, float32 [n, hidden]; see ``LLM.encode``."""
+        futures = self.llm.encode_tokens(prompts, pooling)
+        import torch
+
+        return torch.stack([await asyncio.wrap_future(f) for f in futures])
+
+    def stats(self) -> EngineStats:
+        """Counters and gauges."""
+        return self.llm.engine.stats()
+
+    async def close(self) -> None:
+        """Stop the engine; unfinished requests fail."""
+        await asyncio.get_running_loop().run_in_executor(None, self.llm.close)

@@ -1,0 +1,141 @@
+"""The blocks in memory: handed out, shared between sequences, found again by what they hold."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from everlong.errors import ConfigError
+
+BlockId = bytes
+"""Keyed hash of a block's tokens and of everything they were computed under; 32 bytes."""
+
+ROOT: BlockId = bytes(32)
+"""The parent of a sequence's first block."""
+
+
+def block_id(secret: bytes, fingerprint: bytes, parent: BlockId, tokens: Sequence[int]) -> BlockId:
+    """Identity of the block that holds ``tokens`` after the block ``parent``.
+
+    Equal ids mean equal keys and values: the hash covers the whole prefix (through ``parent``),
+    the weights with their packing, tokenizer and positions (``fingerprint``, which an adapter
+    extends), and is keyed, so that a namespace can neither find nor forge another's blocks.
+
+    Args:
+        secret: of the namespace, 16 to 64 bytes.
+        fingerprint: of the model as used.
+        tokens: the block's token ids.
+    """
+    digest = hashlib.blake2b(key=secret, digest_size=32)
+    digest.update(len(fingerprint).to_bytes(4, "little") + fingerprint + parent)
+    digest.update(np.asarray(tokens, dtype="<i4").tobytes())
+    return digest.digest()
+
+
+class BlockPool:
+    """A fixed number of equal blocks.
+
+    A block is *held* by one or more sequences, or *cached* (nobody holds it but its content is
+    known), or *free*. Asking for a block takes a free one, else the cached one that was released
+    longest ago.
+
+    Args:
+        shape: of one block, :func:`everlong.model.cache.block_shape`.
+        count: number of blocks.
+        dtype: of keys and values.
+    """
+
+    def __init__(self, shape: tuple[int, ...], count: int, dtype: torch.dtype) -> None:
+        if count < 1:
+            raise ConfigError(f"the pool needs at least 1 block, not {count}")
+        # Memory is reserved, not touched: the system gives pages as blocks are first written.
+        self._storage = torch.empty((count, *shape), dtype=dtype)
+        self._free = list(range(count - 1, -1, -1))
+        self._holders = [0] * count
+        self._ids: list[BlockId | None] = [None] * count
+        self._known: dict[BlockId, int] = {}
+        self._cached: OrderedDict[int, None] = OrderedDict()
+
+    @property
+    def total(self) -> int:
+        """Number of blocks."""
+        return len(self._holders)
+
+    @property
+    def available(self) -> int:
+        """Blocks that can be had without taking one from a sequence."""
+        return len(self._free) + len(self._cached)
+
+    @property
+    def cached(self) -> int:
+        """Blocks that nobody holds and that would be found again."""
+        return len(self._cached)
+
+    @property
+    def block_bytes(self) -> int:
+        """Bytes of one block."""
+        return self._storage[0].nbytes
+
+    def tensor(self, block: int) -> Tensor:
+        """The memory of a block."""
+        return self._storage[block]
+
+    def take(self) -> int | None:
+        """An empty block, held once; None when every block is held."""
+        if self._free:
+            block = self._free.pop()
+        elif self._cached:
+            block, _ = self._cached.popitem(last=False)
+            self._forget(block)
+        else:
+            return None
+        self._holders[block] = 1
+        return block
+
+    def find(self, known: BlockId) -> int | None:
+        """The block with this content, now held once more; None if there is none."""
+        block = self._known.get(known)
+        if block is not None:
+            self._cached.pop(block, None)
+            self._holders[block] += 1
+        return block
+
+    def contains(self, known: BlockId) -> bool:
+        """Whether :meth:`find` would find it."""
+        return known in self._known
+
+    def publish(self, block: int, known: BlockId) -> None:
+        """Make a full block findable. The first of two equal blocks is the one that is found."""
+        assert self._holders[block], "only a held block can be published"
+        if known not in self._known:
+            self._forget(block)
+            self._known[known] = block
+            self._ids[block] = known
+
+    def release(self, block: int) -> None:
+        """Give back one hold."""
+        assert self._holders[block] > 0, f"block {block} is not held"
+        self._holders[block] -= 1
+        if self._holders[block] == 0:
+            if self._ids[block] is None:
+                self._free.append(block)
+            else:
+                self._cached[block] = None
+
+    def forget_cached(self) -> None:
+        """Make every block that nobody holds an unknown one."""
+        while self._cached:
+            block, _ = self._cached.popitem()
+            self._forget(block)
+            self._free.append(block)
+
+    def _forget(self, block: int) -> None:
+        known = self._ids[block]
+        if known is not None:
+            del self._known[known]
+            self._ids[block] = None

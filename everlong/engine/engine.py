@@ -1,0 +1,403 @@
+"""The engine: one thread that admits, computes, samples and delivers."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TypeVar
+
+from torch import Tensor
+
+from everlong.engine.block_pool import BlockPool
+from everlong.engine.constraint import ConstraintCompiler
+from everlong.engine.request import Chunk, FinishReason, SamplingParams
+from everlong.engine.runner import Runner
+from everlong.engine.sampler import Sampled, SequenceSampler, sample
+from everlong.engine.scheduler import Scheduled, Scheduler
+from everlong.engine.sequence import EngineSequence, Sink
+from everlong.engine.stats import EngineStats
+from everlong.engine.text import TextAssembler
+from everlong.errors import (
+    ConfigError,
+    ContextLengthError,
+    EngineStoppedError,
+    EverlongError,
+    QueueFullError,
+    RequestError,
+    UnknownModelError,
+)
+from everlong.model.adapters import Adapter
+from everlong.model.cache import BLOCK, block_shape
+from everlong.model.transformer import Transformer
+from everlong.tokenizer import Tokenizer
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """How much the engine does at once."""
+
+    max_model_len: int | None = None
+    """Window in tokens; None: the model's trained window, as far as the pool holds it."""
+    max_num_seqs: int = 16
+    """Sequences decoded together."""
+    max_num_batched_tokens: int = 512
+    """Tokens in one step: longer prompts are cut into chunks of this size."""
+    max_waiting: int = 256
+    """Requests that may wait; more are refused."""
+    kv_cache_memory: int = 1 << 30
+    """Bytes of memory for keys and values."""
+    deterministic: bool = False
+    """A request's tokens do not depend on the other requests, on chunking or on cache hits."""
+
+    def __post_init__(self) -> None:
+        for name in ("max_num_seqs", "max_num_batched_tokens", "kv_cache_memory"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.max_num_batched_tokens < self.max_num_seqs:
+            raise ConfigError(
+                f"max_num_batched_tokens ({self.max_num_batched_tokens}) must be at least "
+                f"max_num_seqs ({self.max_num_seqs}): every sequence needs a token in each step"
+            )
+        if self.max_waiting < 0:
+            raise ConfigError(f"max_waiting must be at least 0, not {self.max_waiting}")
+        if self.max_model_len is not None and self.max_model_len < 2:
+            raise ConfigError(f"max_model_len must be at least 2, not {self.max_model_len}")
+
+
+class Engine:
+    """Runs many requests at once on one thread of its own.
+
+    Args:
+        model: ready for inference; used by this engine only.
+        tokenizer: of the model.
+        fingerprint: of the model as it is used; part of every block's id.
+        config: sizes.
+        adapters: low-rank adapters that requests may name.
+
+    Raises:
+        ConfigError: the pool is too small for the window, or the window too long for the model.
+    """
+
+    def __init__(
+        self,
+        model: Transformer,
+        tokenizer: Tokenizer,
+        fingerprint: bytes,
+        config: EngineConfig,
+        adapters: Mapping[str, Adapter] = MappingProxyType({}),
+    ) -> None:
+        self.config = config
+        self.tokenizer = tokenizer
+        self.adapters = adapters
+        self._fingerprint = fingerprint
+        self._runner = Runner(
+            model,
+            deterministic=config.deterministic,
+            chunk=config.max_num_batched_tokens,
+            adapters=adapters,
+        )
+        self._vocab_size = model.config.vocab_size
+        self._pool, self.max_model_len = self._make_pool(model)
+        self._scheduler = Scheduler(self._pool, config.max_num_seqs, config.max_num_batched_tokens)
+        self._constraints = ConstraintCompiler(tokenizer, self._vocab_size)
+        self._secrets: dict[str, bytes] = {}
+        self._arrivals = 0
+        self._prompt_tokens = self._cached_tokens = self._generation_tokens = self._steps = 0
+        self._finished: Counter[str] = Counter()
+        # Guards what other threads touch: jobs, the number waiting, and whether it is closed.
+        self._lock = threading.Condition()
+        self._jobs: deque[Callable[[], None]] = deque()
+        self._accepted = 0
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="everlong-engine", daemon=True)
+        self._thread.start()
+
+    # From any thread.
+
+    def submit(
+        self,
+        prompt: Sequence[int],
+        params: SamplingParams,
+        sink: Sink,
+        *,
+        namespace: str = "local",
+        adapter: str | None = None,
+    ) -> EngineSequence:
+        """Queue a request; ``sink`` receives its chunks, or one error, on the engine's thread.
+
+        Returns:
+            A handle for :meth:`cancel`.
+
+        Raises:
+            RequestError: the prompt is empty, has ids outside the vocabulary, or the constraint
+                cannot be compiled.
+            UnknownModelError: no adapter of this name is loaded.
+            ContextLengthError: prompt and output do not fit the window.
+            QueueFullError: ``max_waiting`` requests wait already.
+            EngineStoppedError: the engine is closed.
+        """
+        sequence = self._sequence(prompt, params, sink, namespace, adapter)
+        limit = self.config.max_num_seqs + self.config.max_waiting
+        with self._lock:
+            self._check_open()
+            if self._accepted >= limit:
+                raise QueueFullError(
+                    f"{self._accepted} requests are being served or wait, and {limit} are allowed; "
+                    "try again later, or raise max_waiting",
+                    retry_after=1.0,
+                )
+            self._accepted += 1
+            self._arrivals += 1
+            sequence.number = self._arrivals
+            self._post(lambda: self._scheduler.add(sequence))
+        return sequence
+
+    def cancel(self, sequence: EngineSequence) -> None:
+        """Stop a request and free its blocks; nothing happens if it is finished."""
+        with self._lock:
+            if not self._closed:
+                self._post(lambda: self._cancel(sequence))
+
+    def call(self, job: Callable[[Runner], T]) -> Future[T]:
+        """Run ``job`` on the engine's thread between two steps."""
+        future: Future[T] = Future()
+
+        def run() -> None:
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(job(self._runner))
+                except BaseException as error:
+                    future.set_exception(error)
+
+        with self._lock:
+            self._check_open()
+            self._post(run)
+        return future
+
+    def stats(self) -> EngineStats:
+        """A snapshot of counters and gauges."""
+        with self._lock:
+            running, waiting = len(self._scheduler.running), len(self._scheduler.waiting)
+            return EngineStats(
+                running=running,
+                waiting=max(waiting, self._accepted - running),
+                blocks_total=self._pool.total,
+                blocks_used=self._pool.total - self._pool.available,
+                blocks_cached=self._pool.cached,
+                prompt_tokens=self._prompt_tokens,
+                cached_tokens=self._cached_tokens,
+                generation_tokens=self._generation_tokens,
+                requests_finished=dict(self._finished),
+                preemptions=self._scheduler.preemptions,
+                steps=self._steps,
+            )
+
+    def close(self) -> None:
+        """Fail what is unfinished and end the thread."""
+        with self._lock:
+            self._closed = True
+            self._lock.notify()
+        self._thread.join()
+
+    # On the engine's thread.
+
+    def _run(self) -> None:
+        while self._wait_for_work():
+            with self._lock:
+                jobs, self._jobs = self._jobs, deque()
+            for job in jobs:
+                job()
+            try:
+                self._step()
+            except Exception as error:
+                # A step that fails takes its own requests with it, not the engine.
+                log.exception("a step failed")
+                failure = EngineStoppedError(f"the engine failed: {error}")
+                for sequence in list(self._scheduler.running):
+                    self._fail(sequence, failure)
+        stopped = EngineStoppedError("the engine was shut down before the request finished")
+        for job in self._jobs:
+            job()
+        for sequence in [*self._scheduler.running, *self._scheduler.waiting]:
+            self._fail(sequence, stopped)
+
+    def _wait_for_work(self) -> bool:
+        with self._lock:
+            while not (self._jobs or self._closed or self._has_sequences()):
+                self._lock.wait()
+            return not self._closed
+
+    def _has_sequences(self) -> bool:
+        return bool(self._scheduler.running or self._scheduler.waiting)
+
+    def _step(self) -> None:
+        plan = self._scheduler.schedule()
+        if not plan:
+            return
+        logits = self._runner.run(plan)
+        self._steps += 1
+        sampling = [s.sequence for s in plan if s.samples]
+        for scheduled in plan:
+            self._count_prompt(scheduled)
+            scheduled.sequence.advance(self._pool, scheduled.count)
+        self._deliver(sampling, logits)
+
+    def _deliver(self, sequences: list[EngineSequence], logits: Tensor) -> None:
+        if not sequences:
+            return
+        results = sample(logits, [s.sampler for s in sequences])
+        for sequence, result in zip(sequences, results, strict=True):
+            if isinstance(result, EverlongError):
+                self._fail(sequence, result)
+            else:
+                self._accept(sequence, result)
+
+    def _accept(self, sequence: EngineSequence, sampled: Sampled) -> None:
+        """Append a sampled token, and tell whoever asked."""
+        token = sampled.token_id
+        sequence.output.append(token)
+        self._generation_tokens += 1
+        # A stop token is no part of the text.
+        text, matched = "", False
+        if sampled.end != "stop_token":
+            text, matched = sequence.assembler.push(token)
+        reason: FinishReason | None = None
+        if sampled.end or matched:
+            reason = "stop"
+        elif len(sequence.output) >= sequence.max_tokens:
+            reason = "length"
+        if reason and not matched:
+            text += sequence.assembler.flush()
+        logprobs = None if sampled.logprob is None else (sampled.logprob,)
+        chunk = Chunk(text, (token,), logprobs, reason, sequence.usage)
+        if reason:
+            self._end(sequence, reason)
+        self._tell(sequence, chunk)
+
+    def _cancel(self, sequence: EngineSequence) -> None:
+        if sequence in self._scheduler.running or sequence in self._scheduler.waiting:
+            self._end(sequence, "cancelled")
+            self._tell(sequence, Chunk("", (), None, "cancelled", sequence.usage))
+
+    def _fail(self, sequence: EngineSequence, error: EverlongError) -> None:
+        self._end(sequence, "error")
+        self._tell(sequence, error)
+
+    def _end(self, sequence: EngineSequence, reason: FinishReason) -> None:
+        self._scheduler.remove(sequence)
+        self._finished[reason] += 1
+        with self._lock:
+            self._accepted -= 1
+
+    @staticmethod
+    def _tell(sequence: EngineSequence, what: Chunk | EverlongError) -> None:
+        try:
+            sequence.sink(what)
+        except Exception:
+            log.exception("a request's receiver failed")
+
+    def _count_prompt(self, scheduled: Scheduled) -> None:
+        sequence = scheduled.sequence
+        if not sequence.output and sequence.computed == sequence.cached:
+            self._prompt_tokens += len(sequence.prompt)
+            self._cached_tokens += sequence.cached
+
+    # Shared.
+
+    def _post(self, job: Callable[[], None]) -> None:
+        self._jobs.append(job)
+        self._lock.notify()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise EngineStoppedError("the engine is closed")
+
+    def _sequence(
+        self,
+        prompt: Sequence[int],
+        params: SamplingParams,
+        sink: Sink,
+        namespace: str,
+        adapter: str | None,
+    ) -> EngineSequence:
+        if not prompt:
+            raise RequestError("the prompt is empty; give at least one token")
+        if not (0 <= min(prompt) and max(prompt) < self._vocab_size):
+            raise RequestError(
+                f"the prompt has token ids from {min(prompt)} to {max(prompt)}; "
+                f"allowed are 0 to {self._vocab_size - 1}"
+            )
+        room = self.max_model_len - len(prompt)
+        wanted = params.max_tokens
+        if room < 1 or (wanted is not None and wanted > room):
+            asked = f" and {wanted} for the output" if wanted is not None else ""
+            raise ContextLengthError(
+                f"the window has {self.max_model_len} tokens, and the request needs "
+                f"{len(prompt)} for the prompt{asked}; shorten the prompt"
+                + (" or lower max_tokens" if wanted is not None else "")
+            )
+        constraint = None
+        if params.constraint is not None:
+            constraint = self._constraints.compile(params.constraint)
+        return EngineSequence(
+            number=0,
+            prompt=tuple(prompt),
+            params=params,
+            max_tokens=room if wanted is None else wanted,
+            secret=self._secret(namespace),
+            fingerprint=self._fingerprint_with(adapter),
+            adapter=adapter,
+            constraint=constraint,
+            sink=sink,
+            sampler=SequenceSampler(
+                params,
+                prompt,
+                self.tokenizer.vocab_size,
+                self.tokenizer.eos_token_ids,
+                constraint,
+            ),
+            assembler=TextAssembler(self.tokenizer, params.stop),
+        )
+
+    def _fingerprint_with(self, adapter: str | None) -> bytes:
+        if adapter is None:
+            return self._fingerprint
+        if adapter not in self.adapters:
+            known = ", ".join(sorted(self.adapters)) or "none"
+            raise UnknownModelError(f"adapter {adapter!r} is not loaded; loaded are: {known}")
+        return self._fingerprint + self.adapters[adapter].fingerprint
+
+    def _secret(self, namespace: str) -> bytes:
+        with self._lock:
+            return self._secrets.setdefault(namespace, secrets.token_bytes(32))
+
+    def _make_pool(self, model: Transformer) -> tuple[BlockPool, int]:
+        shape, dtype = block_shape(model.config), self._runner.dtype
+        block_bytes = dtype.itemsize
+        for size in shape:
+            block_bytes *= size
+        count = self.config.kv_cache_memory // block_bytes
+        trained = model.config.max_position
+        wanted = self.config.max_model_len or min(trained, count * BLOCK)
+        if wanted > trained:
+            raise ConfigError(
+                f"max_model_len is {wanted}, and the model was trained for {trained} tokens; "
+                "lower max_model_len"
+            )
+        needed = -(-wanted // BLOCK)
+        if count < needed or count < 1:
+            raise ConfigError(
+                f"kv_cache_memory of {self.config.kv_cache_memory:,} bytes holds {count} blocks, "
+                f"and a window of {max(wanted, BLOCK)} tokens needs {max(needed, 1)} of "
+                f"{block_bytes:,} bytes; raise kv_cache_memory or lower max_model_len"
+            )
+        return BlockPool(shape, count, dtype), wanted

@@ -1,0 +1,331 @@
+"""The synchronous front: load a model, generate, chat, stream, encode."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType, TracebackType
+from typing import Any, Literal, overload
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from everlong.checkpoint import open_checkpoint, read_adapter, resolve
+from everlong.checkpoint.fingerprint import fingerprint
+from everlong.checkpoint.loading import load_model
+from everlong.engine.engine import Engine, EngineConfig
+from everlong.engine.request import Chunk, Completion, SamplingParams, TokenLogprob
+from everlong.errors import ConfigError, ContextLengthError, EverlongError, RequestError
+from everlong.model.adapters import Adapter
+from everlong.model.assemble import WeightsOption
+from everlong.model.config import ModelConfig
+from everlong.model.transformer import Transformer
+from everlong.tokenizer import Tokenizer
+
+Prompt = str | Sequence[int]
+"""Text, or token ids."""
+
+Message = Mapping[str, Any]
+"""A chat message in OpenAI's form: ``{"role": "user", "content": "..."}``."""
+
+Pooling = Literal["last", "mean"]
+"""How the states of a text become one vector: of its last token (causal), or their mean
+(bidirectional)."""
+
+
+def load(
+    model: str | Path,
+    *,
+    weights: WeightsOption = "auto",
+    engine: EngineConfig | None = None,
+    adapters: Mapping[str, str | Path] = MappingProxyType({}),
+) -> LLM:
+    """Load a model.
+
+    Args:
+        model: a name of the catalog such as ``smollm2-135m``, a Hugging Face folder, or a GGUF
+            file.
+        weights: ``auto`` keeps the checkpoint's own values; ``float32``, ``bf16``, ``int8`` and
+            ``int4`` are explicit.
+        engine: how much runs at once; the defaults serve 16 streams.
+        adapters: PEFT folders by the name that requests give.
+
+    Raises:
+        CheckpointError: the model cannot be found or read.
+        ConfigError: an option has a value that is not allowed.
+    """
+    path = resolve(str(model))
+    checkpoint = open_checkpoint(path)
+    tokenizer = checkpoint.tokenizer()
+    return LLM(
+        load_model(checkpoint, weights),
+        tokenizer,
+        name=str(model) if not path.exists() or str(path) != str(model) else path.stem,
+        fingerprint=fingerprint(checkpoint, tokenizer, weights),
+        engine=engine,
+        adapters={name: read_adapter(Path(folder)) for name, folder in adapters.items()},
+    )
+
+
+class LLM:
+    """A loaded model with its engine. Safe to use from several threads; ``close`` it when done.
+
+    Args:
+        model: ready for inference.
+        tokenizer: of the model.
+        name: under which it is served.
+        fingerprint: of the model as it is used.
+        engine: sizes; None: the defaults.
+        adapters: by the name that requests give.
+    """
+
+    def __init__(
+        self,
+        model: Transformer,
+        tokenizer: Tokenizer,
+        *,
+        name: str,
+        fingerprint: bytes,
+        engine: EngineConfig | None = None,
+        adapters: Mapping[str, Adapter] = MappingProxyType({}),
+    ) -> None:
+        if tokenizer.vocab_size > model.config.vocab_size:
+            raise ConfigError(
+                f"the tokenizer has {tokenizer.vocab_size} ids and the model "
+                f"{model.config.vocab_size}; they do not belong together"
+            )
+        self.name = name
+        self.tokenizer = tokenizer
+        self.config: ModelConfig = model.config
+        self.engine = Engine(model, tokenizer, fingerprint, engine or EngineConfig(), adapters)
+
+    @property
+    def max_model_len(self) -> int:
+        """Window in tokens."""
+        return self.engine.max_model_len
+
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        """Names of the loaded adapters."""
+        return tuple(self.engine.adapters)
+
+    @overload
+    def generate(
+        self, prompts: str, sampling: SamplingParams | None = ..., **params: Any
+    ) -> Completion: ...
+
+    @overload
+    def generate(
+        self, prompts: Sequence[Prompt], sampling: SamplingParams | None = ..., **params: Any
+    ) -> list[Completion]: ...
+
+    def generate(
+        self,
+        prompts: str | Sequence[Prompt],
+        sampling: SamplingParams | None = None,
+        **params: Any,
+    ) -> Completion | list[Completion]:
+        """Continue one prompt, or several at once.
+
+        Args:
+            prompts: a text, or a list whose items are texts or lists of token ids.
+            sampling: how to choose tokens.
+            params: fields of ``SamplingParams`` by name, and ``adapter`` and ``namespace``; they
+                override ``sampling``.
+
+        Returns:
+            A completion, or one for each prompt, in order.
+
+        Raises:
+            RequestError: a prompt or a parameter is not allowed; nothing is computed then.
+        """
+        single = isinstance(prompts, str)
+        texts: Sequence[Prompt] = [prompts] if isinstance(prompts, str) else prompts
+        options, chosen = self._options(sampling, params)
+        ids = [self.tokenizer.encode(p) if isinstance(p, str) else list(p) for p in texts]
+        done = self._run_all(ids, chosen, options)
+        return done[0] if single else done
+
+    def chat(
+        self,
+        messages: Sequence[Message],
+        sampling: SamplingParams | None = None,
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        **params: Any,
+    ) -> Completion:
+        """Answer a conversation; see :meth:`generate` for the parameters.
+
+        Raises:
+            TemplateError: the model has no chat template, or it refuses the messages.
+        """
+        options, chosen = self._options(sampling, params)
+        ids = self.tokenizer.encode_chat(messages, tools=tools)
+        return self._run_all([ids], chosen, options)[0]
+
+    def stream(
+        self,
+        prompt: Prompt | Sequence[Message],
+        sampling: SamplingParams | None = None,
+        **params: Any,
+    ) -> Iterator[Chunk]:
+        """Chunks of one completion as they come; closing the iterator cancels it.
+
+        Args:
+            prompt: text, token ids, or the messages of a conversation.
+            sampling, params: see :meth:`generate`.
+        """
+        options, chosen = self._options(sampling, params)
+        if isinstance(prompt, str):
+            ids = self.tokenizer.encode(prompt)
+        elif prompt and isinstance(prompt[0], Mapping):
+            ids = self.tokenizer.encode_chat(prompt)  # type: ignore[arg-type]
+        else:
+            ids = list(prompt)  # type: ignore[arg-type]
+        return self._stream(ids, chosen, options)
+
+    def encode(self, texts: Sequence[str], pooling: Pooling = "last") -> Tensor:
+        """Vectors of texts for comparing them: float32 [n, hidden], of unit length.
+
+        Args:
+            texts: any texts.
+            pooling: ``last``: the last token's state under the causal mask the model was trained
+                with; ``mean``: the mean of all states under a bidirectional mask.
+        """
+        futures = self.encode_tokens([self.tokenizer.encode(text) for text in texts], pooling)
+        rows = [future.result() for future in futures]
+        return torch.stack(rows) if rows else torch.empty(0, self.config.hidden_size)
+
+    def encode_tokens(
+        self, prompts: Sequence[Sequence[int]], pooling: Pooling
+    ) -> list[Future[Tensor]]:
+        """As :meth:`encode`, from token ids; each future gives float32 [hidden]."""
+        if pooling not in ("last", "mean"):
+            raise RequestError(f"pooling {pooling!r} is unknown; allowed: last, mean")
+        for ids in prompts:
+            self._check_length(ids)
+
+        def vector(ids: Sequence[int]) -> Future[Tensor]:
+            if pooling == "last":
+                return self.engine.call(
+                    lambda runner: normalize(runner.states(ids, "causal")[-1], dim=0)
+                )
+            return self.engine.call(
+                lambda runner: normalize(runner.states(ids, "bidirectional").mean(0), dim=0)
+            )
+
+        return [vector(ids) for ids in prompts]
+
+    def logits(self, token_ids: Sequence[int]) -> Tensor:
+        """Next-token logits after every token, float32 [T, V]."""
+        self._check_length(token_ids)
+        return self.engine.call(lambda runner: runner.logits(token_ids)).result()
+
+    def close(self) -> None:
+        """Stop the engine; unfinished requests fail."""
+        self.engine.close()
+
+    def __enter__(self) -> LLM:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _check_length(self, ids: Sequence[int]) -> None:
+        if not 1 <= len(ids) <= self.max_model_len:
+            raise ContextLengthError(
+                f"the window has {self.max_model_len} tokens, and the text has {len(ids)}"
+            )
+        if min(ids) < 0 or max(ids) >= self.config.vocab_size:
+            raise RequestError(f"token ids must be from 0 to {self.config.vocab_size - 1}")
+
+    @staticmethod
+    def _options(
+        sampling: SamplingParams | None, params: dict[str, Any]
+    ) -> tuple[dict[str, Any], SamplingParams]:
+        options: dict[str, Any] = {
+            k: params.pop(k) for k in ("adapter", "namespace") if k in params
+        }
+        known = SamplingParams.__dataclass_fields__
+        if unknown := sorted(set(params) - set(known)):
+            raise RequestError(
+                f"{unknown[0]!r} is no parameter of sampling; allowed: {', '.join(known)}"
+            )
+        return options, replace(sampling or SamplingParams(), **params)
+
+    def _run_all(
+        self, prompts: Sequence[Sequence[int]], sampling: SamplingParams, options: dict[str, Any]
+    ) -> list[Completion]:
+        # As many at a time as the engine runs: the queue is left to others.
+        streams: list[Iterator[Chunk]] = []
+        done: list[Completion] = []
+        at_once = self.engine.config.max_num_seqs
+        try:
+            for ids in prompts:
+                if len(streams) - len(done) >= at_once:
+                    done.append(_collect(streams[len(done)]))
+                streams.append(self._stream(ids, sampling, options))
+            while len(done) < len(streams):
+                done.append(_collect(streams[len(done)]))
+        finally:
+            for stream in streams:
+                stream.close()  # type: ignore[attr-defined]
+        return done
+
+    def _stream(
+        self, ids: Sequence[int], sampling: SamplingParams, options: dict[str, Any]
+    ) -> Iterator[Chunk]:
+        received: queue.SimpleQueue[Chunk | EverlongError] = queue.SimpleQueue()
+        handle = self.engine.submit(ids, sampling, received.put, **options)
+
+        def chunks() -> Iterator[Chunk]:
+            finished = False
+            try:
+                yield _STARTED
+                while not finished:
+                    item = received.get()
+                    finished = isinstance(item, EverlongError) or item.finish_reason is not None
+                    if isinstance(item, EverlongError):
+                        raise item
+                    yield item
+            finally:
+                if not finished:
+                    self.engine.cancel(handle)
+
+        iterator = chunks()
+        # Enters the try above: from here on, closing the iterator cancels the request.
+        next(iterator)
+        return iterator
+
+
+_STARTED = Chunk("", ())
+
+
+def _collect(chunks: Iterator[Chunk]) -> Completion:
+    """All chunks of a request as one completion."""
+    text: list[str] = []
+    ids: list[int] = []
+    logprobs: list[TokenLogprob] | None = None
+    for chunk in chunks:
+        text.append(chunk.text)
+        ids.extend(chunk.token_ids)
+        if chunk.logprobs is not None:
+            logprobs = [*(logprobs or ()), *chunk.logprobs]
+        if chunk.finish_reason is not None:
+            return Completion(
+                "".join(text),
+                tuple(ids),
+                None if logprobs is None else tuple(logprobs),
+                chunk.finish_reason,
+                chunk.usage,
+            )
+    raise AssertionError("a request ends with a finish reason or an error")

@@ -1,0 +1,123 @@
+"""One request inside the engine: its tokens, its blocks, and what decides its next token."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from everlong.engine.block_pool import ROOT, BlockId, BlockPool, block_id
+from everlong.engine.constraint import ConstraintState
+from everlong.engine.request import Chunk, SamplingParams, Usage
+from everlong.engine.sampler import SequenceSampler
+from everlong.engine.text import TextAssembler
+from everlong.errors import EverlongError
+from everlong.model.cache import BLOCK, BlockTable
+
+Sink = Callable[[Chunk | EverlongError], None]
+"""Receives what a request produces, on the engine's thread; must not block."""
+
+
+@dataclass(eq=False)
+class EngineSequence:
+    """State of one request; owned by the engine's thread once it is submitted."""
+
+    number: int
+    """Order of arrival."""
+    prompt: tuple[int, ...]
+    params: SamplingParams
+    max_tokens: int
+    secret: bytes
+    """Of the namespace; keys the block ids."""
+    fingerprint: bytes
+    """Of the model as this request uses it (with its adapter)."""
+    adapter: str | None
+    sink: Sink
+    sampler: SequenceSampler
+    assembler: TextAssembler
+    constraint: ConstraintState | None
+    output: list[int] = field(default_factory=list)
+    table: BlockTable = field(default_factory=BlockTable)
+    blocks: list[int] = field(default_factory=list)
+    """Pool numbers of the table's blocks."""
+    ids: list[BlockId] = field(default_factory=list)
+    """Ids of the full blocks, as far as they are known."""
+    computed: int = 0
+    """Tokens whose keys and values are in the blocks."""
+    cached: int = 0
+    """Prompt tokens that were found when the request was first begun."""
+    begun: bool = False
+
+    @property
+    def length(self) -> int:
+        """Tokens so far, prompt and output."""
+        return len(self.prompt) + len(self.output)
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens so far."""
+        return Usage(len(self.prompt), self.cached, len(self.output))
+
+    def tokens(self, start: int, end: int) -> Sequence[int]:
+        """Tokens ``start`` to ``end`` of prompt and output together."""
+        split = len(self.prompt)
+        if end <= split:
+            return self.prompt[start:end]
+        if start >= split:
+            return self.output[start - split : end - split]
+        return [*self.prompt[start:], *self.output[: end - split]]
+
+    def id_of(self, block: int) -> BlockId:
+        """Id of the sequence's full block number ``block``."""
+        while len(self.ids) <= block:
+            at = len(self.ids)
+            self.ids.append(
+                block_id(
+                    self.secret,
+                    self.fingerprint,
+                    self.ids[-1] if self.ids else ROOT,
+                    self.tokens(at * BLOCK, (at + 1) * BLOCK),
+                )
+            )
+        return self.ids[block]
+
+    def attach_known(self, pool: BlockPool) -> None:
+        """Hold the blocks of the longest known prefix; at least one token stays to compute."""
+        assert not self.blocks
+        for at in range((self.length - 1) // BLOCK):
+            block = pool.find(self.id_of(at))
+            if block is None:
+                break
+            self._append(pool, block)
+        self.computed = len(self.blocks) * BLOCK
+        if not self.begun:
+            self.begun = True
+            self.cached = min(self.computed, len(self.prompt))
+
+    def grow(self, pool: BlockPool, tokens: int) -> bool:
+        """Hold blocks for ``tokens`` tokens in all; False when the pool has none left."""
+        while self.table.capacity < tokens:
+            block = pool.take()
+            if block is None:
+                return False
+            self._append(pool, block)
+        return True
+
+    def advance(self, pool: BlockPool, count: int) -> None:
+        """``count`` more tokens were computed; blocks that are full now can be found."""
+        before = self.computed // BLOCK
+        self.computed += count
+        for at in range(before, self.computed // BLOCK):
+            pool.publish(self.blocks[at], self.id_of(at))
+
+    def give_back(self, pool: BlockPool) -> None:
+        """Release every block; the tokens stay."""
+        # Last first, so that the beginnings of sequences stay known longest.
+        for block in reversed(self.blocks):
+            pool.release(block)
+        self.blocks.clear()
+        self.table = BlockTable()
+        self.computed = 0
+
+    def _append(self, pool: BlockPool, block: int) -> None:
+        self.blocks.append(block)
+        self.table.append(pool.tensor(block))
