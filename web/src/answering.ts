@@ -3,7 +3,7 @@ import { computed, type Signal, signal } from "@preact/signals";
 import { announce } from "./announcer";
 import { ConnectionError, type Delta, ServerError, streamAnswer } from "./api";
 import { conversationOf, createConversation, setMessages, shown } from "./chats";
-import { apiKey, lock, lose, models } from "./connection";
+import { apiKey, connect, lock, models } from "./connection";
 import {
   type Answer,
   chatMessages,
@@ -169,7 +169,7 @@ function failureOf(error: unknown): Failure {
     return { status: error.status, message: error.message };
   }
   if (error instanceof ConnectionError) {
-    lose(error);
+    void connect();
     return { status: null, message: error.message };
   }
   console.error(error);

@@ -46,7 +46,7 @@ export function stayLocked(): void {
 }
 
 /** The server cannot be used now: shows why and tries again, later each time. */
-export function lose(error: unknown): void {
+function lose(error: unknown): void {
   const known = error instanceof ConnectionError || error instanceof ServerError;
   const message = known ? error.message : "The server did not answer as expected.";
   if (connection.value.state !== "away") announce(message);

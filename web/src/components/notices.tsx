@@ -8,7 +8,7 @@ export function Notices() {
     <div class="notices" aria-live="polite">
       {state.state === "away" && (
         <div class="notice">
-          <p>{state.message} Trying again from time to time.</p>
+          <p>{state.message} The page keeps trying.</p>
           <button type="button" onClick={() => void connect()}>
             Try now
           </button>
