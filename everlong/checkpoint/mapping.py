@@ -6,11 +6,22 @@ import mmap
 import os
 import stat
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from everlong.errors import CheckpointError
+
+
+class Identity(NamedTuple):
+    """What changes when a file does, without reading it."""
+
+    size: int
+    modified_ns: int
+    changed_ns: int
+    """Last change of content or status; unlike the time before, it cannot be set."""
+    inode: int
 
 
 class MappedFile:
@@ -41,6 +52,7 @@ class MappedFile:
             if status.st_size == 0:
                 raise CheckpointError(f"{path} is empty")
             self.size = status.st_size
+            self.identity = _identity(status)
             self.buffer = mmap.mmap(descriptor, self.size, access=mmap.ACCESS_COPY)
         except OSError as error:
             raise CheckpointError(f"{path} cannot be mapped: {error.strerror}") from None
@@ -49,10 +61,21 @@ class MappedFile:
         self.bytes: Tensor = torch.frombuffer(self.buffer, dtype=torch.uint8)
         """uint8 [size], over the mapping."""
 
+    def is_unchanged(self) -> bool:
+        """Whether ``path`` still names the file that was mapped, untouched since."""
+        try:
+            return _identity(self.path.stat()) == self.identity
+        except OSError:
+            return False
+
     def release(self) -> None:
         """Let the system take back the memory of pages read so far; they can be read again."""
         if hasattr(mmap, "MADV_DONTNEED"):
             self.buffer.madvise(mmap.MADV_DONTNEED)
+
+
+def _identity(status: os.stat_result) -> Identity:
+    return Identity(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
 
 _BINARY: int = getattr(os, "O_BINARY", 0)

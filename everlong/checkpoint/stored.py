@@ -17,6 +17,7 @@ from everlong.checkpoint.gguf_types import (
     Floats,
     Format,
 )
+from everlong.errors import UnsupportedError
 from everlong.model.quantization import IntegerGroups
 
 # Values decoded at a time: the intermediate results of a piece stay in the processor's cache.
@@ -47,6 +48,9 @@ class StoredTensor:
 
         Plain floats asked for in the type that they have are a view of the mapped file (no
         copy); everything else is a new tensor.
+
+        Raises:
+            UnsupportedError: the numbers are of a type that is not read.
         """
         format_ = self._format
         if isinstance(format_, BlockFormat):
@@ -91,6 +95,11 @@ class StoredTensor:
 
     @property
     def _format(self) -> Format:
+        if self.type not in FORMAT_BY_NAME:
+            raise UnsupportedError(
+                f"the tensor {self.name} has the type {self.type}; "
+                f"supported: {', '.join(FORMAT_BY_NAME)}"
+            )
         return FORMAT_BY_NAME[self.type]
 
     def _pieces(self, format_: BlockFormat) -> Iterator[tuple[int, int, Blocks]]:
