@@ -113,7 +113,7 @@ class Batch:
         for i, span in enumerate(spans):
             count, row = len(span.tokens), len(tokens)
             end = span.start + count
-            assert count and end <= span.table.capacity, "a span needs tokens, and blocks for them"
+            assert 0 < count <= span.table.capacity - span.start, "tokens, and blocks for them"
             first = span.start if span.position is None else span.position
             tokens.extend(span.tokens)
             positions.extend(range(first, first + count))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from everlong.device import has_packed_bf16, native_rows, threads
-from everlong.model.native.library import Matrix, library
+from everlong.model.native.library import Matrix, fits, library
 
 Precision = Literal["float32", "bf16", "int8", "int4"]
 
@@ -129,7 +129,7 @@ class PackedLinear(nn.Module):
         shape = weight.codes.shape if isinstance(weight, IntegerGroups) else weight.shape
         self.out_features: int = shape[0]
         self.in_features: int = shape[1]
-        self._native = library() if self.in_features % 32 == 0 else None
+        self._native = library() if fits(self.in_features) else None
         self._format, self._scales = 0, None
         self._codes: Tensor
         self._packed: Tensor | None = None

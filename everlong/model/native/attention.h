@@ -80,6 +80,7 @@ void segment_queries(const Keys& keys, const float* q, int begin, int end, const
       rotated_by = rotation;
     }
     for (int t = from & ~3; t < to; t += 4) {
+      for (int line = 0; line < 4 * D; line += 32) _mm_prefetch(v + t * D + line, _MM_HINT_T0);
       for (int i = 0; i < Q; ++i) {
         __m512 s[4];
         for (int j = 0; j < 4; ++j) {
@@ -121,7 +122,9 @@ void segment_queries(const Keys& keys, const float* q, int begin, int end, const
       out[i].max = m;
       for (int w = 0; w < W; ++w) acc[i][w] = _mm512_mul_ps(acc[i][w], keep);
     }
+    const bf16* next = (b + 1) * kBlock < end ? (const bf16*)keys.blocks[b + 1] + keys.offset : v;
     for (int t = from; t < to; ++t) {
+      for (int line = 0; line < D; line += 32) _mm_prefetch(next + t * D + line, _MM_HINT_T0);
       __m512 value[W];
       for (int w = 0; w < W; ++w)
         value[w] = widen(_mm256_loadu_si256((const __m256i*)(v + t * D + w * 16)));

@@ -13,6 +13,10 @@ HEAD_SIZES = frozenset({32, 64, 96, 128, 256})
 """Sizes of an attention head that the kernels are instantiated for."""
 
 
+MOST_INPUTS = 1 << 15
+"""Inputs of a product at most."""
+
+
 class Matrix(Structure):
     """``Matrix`` of linear.h."""
 
@@ -66,6 +70,11 @@ class Batch(Structure):
         ("wanted_rows", c_int32),
         *_each(c_void_p, "wanted", "logits", "states"),
     )
+
+
+def fits(inputs: int) -> bool:
+    """Whether the kernels have products with this number of inputs."""
+    return inputs % 32 == 0 and inputs <= MOST_INPUTS
 
 
 @cache

@@ -27,44 +27,44 @@ struct Matrix {
   const float* bias;  // [N] or null
   int32_t format;
   int32_t n;
-  int32_t k;  // a multiple of 32
+  int32_t k;  // a multiple of 32, at most kMostInputs
 };
+
+constexpr int kMostInputs = 1 << 15;  // K
 
 // One row of a matrix, read 32 weights at a time.
 template <int F>
 struct Row {
   const uint8_t* codes;
-  const uint8_t* scales;
+  const float* scales;
+  float converted[F == kInt4Half ? kMostInputs / 16 : 1];  // scales in float, 16 at a time
 
-  Row(const Matrix& w, int64_t n) {
+  void open(const Matrix& w, int64_t n) {
     auto* c = static_cast<const uint8_t*>(w.codes);
-    auto* s = static_cast<const uint8_t*>(w.scales);
+    auto* s = static_cast<const float*>(w.scales);
     int64_t k = w.k, groups = k / 32;
     if constexpr (F == kBf16) codes = c + n * k * 2, scales = nullptr;
-    if constexpr (F == kInt4Half) codes = c + n * k / 2, scales = s + n * groups * 4;
-    if constexpr (F == kInt4Float) codes = c + n * k / 2, scales = s + n * groups * 8;
-    if constexpr (F == kInt8) codes = c + n * k, scales = s + n * groups * 4;
-    if constexpr (F == kInt8Min) codes = c + n * k, scales = s + n * groups * 8;
-    if constexpr (F == kInt8By16) codes = c + n * k, scales = s + n * groups * 8;
+    if constexpr (F == kInt4Half) {
+      codes = c + n * k / 2, scales = converted;
+      auto* half = static_cast<const uint16_t*>(w.scales) + n * groups * 2;
+      for (int64_t i = 0; i < groups * 2; i += 16) {
+        __mmask16 rest = groups * 2 - i >= 16 ? 0xffff : (1 << (groups * 2 - i)) - 1;
+        _mm512_storeu_ps(converted + i, _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(rest, half + i)));
+      }
+    }
+    if constexpr (F == kInt4Float) codes = c + n * k / 2, scales = s + n * groups * 2;
+    if constexpr (F == kInt8) codes = c + n * k, scales = s + n * groups;
+    if constexpr (F == kInt8Min) codes = c + n * k, scales = s + n * groups * 2;
+    if constexpr (F == kInt8By16) codes = c + n * k, scales = s + n * groups * 2;
   }
 
   __m512i load(int64_t g) const {  // weights 32 g .. 32 g + 31 in bf16
     if constexpr (F == kBf16) return _mm512_loadu_si512(codes + g * 64);
     if constexpr (F == kInt4Half || F == kInt4Float) {
-      float scale, minimum;
-      if constexpr (F == kInt4Half) {
-        uint32_t pair;
-        std::memcpy(&pair, scales + g * 4, 4);
-        __m128 both = _mm_cvtph_ps(_mm_cvtsi32_si128(int(pair)));
-        scale = _mm_cvtss_f32(both);
-        minimum = _mm_cvtss_f32(_mm_movehdup_ps(both));
-      } else {
-        std::memcpy(&scale, scales + g * 8, 4);
-        std::memcpy(&minimum, scales + g * 8 + 4, 4);
-      }
       // The 16 values that the group can take; a permutation by the codes then looks them up.
       const __m512 code = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-      __m512 value = _mm512_fmadd_ps(code, _mm512_set1_ps(scale), _mm512_set1_ps(minimum));
+      __m512 value = _mm512_fmadd_ps(code, _mm512_set1_ps(scales[2 * g]),
+                                     _mm512_set1_ps(scales[2 * g + 1]));
       __m512i table = _mm512_broadcast_i64x4(narrow(value));
       __m512i bytes = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)(codes + g * 16)));
       // 16-bit lanes (low nibble, high nibble); bit 4 of an index picks the table's equal copy.
@@ -75,7 +75,7 @@ struct Row {
       const __m128i* c = (const __m128i*)(codes + g * 32);
       __m512 lo = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(c)));
       __m512 hi = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(c + 1)));
-      auto* s = (const float*)(scales + g * (F == kInt8 ? 4 : 8));
+      const float* s = scales + g * (F == kInt8 ? 1 : 2);
       __m512 first = _mm512_set1_ps(s[0]);
       if constexpr (F == kInt8) lo = _mm512_mul_ps(lo, first), hi = _mm512_mul_ps(hi, first);
       if constexpr (F == kInt8By16)
@@ -89,36 +89,33 @@ struct Row {
   }
 };
 
-// Few rows: weights are read once, straight from memory, for M rows and 4 outputs at a time.
-template <int F, int M>
-void few_rows(const Matrix& w, const bf16* x, int64_t ldx, float* y, int64_t ldy, Range n) {
+// Few rows: weights are read once, straight from memory, for M rows and J outputs at a time.
+//   x: the rows interleaved, [K / 32][M][32], so that every address is a constant away
+template <int F, int M, int J>
+void few_rows(const Matrix& w, const bf16* x, float* y, int64_t ldy, Range n) {
   const int64_t groups = w.k / 32;
-  int i = n.begin;
-  for (; i + 4 <= n.end; i += 4) {
-    Row<F> row[4] = {{w, i}, {w, i + 1}, {w, i + 2}, {w, i + 3}};
-    __m512 sum[M][4];
-    for (auto& s : sum)
-      for (auto& v : s) v = _mm512_setzero_ps();
-    for (int64_t g = 0; g < groups; ++g) {
-      __m512i v[4] = {row[0].load(g), row[1].load(g), row[2].load(g), row[3].load(g)};
-      for (int m = 0; m < M; ++m) {
-        __m512i a = _mm512_loadu_si512(x + m * ldx + g * 32);
-        for (int j = 0; j < 4; ++j) sum[m][j] = dot_bf16(sum[m][j], v[j], a);
-      }
-    }
-    for (int m = 0; m < M; ++m)
-      _mm_storeu_ps(y + m * ldy + i, sum16x4(sum[m][0], sum[m][1], sum[m][2], sum[m][3]));
-  }
-  for (; i < n.end; ++i) {
-    Row<F> row(w, i);
-    __m512 sum[M];
+  for (int i = n.begin; i < n.end; i += J) {
+    if constexpr (J > 1)
+      if (n.end - i < J) return few_rows<F, M, 1>(w, x, y, ldy, {i, n.end});
+    Row<F> row[J];
+    for (int j = 0; j < J; ++j) row[j].open(w, i + j);
+    __m512 sum[M * J];
     for (auto& s : sum) s = _mm512_setzero_ps();
     for (int64_t g = 0; g < groups; ++g) {
-      __m512i v = row.load(g);
-      for (int m = 0; m < M; ++m)
-        sum[m] = dot_bf16(sum[m], v, _mm512_loadu_si512(x + m * ldx + g * 32));
+      __m512i v[J];
+      for (int j = 0; j < J; ++j) v[j] = row[j].load(g);
+      for (int m = 0; m < M; ++m) {
+        __m512i a = _mm512_loadu_si512(x + (g * M + m) * 32);
+        for (int j = 0; j < J; ++j) sum[m * J + j] = dot_bf16(sum[m * J + j], v[j], a);
+      }
     }
-    for (int m = 0; m < M; ++m) y[m * ldy + i] = sum16(sum[m]);
+    float out[(M * J + 3) / 4 * 4];
+    int s = 0;
+    for (; s + 4 <= M * J; s += 4)
+      _mm_storeu_ps(out + s, sum16x4(sum[s], sum[s + 1], sum[s + 2], sum[s + 3]));
+    for (; s < M * J; ++s) out[s] = sum16(sum[s]);
+    for (int m = 0; m < M; ++m)
+      for (int j = 0; j < J; ++j) y[m * ldy + i + j] = out[m * J + j];
   }
 }
 
@@ -141,7 +138,7 @@ void tile(const bf16* w, const bf16* x, int64_t ldx, float* y, int64_t ldy, int6
 }
 
 constexpr int kPanel = 32;  // outputs whose weights are unpacked at a time
-constexpr int kFewRows = 4;
+constexpr int64_t kNearBytes = 36 << 10;  // of the rows of x, so that they stay in the first cache
 
 // Many rows: a panel of weights is unpacked into `scratch` (kPanel * K bf16, stays in the second
 // level cache) and used for all rows.
@@ -156,7 +153,8 @@ void many_rows(const Matrix& w, const bf16* x, int64_t ldx, float* y, int64_t ld
       panel = static_cast<const bf16*>(w.codes) + p * k;
     } else {
       for (int j = 0; j < size; ++j) {
-        Row<F> row(w, p + j);
+        Row<F> row;
+        row.open(w, p + j);
         for (int64_t g = 0; g < k / 32; ++g)
           _mm512_storeu_si512(scratch + j * k + g * 32, row.load(g));
       }
@@ -188,15 +186,39 @@ void many_rows(const Matrix& w, const bf16* x, int64_t ldx, float* y, int64_t ld
   }
 }
 
+inline const bf16* interleave(const bf16* x, int64_t ldx, int m_count, int64_t k, bf16* out) {
+  if (m_count == 1) return x;
+  for (int m = 0; m < m_count; ++m)
+    for (int64_t g = 0; g < k / 32; ++g)
+      _mm512_storeu_si512(out + (g * m_count + m) * 32, _mm512_loadu_si512(x + m * ldx + g * 32));
+  return out;
+}
+
 template <int F>
 void linear_format(const Matrix& w, const bf16* x, int64_t ldx, float* y, int64_t ldy, int m,
                    Range n, bf16* scratch) {
-  switch (m) {
-    case 1: few_rows<F, 1>(w, x, ldx, y, ldy, n); break;
-    case 2: few_rows<F, 2>(w, x, ldx, y, ldy, n); break;
-    case 3: few_rows<F, 3>(w, x, ldx, y, ldy, n); break;
-    case 4: few_rows<F, 4>(w, x, ldx, y, ldy, n); break;
-    default: many_rows<F>(w, x, ldx, y, ldy, m, n, scratch);
+  if (m <= 4 || (m <= 16 && m * w.k * 2 <= kNearBytes)) {
+    const bf16* near = interleave(x, ldx, m, w.k, scratch);
+    switch (m) {
+      case 1: few_rows<F, 1, 4>(w, near, y, ldy, n); break;
+      case 2: few_rows<F, 2, 4>(w, near, y, ldy, n); break;
+      case 3: few_rows<F, 3, 4>(w, near, y, ldy, n); break;
+      case 4: few_rows<F, 4, 4>(w, near, y, ldy, n); break;
+      case 5: few_rows<F, 5, 4>(w, near, y, ldy, n); break;
+      case 6: few_rows<F, 6, 4>(w, near, y, ldy, n); break;
+      case 7: few_rows<F, 7, 3>(w, near, y, ldy, n); break;
+      case 8: few_rows<F, 8, 3>(w, near, y, ldy, n); break;
+      case 9: few_rows<F, 9, 2>(w, near, y, ldy, n); break;
+      case 10: few_rows<F, 10, 2>(w, near, y, ldy, n); break;
+      case 11: few_rows<F, 11, 2>(w, near, y, ldy, n); break;
+      case 12: few_rows<F, 12, 2>(w, near, y, ldy, n); break;
+      case 13: few_rows<F, 13, 1>(w, near, y, ldy, n); break;
+      case 14: few_rows<F, 14, 1>(w, near, y, ldy, n); break;
+      case 15: few_rows<F, 15, 1>(w, near, y, ldy, n); break;
+      case 16: few_rows<F, 16, 1>(w, near, y, ldy, n); break;
+    }
+  } else {
+    many_rows<F>(w, x, ldx, y, ldy, m, n, scratch);
   }
   if (w.bias)
     for (int i = 0; i < m; ++i)
@@ -218,7 +240,8 @@ inline void linear(const Matrix& w, const bf16* x, int64_t ldx, float* y, int64_
 
 template <int F>
 void copy_row(const Matrix& w, int64_t n, float* out) {
-  Row<F> row(w, n);
+  Row<F> row;
+  row.open(w, n);
   for (int64_t g = 0; g < w.k / 32; ++g) {
     __m512i v = row.load(g);
     _mm512_storeu_ps(out + g * 32, widen(_mm512_castsi512_si256(v)));

@@ -28,7 +28,7 @@ def supports(config: ModelConfig) -> bool:
     return (
         native.library() is not None
         and config.head_dim in native.HEAD_SIZES
-        and all(size % 32 == 0 for size in sizes)
+        and all(map(native.fits, sizes))
     )
 
 
