@@ -26,6 +26,7 @@ try:
     from fastapi.staticfiles import StaticFiles
     from sse_starlette.sse import AppStatus
     from starlette.exceptions import HTTPException
+    from starlette.routing import Route
 except ImportError as error:
     raise MissingExtraError(error.name or "fastapi", "serve") from error
 
@@ -33,7 +34,7 @@ from everlong.engine.async_engine import AsyncEngine
 from everlong.engine.engine import EngineConfig
 from everlong.engine.llm import LLM, load
 from everlong.serving.auth import Credentials
-from everlong.serving.errors import as_api_error, invalid_body
+from everlong.serving.errors import ApiError, as_api_error, invalid_body
 from everlong.serving.gate import Gate, is_loopback
 from everlong.serving.generation import ClientGone
 from everlong.serving.routes import Service, router
@@ -94,8 +95,10 @@ def create_app(
         app.add_exception_handler(kind, _failed)
     public = {"/health", "/"}
     if (page / "index.html").is_file():
-        public |= {f"/{file.relative_to(page).as_posix()}" for file in page.rglob("*")}
-        app.mount("/", StaticFiles(directory=page, html=True))
+        public |= {f"/{f.relative_to(page).as_posix()}" for f in page.rglob("*") if f.is_file()}
+        files = StaticFiles(directory=page, html=True)
+        # One route a file: a mount at / would answer for every path that has another method.
+        app.router.routes += [Route(path, files) for path in sorted(public - {"/health"})]
     else:
         app.get("/", include_in_schema=False)(_no_page)
     # Added last is outermost: a browser's preflight request carries no key.
@@ -213,12 +216,19 @@ class _Server(uvicorn.Server):
             ending.cancel()
 
 
-async def _failed(_: Request, error: Exception) -> Response:
+async def _failed(request: Request, error: Exception) -> Response:
     """Every failure as OpenAI's error object."""
     if isinstance(error, ClientGone):
         return Response(status_code=499)  # nobody reads it; the log does
     if isinstance(error, RequestValidationError):
         return invalid_body(error.errors(), error.body).response()
+    if isinstance(error, HTTPException) and error.status_code in (404, 405):
+        path = f"{request.method} {request.url.path}"
+        allowed = (error.headers or {}).get("Allow")
+        instead = f"; it allows {allowed}" if allowed else ""
+        return ApiError(
+            error.status_code, f"there is no {path} here{instead}", headers=error.headers
+        ).response()
     return as_api_error(error).response()
 
 

@@ -14,7 +14,7 @@ from everlong.engine.request import Chunk, Constraint
 from everlong.errors import RequestError
 from everlong.serving.chat import offered_tools, prompt_ids
 from everlong.serving.generation import Job, UsageSum, finish_reason
-from everlong.serving.logprobs import chat_logprobs
+from everlong.serving.logprobs import chat_logprobs, told
 from everlong.serving.protocol import ChatRequest, NamedTool
 from everlong.serving.replies import (
     ChatChoice,
@@ -148,9 +148,8 @@ class ChatCall:
                 reader = readers[index]
                 reason = finish_reason(chunk)
                 content, calls = reader.read(chunk.text, reason is not None)
-                logprobs = None
-                if chunk.logprobs:
-                    logprobs = chat_logprobs(self._tokenizer, chunk.logprobs)
+                shown = told(chunk, self._tokenizer.eos_token_ids)
+                logprobs = chat_logprobs(self._tokenizer, shown) if shown else None
                 if index not in begun:
                     begun.add(index)
                     yield ChatChunkChoice(

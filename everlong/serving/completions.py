@@ -12,7 +12,7 @@ from everlong.engine.async_engine import AsyncEngine
 from everlong.engine.request import Chunk
 from everlong.errors import RequestError
 from everlong.serving.generation import Job, UsageSum, finish_reason
-from everlong.serving.logprobs import CompletionLogprobWriter
+from everlong.serving.logprobs import CompletionLogprobWriter, told
 from everlong.serving.protocol import MAX_CHOICES, CompletionRequest
 from everlong.serving.replies import (
     CompletionChoice,
@@ -123,10 +123,11 @@ class CompletionCall:
         async with aclosing(chunks) as source:
             async for index, chunk in source:
                 usage.update(index, chunk.usage)
+                shown = told(chunk, self._tokenizer.eos_token_ids)
                 yield CompletionChoice(
                     index=index,
                     text=echoed.pop(index, "") + chunk.text,
-                    logprobs=writers[index].write(chunk.logprobs) if chunk.logprobs else None,
+                    logprobs=writers[index].write(shown) if shown else None,
                     finish_reason=finish_reason(chunk),
                 )
 

@@ -77,7 +77,7 @@ class ApiError(HTTPException):
         self.param = param
         if param is None and status == 400:
             first = message.split(" ", 1)[0]
-            self.param = first if first in _FIELDS else None
+            self.param = first if first.split(".", 1)[0] in _FIELDS else None
         self.code = code
 
     def body(self) -> dict[str, Any]:
@@ -140,9 +140,11 @@ def invalid_body(errors: Sequence[Mapping[str, Any]], body: Any) -> ApiError:
     depth = max(len(path) for path in paths)
     path = next(path for path in paths if len(path) == depth)
     reasons = [_reason(error) for error, other in zip(errors, paths, strict=True) if other == path]
-    where = ".".join(str(key) for key in path)
     what = " or ".join(dict.fromkeys(reasons))
-    return ApiError(400, f"{where}: {what}" if where else what, param=where or None)
+    if not path and errors[0]["type"] == "value_error":  # ours, which begins with the field
+        return ApiError(400, what)
+    where = ".".join(str(key) for key in path)
+    return ApiError(400, f"{where or 'the body'}: {what}", param=where or None)
 
 
 def _path(error: Mapping[str, Any], body: Any) -> tuple[str | int, ...]:

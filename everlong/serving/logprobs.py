@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from everlong.engine.request import TokenLogprob
+from everlong.engine.request import Chunk, TokenLogprob
 from everlong.serving.replies import (
     ChatLogprobs,
     ChatTokenLogprob,
@@ -16,6 +16,17 @@ from everlong.tokenizer.tokenizer import Tokenizer
 
 LOWEST = -9999.0
 """Stands for a probability of zero, whose logarithm JSON cannot carry (OpenAI's value)."""
+
+
+def told(chunk: Chunk, eos_token_ids: Collection[int]) -> Sequence[TokenLogprob]:
+    """Those of a chunk's log-probabilities that a client sees.
+
+    The token that ends an answer is not part of it, so it is left out, as OpenAI does.
+    """
+    logprobs = chunk.logprobs or ()
+    if chunk.finish_reason == "stop" and logprobs and logprobs[-1].token_id in eos_token_ids:
+        return logprobs[:-1]
+    return logprobs
 
 
 def chat_logprobs(tokenizer: Tokenizer, logprobs: Sequence[TokenLogprob]) -> ChatLogprobs:
