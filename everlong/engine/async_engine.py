@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 
+import torch
 from torch import Tensor
 
 from everlong.engine.llm import LLM, Pooling
 from everlong.engine.request import Chunk, SamplingParams
+from everlong.engine.sequence import EngineSequence
 from everlong.engine.stats import EngineStats
 from everlong.errors import EverlongError
 from everlong.model.config import ModelConfig
@@ -72,9 +74,14 @@ class AsyncEngine:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(queue.put_nowait, item)
 
-        handle = self.llm.engine.submit(
-            prompt_ids, sampling, sink, namespace=namespace, adapter=adapter
-        )
+        def submit() -> EngineSequence:
+            return self.llm.engine.submit(
+                prompt_ids, sampling, sink, namespace=namespace, adapter=adapter
+            )
+
+        # Compiling a constraint may take seconds.
+        constrained = sampling.constraint is not None
+        handle = await loop.run_in_executor(None, submit) if constrained else submit()
         finished = False
         try:
             while not finished:
@@ -90,8 +97,6 @@ class AsyncEngine:
     async def encode(self, prompts: Sequence[Sequence[int]], pooling: Pooling) -> Tensor:
         """Unit vectors of token sequences, float32 [n, hidden]; see ``LLM.encode``."""
         futures = self.llm.encode_tokens(prompts, pooling)
-        import torch
-
         return torch.stack([await asyncio.wrap_future(f) for f in futures])
 
     def stats(self) -> EngineStats:

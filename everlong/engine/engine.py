@@ -108,7 +108,7 @@ class Engine:
         self._vocab_size = model.config.vocab_size
         self._pool, self.max_model_len = self._make_pool(model)
         self._scheduler = Scheduler(self._pool, config.max_num_seqs, config.max_num_batched_tokens)
-        self._constraints = ConstraintCompiler(tokenizer, self._vocab_size)
+        self._constraints = ConstraintCompiler(tokenizer)
         self._secrets: dict[str, bytes] = {}
         self._arrivals = 0
         self._prompt_tokens = self._cached_tokens = self._generation_tokens = self._steps = 0
@@ -365,7 +365,9 @@ class Engine:
                 self.tokenizer.eos_token_ids,
                 constraint,
             ),
-            assembler=TextAssembler(self.tokenizer, params.stop),
+            assembler=TextAssembler(
+                self.tokenizer, params.stop, min_tokens=params.min_tokens
+            ),
         )
 
     def _fingerprint_with(self, adapter: str | None) -> bytes:

@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from everlong.checkpoint import open_checkpoint, read_adapter, resolve
+from everlong.checkpoint import open_checkpoint
+from everlong.checkpoint.adapter import read_adapter
+from everlong.checkpoint.catalog import resolve
 from everlong.checkpoint.fingerprint import fingerprint
 from everlong.checkpoint.loading import load_model
 from everlong.engine.engine import Engine, EngineConfig
@@ -61,11 +63,15 @@ def load(
     path = resolve(str(model))
     checkpoint = open_checkpoint(path)
     tokenizer = checkpoint.tokenizer()
+    kv_dtype = "float32" if weights == "float32" else "bfloat16"
+    identity = fingerprint(checkpoint, tokenizer, weights=weights, kv_dtype=kv_dtype)
+    loaded = load_model(checkpoint, weights)
+    checkpoint.release()
     return LLM(
-        load_model(checkpoint, weights),
+        loaded,
         tokenizer,
-        name=str(model) if not path.exists() or str(path) != str(model) else path.stem,
-        fingerprint=fingerprint(checkpoint, tokenizer, weights),
+        name=path.stem if Path(model).exists() else str(model),
+        fingerprint=identity,
         engine=engine,
         adapters={name: read_adapter(Path(folder)) for name, folder in adapters.items()},
     )
