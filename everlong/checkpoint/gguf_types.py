@@ -84,8 +84,8 @@ _FOUR = np.uint64(4)
 
 
 def _words(blocks: Bytes, start: int, stop: int) -> NDArray[np.uint64]:
-    """Bytes [start, stop) of each block in words of eight, [B, (stop - start) / 8]."""
-    return np.ascontiguousarray(blocks[:, start:stop]).view(np.uint64)
+    """A copy of bytes [start, stop) of each block in words of eight, [B, (stop - start) / 8]."""
+    return blocks[:, start:stop].copy().view(np.uint64)
 
 
 def _halves(blocks: Bytes, start: int, stop: int) -> Floats:

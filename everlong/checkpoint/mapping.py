@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import stat
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -53,7 +54,7 @@ class MappedFile:
                 raise CheckpointError(f"{path} is empty")
             self.size = status.st_size
             self.identity = _identity(status)
-            self.buffer = mmap.mmap(descriptor, self.size, access=mmap.ACCESS_COPY)
+            self.buffer = _map_privately(descriptor, self.size)
         except OSError as error:
             raise CheckpointError(f"{path} cannot be mapped: {error.strerror}") from None
         finally:
@@ -72,6 +73,15 @@ class MappedFile:
         """Let the system take back the memory of pages read so far; they can be read again."""
         if hasattr(mmap, "MADV_DONTNEED"):
             self.buffer.madvise(mmap.MADV_DONTNEED)
+
+
+def _map_privately(descriptor: int, size: int) -> mmap.mmap:
+    if sys.platform != "linux":
+        return mmap.mmap(descriptor, size, access=mmap.ACCESS_COPY)
+    # Linux reserves memory for a private mapping, in case all of it were written to, and refuses
+    # one larger than the memory. Nothing is written to this one.
+    flags = mmap.MAP_PRIVATE | mmap.MAP_NORESERVE
+    return mmap.mmap(descriptor, size, flags, mmap.PROT_READ | mmap.PROT_WRITE)
 
 
 def _identity(status: os.stat_result) -> Identity:

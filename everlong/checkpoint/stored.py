@@ -22,6 +22,8 @@ from everlong.model.quantization import IntegerGroups
 
 # Values decoded at a time: the intermediate results of a piece stay in the processor's cache.
 _PIECE_VALUES = 1 << 17
+# PyTorch starts threads for more; on a busy machine waiting for them costs far more than they save.
+_UNSPLIT_VALUES = (1 << 15) - 1
 
 
 @dataclass(frozen=True)
@@ -120,8 +122,13 @@ class StoredTensor:
     def _decode(self, format_: BlockFormat, dtype: torch.dtype) -> Tensor:
         columns = self.shape[-1]
         out = torch.empty(prod(self.shape[:-1]), columns, dtype=dtype)
+        exact = out.numpy() if dtype == torch.float32 else None
         for start, stop, blocks in self._pieces(format_):
-            values = blocks.codes.astype(np.float32)
+            if exact is None:
+                values = np.empty((stop - start, columns), np.float32)
+            else:
+                values = exact[start:stop]
+            values[...] = blocks.codes.reshape(-1, columns)
             if format_.zero:
                 values -= np.float32(format_.zero)
             grouped = values.reshape(-1, format_.group_size)
@@ -129,5 +136,14 @@ class StoredTensor:
                 grouped *= blocks.scale.reshape(-1, 1)
                 if blocks.minimum is not None:
                     grouped += blocks.minimum.reshape(-1, 1)
-            out[start:stop] = torch.from_numpy(values.reshape(-1, columns))
+            if exact is None:
+                _round_into(out[start:stop], values)
         return out.view(self.shape)
+
+
+def _round_into(out: Tensor, values: Floats) -> None:
+    """Copy ``values`` to ``out``, in portions that PyTorch does not split between threads."""
+    source, target = torch.from_numpy(values).view(-1), out.view(-1)
+    for start in range(0, len(source), _UNSPLIT_VALUES):
+        stop = start + _UNSPLIT_VALUES
+        target[start:stop] = source[start:stop]
