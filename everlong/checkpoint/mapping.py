@@ -80,7 +80,7 @@ def _map_privately(descriptor: int, size: int) -> mmap.mmap:
         return mmap.mmap(descriptor, size, access=mmap.ACCESS_COPY)
     # Linux reserves memory for a private mapping, in case all of it were written to, and refuses
     # one larger than the memory. Nothing is written to this one.
-    flags = mmap.MAP_PRIVATE | mmap.MAP_NORESERVE
+    flags = mmap.MAP_PRIVATE | _MAP_NORESERVE
     return mmap.mmap(descriptor, size, flags, mmap.PROT_READ | mmap.PROT_WRITE)
 
 
@@ -88,4 +88,6 @@ def _identity(status: os.stat_result) -> Identity:
     return Identity(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
 
+# Python names it from 3.12 on; the number is that of x86-64, Arm and RISC-V.
+_MAP_NORESERVE: int = getattr(mmap, "MAP_NORESERVE", 0x4000)
 _BINARY: int = getattr(os, "O_BINARY", 0)
