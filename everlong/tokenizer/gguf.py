@@ -37,11 +37,11 @@ def tokenizer_from_gguf(metadata: Mapping[str, Any]) -> Tokenizer:
         UnsupportedError: a model or pre-tokeniser that is not implemented.
     """
     kind = metadata.get("tokenizer.ggml.model")
-    builders: dict[Any, Callable[[_Vocabulary, Mapping[str, Any]], Backend]] = {
+    builders: dict[str, Callable[[_Vocabulary, Mapping[str, Any]], Backend]] = {
         "gpt2": _byte_level,
         "llama": _sentencepiece,
     }
-    if kind not in builders:
+    if not isinstance(kind, str) or kind not in builders:
         raise UnsupportedError(
             f"tokenizer.ggml.model is {kind!r}; supported: {', '.join(builders)}"
         )
@@ -59,7 +59,6 @@ def tokenizer_from_gguf(metadata: Mapping[str, Any]) -> Tokenizer:
         backend,
         named_tokens=named,
         eos_token_ids=vocabulary.ids("eos_token_id", "eot_token_id", "eom_token_id"),
-        unused=vocabulary.unused,
         num_ids=len(vocabulary.tokens),
         chat_template=_chat_template(metadata, named),
     )
@@ -80,13 +79,12 @@ class _Vocabulary:
                 raise CheckpointError(
                     f"tokenizer.ggml.{name} has {len(values)} entries for {len(self.tokens)} tokens"
                 )
-        # Where a text occurs twice the first id is used, and the other never occurs.
+        # Tokens that only fill up the embedding are left out; of two with the same text, the
+        # second.
         self.id_of: dict[str, int] = {}
-        self.unused: set[int] = set()
         for token_id, token in enumerate(self.tokens):
-            if self.id_of.setdefault(token, token_id) != token_id:
-                self.unused.add(token_id)
-        self.unused.update(i for i, kind in enumerate(self.types) if kind == _UNUSED)
+            if self.types[token_id] != _UNUSED:
+                self.id_of.setdefault(token, token_id)
 
     def added(self) -> list[AddedToken]:
         """Tokens that are found in text before any rule applies, by id."""
@@ -97,7 +95,8 @@ class _Vocabulary:
                 special=kind != _USER_DEFINED and self.tokens[token_id] not in _NEVER_CONTROL,
             )
             for token_id, kind in enumerate(self.types)
-            if kind in (_UNKNOWN, _CONTROL, _USER_DEFINED) and token_id not in self.unused
+            if kind in (_UNKNOWN, _CONTROL, _USER_DEFINED)
+            and self.id_of[self.tokens[token_id]] == token_id
         ]
 
     def ids(self, *names: str) -> list[int]:
@@ -147,7 +146,7 @@ def _list(metadata: Mapping[str, Any], name: str, kind: type) -> list[Any]:
 
 def _byte_level(vocabulary: _Vocabulary, metadata: Mapping[str, Any]) -> Backend:
     name = metadata.get("tokenizer.ggml.pre", "default")
-    if name not in WORD_SPLITS:
+    if not isinstance(name, str) or name not in WORD_SPLITS:
         raise UnsupportedError(
             f"tokenizer.ggml.pre is {name!r}; supported: {', '.join(WORD_SPLITS)}"
         )
@@ -201,7 +200,7 @@ def _merges_by_score(vocabulary: _Vocabulary) -> list[tuple[str, str]]:
     plain = {
         token: token_id
         for token, token_id in vocabulary.id_of.items()
-        if vocabulary.types[token_id] not in (_UNKNOWN, _CONTROL, _UNUSED, _BYTE)
+        if vocabulary.types[token_id] not in (_UNKNOWN, _CONTROL, _BYTE)
     }
     found = []
     for token, token_id in plain.items():

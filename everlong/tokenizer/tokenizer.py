@@ -43,8 +43,7 @@ class Tokenizer:
         named_tokens: texts of special tokens by role: ``bos_token``, ``eos_token``,
             ``unk_token``, ``pad_token``; what is missing does not exist.
         eos_token_ids: ids that end a turn besides ``eos_token`` and the well-known ones.
-        unused: ids in the vocabulary that fill it up and never occur in text.
-        num_ids: how many ids the source lists, where some are missing from the backend.
+        num_ids: how many ids the model has, where the backend knows fewer.
         chat_template: how messages become a prompt.
 
     Raises:
@@ -57,7 +56,6 @@ class Tokenizer:
         *,
         named_tokens: Mapping[str, str] | None = None,
         eos_token_ids: Iterable[int] = (),
-        unused: Iterable[int] = (),
         num_ids: int = 0,
         chat_template: ChatTemplate | None = None,
     ) -> None:
@@ -68,7 +66,6 @@ class Tokenizer:
         self._spelling = spelling_of(backend)
         added = backend.get_added_tokens_decoder()
         self._added = {token_id: token.content for token_id, token in added.items()}
-        self._unused = frozenset(unused)
         self._control = frozenset(i for i, token in added.items() if token.special)
         self.named_tokens: Mapping[str, str] = dict(named_tokens or {})
         self.chat_template = chat_template
@@ -152,7 +149,7 @@ class Tokenizer:
         return decoder.push_all(ids) + decoder.flush()
 
     def token_bytes(self, token_id: int) -> bytes:
-        """The exact bytes that a token adds to the text; empty for special and unused ids."""
+        """The exact bytes that a token adds to the text; empty for special tokens."""
         found = self._bytes.get(token_id)
         if found is None:
             found = self._bytes[token_id] = self._spell(token_id)
@@ -170,12 +167,10 @@ class Tokenizer:
         return token_id if token_id in self._added else None
 
     def is_special(self, token_id: int) -> bool:
-        """Whether an id stands for no text: control tokens, unused ids, ids past the end."""
-        return (
-            token_id in self._control
-            or token_id in self._unused
-            or not 0 <= token_id < self.vocab_size
-        )
+        """Whether an id stands for no text: control tokens, and ids that are no token."""
+        if token_id in self._control or not 0 <= token_id < self.vocab_size:
+            return True
+        return self._backend.id_to_token(token_id) is None
 
     def fingerprint(self) -> bytes:
         """32 bytes that change with vocabulary, merges, rules, special tokens or template."""
@@ -184,7 +179,7 @@ class Tokenizer:
             parts = [
                 self._backend.to_str(),
                 json.dumps(sorted(self.named_tokens.items())),
-                json.dumps([sorted(self.eos_token_ids), sorted(self._unused)]),
+                json.dumps(sorted(self.eos_token_ids)),
                 json.dumps(None if template is None else [template.source, template.tools_source]),
             ]
             digest = hashlib.sha256()
@@ -232,7 +227,8 @@ class Tokenizer:
         if token_id in self._added:
             return self._added[token_id].encode()
         token = self._backend.id_to_token(token_id)
-        return b"" if token is None else self._spelling.to_bytes(token)
+        assert token is not None, f"id {token_id} is no token and yet not special"
+        return self._spelling.to_bytes(token)
 
     @staticmethod
     def _ids(backend: Backend, text: str, bos: bool) -> list[int]:

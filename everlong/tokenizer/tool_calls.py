@@ -19,14 +19,17 @@ import json
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from everlong.tokenizer.chat_template import ToolFormat
 
 _OPEN = "<tool_call>"
 _CLOSE = "</tool_call>"
 _MAX_CALL_CHARS = 256 * 1024
-_STRUCTURE = re.compile(r'["\\{}\[\]]')
+_MAX_DEPTH = 100
+_STRING_END = re.compile(r'["\\]')
+_SCALAR = frozenset("+-.0123456789aeflnrstuE")
+_OPENING = {"}": "{", "]": "["}
 _NOT_SPACE = re.compile(r"\S")
 
 
@@ -113,7 +116,7 @@ class ToolCallParser:
     def _read_calls(self, scanner: _JsonScanner, final: bool) -> list[ToolCall] | _NotACall | None:
         """The calls between the tags at the start of the buffer; None if more text decides."""
         while True:
-            if scanner.depth == 0:
+            if not scanner.is_inside:
                 position = _skip_space(self._buffer, scanner.position)
                 rest = self._buffer[position : position + len(_CLOSE)]
                 if rest == _CLOSE or (final and not rest):
@@ -126,10 +129,10 @@ class ToolCallParser:
                 if rest[:1] not in ("{", "["):
                     return _NotACall()
                 scanner.begin(position)
-            value = scanner.scan(self._buffer)
-            if value is None:
+            state = scanner.scan(self._buffer)
+            if state == "unfinished":
                 break
-            calls = _calls(value, self._names)
+            calls = _calls(scanner.value(self._buffer), self._names) if state == "end" else None
             if calls is None:
                 return _NotACall()
             scanner.values.append(calls)
@@ -165,42 +168,92 @@ class _NotACall:
 
 
 class _JsonScanner:
-    """Finds the end of JSON objects and lists without reading any character twice."""
+    """Finds the end of JSON objects and lists, or the first character that cannot be in one.
+
+    It goes on where it stopped when more text is there, so no character is looked at twice. That
+    it fails early matters: text that begins like a call is shown as soon as it cannot be one, and
+    a text full of opening tags costs no more than another.
+    """
 
     def __init__(self) -> None:
         self.position = 0
-        self.depth = 0
         self.values: list[list[ToolCall]] = []
+        """Calls of the complete values so far."""
         self._start = 0
+        self._open: list[str] = []  # brackets
         self._in_string = False
+        self._expected = "value"
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether a value has begun and not ended."""
+        return bool(self._open)
 
     def begin(self, position: int) -> None:
-        """A value begins at ``position``."""
+        """An object or list begins at ``position``."""
         self.position = self._start = position
+        self._expected = "value"
 
-    def scan(self, text: str) -> str | None:
-        """The text of the value, or None where its end has not come yet."""
-        while match := _STRUCTURE.search(text, self.position):
-            character = match[0]
+    def value(self, text: str) -> str:
+        """The value that ended last."""
+        return text[self._start : self.position]
+
+    def scan(self, text: str) -> Literal["end", "unfinished", "error"]:
+        """Go on to the end of the value, of the text, or of what can be JSON."""
+        while self.position < len(text):
             if self._in_string:
-                if character == "\\":
-                    if match.end() == len(text):
-                        self.position = match.start()
-                        return None
+                match = _STRING_END.search(text, self.position)
+                if match is None:
+                    self.position = len(text)
+                elif match[0] == '"':
+                    self.position = match.end()
+                    self._in_string = False
+                    self._expected = "colon" if self._expected == "key" else "comma"
+                elif match.end() == len(text):  # what is escaped has not come yet
+                    self.position = match.start()
+                    break
+                else:
                     self.position = match.end() + 1
+                continue
+            character = text[self.position]
+            if self._expected == "scalar":  # its form is checked when the value is complete
+                if character in _SCALAR:
+                    self.position += 1
                     continue
-                self._in_string = character != '"'
-            elif character == '"':
-                self._in_string = True
-            elif character in "{[":
-                self.depth += 1
-            elif character in "}]":
-                self.depth -= 1
-            self.position = match.end()
-            if self.depth == 0:
-                return text[self._start : self.position]
-        self.position = len(text)
-        return None
+                self._expected = "comma"
+            self.position += 1
+            if character in " \t\r\n":
+                continue
+            if not self._accept(character):
+                return "error"
+            if not self._open:
+                return "end"
+        return "unfinished"
+
+    def _accept(self, character: str) -> bool:
+        """Take one character outside strings and scalars; False if it cannot be here."""
+        expected, inside = self._expected, self._open[-1:]
+        if expected == "comma" and character == ",":
+            self._expected = "key" if inside == ["{"] else "value"
+        elif expected in ("comma", "key or end", "value or end") and character in "}]":
+            if [_OPENING[character]] != inside:
+                return False
+            self._open.pop()
+            self._expected = "comma"
+        elif expected == "colon" and character == ":":
+            self._expected = "value"
+        elif expected.startswith("key") and character == '"':
+            self._expected, self._in_string = "key", True
+        elif expected.startswith("value") and character == '"':
+            self._expected, self._in_string = "value", True
+        elif expected.startswith("value") and character in "{[" and len(self._open) < _MAX_DEPTH:
+            self._open.append(character)
+            self._expected = "key or end" if character == "{" else "value or end"
+        elif expected.startswith("value") and character in _SCALAR:
+            self._expected = "scalar"
+        else:
+            return False
+        return True
 
 
 def parse_tool_calls(
@@ -215,7 +268,7 @@ def parse_tool_calls(
 def _calls(text: str, names: frozenset[str] | None) -> list[ToolCall] | None:
     """The calls that a JSON text says, or None if it says anything else."""
     try:
-        value = json.loads(text, parse_constant=_refuse_constant)
+        value = json.loads(text, strict=False, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
         return None
     calls = [_call(item, names) for item in (value if isinstance(value, list) else [value])]
@@ -232,7 +285,7 @@ def _call(value: Any, names: frozenset[str] | None) -> ToolCall | None:
     arguments = value.get("arguments", value.get("parameters"))
     if isinstance(arguments, str):
         try:
-            arguments = json.loads(arguments, parse_constant=_refuse_constant)
+            arguments = json.loads(arguments, strict=False, parse_constant=_refuse_constant)
         except (ValueError, RecursionError):
             return None
     if arguments is None:
