@@ -1,0 +1,395 @@
+"""The engine as its users meet it: alone, together, cancelled, short of blocks."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from everlong.engine.engine import EngineConfig
+from everlong.engine.llm import LLM
+from everlong.engine.request import Chunk, Completion, Constraint, SamplingParams
+from everlong.errors import (
+    ConfigError,
+    ContextLengthError,
+    EngineStoppedError,
+    EverlongError,
+    QueueFullError,
+    RequestError,
+    UnknownModelError,
+)
+from everlong.model.cache import BLOCK
+from tests.engine.tiny import tiny_llm
+
+GREEDY = SamplingParams(temperature=0, max_tokens=24, ignore_eos=True)
+
+
+@pytest.fixture(scope="module")
+def llm():
+    with tiny_llm() as made:
+        yield made
+
+
+def prompt(length: int, seed: int = 0) -> list[int]:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(10, 300, (length,), generator=generator).tolist()
+
+
+def all_blocks_free(llm: LLM) -> bool:
+    # A job runs after everything that was posted before it.
+    llm.engine.call(lambda runner: None).result()
+    return llm.engine.stats().blocks_used == 0
+
+
+@pytest.mark.parametrize("weights", ["bf16", "float32", "int8", "int4"])
+def test_generation_follows_the_logits(weights: Any) -> None:
+    """Each greedy token is the likeliest after the tokens before it."""
+    with tiny_llm(weights) as made:
+        done = made.generate([prompt(100)], GREEDY)[0]
+        logits = made.logits([*prompt(100), *done.token_ids])
+        assert done.token_ids == tuple(logits[99:-1].argmax(-1).tolist())
+        assert done.finish_reason == "length"
+        assert done.usage.completion_tokens == 24
+        assert done.text == made.tokenizer.decode(done.token_ids)
+
+
+def test_many_prompts_keep_their_order(llm: LLM) -> None:
+    prompts = [prompt(5 + i, seed=i) for i in range(40)]
+    together = llm.generate(prompts, GREEDY)
+    alone = [llm.generate([p], GREEDY)[0] for p in prompts]
+    assert [c.token_ids for c in together] == [c.token_ids for c in alone]
+
+
+def test_a_known_prefix_is_not_computed_again() -> None:
+    with tiny_llm() as made:
+        first = made.generate([prompt(200)], GREEDY)[0]
+        again = made.generate([prompt(200)], GREEDY)[0]
+        assert (first.usage.cached_tokens, again.usage.cached_tokens) == (0, 192)
+        assert again.token_ids == first.token_ids
+        # What was generated is known as well.
+        longer = [*prompt(200), *first.token_ids, *prompt(60, seed=5)]
+        assert made.generate([longer], GREEDY)[0].usage.cached_tokens == 192
+        stats = made.engine.stats()
+        assert stats.cached_tokens == 384
+        assert stats.prompt_tokens == 200 + 200 + 284
+        # The last token is always computed: its logits are needed.
+        whole = made.generate([prompt(128)], GREEDY)[0]
+        assert whole.usage.cached_tokens == 64
+
+
+def test_equal_prompts_that_arrive_together_share_their_blocks() -> None:
+    with tiny_llm(max_num_seqs=8) as made:
+        done = made.generate([prompt(300)] * 8, GREEDY)
+        assert len({c.token_ids for c in done}) == 1
+        assert [c.usage.cached_tokens for c in done] == [0] + [256] * 7
+
+
+def test_namespaces_do_not_share_blocks() -> None:
+    with tiny_llm() as made:
+        made.generate([prompt(200)], GREEDY, namespace="a")
+        assert made.generate([prompt(200)], GREEDY, namespace="b")[0].usage.cached_tokens == 0
+        assert made.generate([prompt(200)], GREEDY, namespace="a")[0].usage.cached_tokens == 192
+
+
+def test_adapters_change_their_own_requests_only(llm: LLM) -> None:
+    prompts = [prompt(90, seed=i) for i in range(6)]
+    plain = [llm.generate([p], GREEDY)[0].token_ids for p in prompts]
+    names = [None, "one", "two", "one", None, "two"]
+    alone = [
+        llm.generate([p], GREEDY, adapter=name)[0].token_ids
+        for p, name in zip(prompts, names, strict=True)
+    ]
+    streams = [llm.stream(p, GREEDY, adapter=n) for p, n in zip(prompts, names, strict=True)]
+    together = [tuple(i for chunk in s for i in chunk.token_ids) for s in streams]
+    assert together == alone
+    changed = [a != b for a, b in zip(alone, plain, strict=True)]
+    assert changed == [name is not None for name in names]
+    # Blocks computed under an adapter are not found without it.
+    assert llm.generate([prompts[1]], GREEDY)[0].token_ids == plain[1]
+    with pytest.raises(UnknownModelError, match="'three' is not loaded; loaded are: one, two"):
+        llm.generate([prompts[0]], adapter="three")
+
+
+def test_chunks_are_the_completion(llm: LLM) -> None:
+    params = SamplingParams(seed=3, max_tokens=40, logprobs=2, ignore_eos=True)
+    chunks = list(llm.stream(prompt(20), params))
+    whole = llm.generate([prompt(20)], params)[0]
+    assert "".join(c.text for c in chunks) == whole.text
+    assert tuple(i for c in chunks for i in c.token_ids) == whole.token_ids
+    assert [c.finish_reason for c in chunks] == [None] * 39 + ["length"]
+    assert whole.logprobs is not None
+    assert [lp.token_id for lp in whole.logprobs] == list(whole.token_ids)
+    assert all(len(lp.top) == 2 for lp in whole.logprobs)
+    logits = llm.logits([*prompt(20), *whole.token_ids])[19:-1]
+    expected = logits.log_softmax(-1)[range(40), list(whole.token_ids)]
+    got = torch.tensor([lp.logprob for lp in whole.logprobs])
+    assert torch.allclose(got, expected, atol=1e-4)
+
+
+def test_stop_string_ends_the_text_before_it(llm: LLM) -> None:
+    free = llm.generate([prompt(20)], GREEDY)[0]
+    middle = free.text[len(free.text) // 2 :][:3]
+    cut = llm.generate([prompt(20)], GREEDY, stop=(middle,))[0]
+    assert cut.finish_reason == "stop"
+    assert cut.text == free.text[: free.text.index(middle)]
+
+
+def test_end_of_sequence_ends_generation(llm: LLM) -> None:
+    free = llm.generate([prompt(20)], GREEDY)[0]
+    end = free.token_ids[9]
+    first = free.token_ids.index(end)
+    cut = llm.generate([prompt(20)], GREEDY, stop_token_ids=(end,))[0]
+    assert cut.token_ids == free.token_ids[: first + 1]
+    assert cut.finish_reason == "stop"
+    assert cut.text == llm.tokenizer.decode(free.token_ids[:first])
+
+
+def test_constrained_output_has_the_form(llm: LLM) -> None:
+    params = SamplingParams(seed=1, max_tokens=60, constraint=Constraint(regex="[0-9]{3}-(a|b)+c"))
+    done = llm.generate([prompt(9)], params)[0]
+    import re
+
+    assert re.fullmatch("[0-9]{3}-(a|b)+c", done.text)
+    assert done.finish_reason == "stop"
+
+
+def test_closing_a_stream_frees_its_blocks() -> None:
+    with tiny_llm() as made:
+        stream = made.stream(prompt(100), GREEDY, max_tokens=900)
+        assert next(stream).token_ids
+        assert made.engine.stats().running == 1
+        stream.close()  # type: ignore[attr-defined]
+        assert all_blocks_free(made)
+        assert made.engine.stats().requests_finished == {"cancelled": 1}
+        # So does dropping one that was never read.
+        del stream
+        made.stream(prompt(100), GREEDY, max_tokens=900).close()  # type: ignore[attr-defined]
+        assert all_blocks_free(made)
+
+
+def test_requests_that_cannot_be_served_are_refused_with_numbers(llm: LLM) -> None:
+    with pytest.raises(ContextLengthError, match=r"window has 1024 .* 1000 .* 100 for the output"):
+        llm.generate([prompt(1000)], max_tokens=100)
+    with pytest.raises(ContextLengthError, match="window has 1024 tokens.*1024 for the prompt"):
+        llm.generate([prompt(1024)])
+    with pytest.raises(RequestError, match="prompt is empty"):
+        llm.generate([[]])
+    with pytest.raises(RequestError, match="allowed are 0 to"):
+        llm.generate([[1, 99999]])
+    with pytest.raises(RequestError, match="temperature must be between"):
+        llm.generate("a", temperature=-1)
+    with pytest.raises(RequestError, match="'temprature' is no parameter"):
+        llm.generate("a", temprature=1)
+    assert llm.generate([prompt(1000)], GREEDY)[0].finish_reason == "length"
+
+
+def test_the_queue_is_bounded() -> None:
+    with tiny_llm(max_num_seqs=1, max_waiting=2) as made:
+        streams = [made.stream(prompt(10, seed=i), GREEDY, max_tokens=500) for i in range(3)]
+        with pytest.raises(QueueFullError, match="3 are allowed") as refused:
+            made.stream(prompt(10), GREEDY)
+        assert refused.value.retry_after > 0
+        for stream in streams:
+            stream.close()  # type: ignore[attr-defined]
+        assert all_blocks_free(made)
+        assert made.generate([prompt(10)], GREEDY)[0].finish_reason == "length"
+
+
+def test_closing_the_engine_fails_what_is_unfinished() -> None:
+    made = tiny_llm(max_num_seqs=1)
+    streams = [made.stream(prompt(10, seed=i), GREEDY, max_tokens=900) for i in range(2)]
+    next(streams[0])
+    made.close()
+    for stream in streams:
+        with pytest.raises(EngineStoppedError):
+            list(stream)
+    with pytest.raises(EngineStoppedError):
+        made.generate("a")
+    with pytest.raises(EngineStoppedError):
+        made.logits([1])
+
+
+def test_a_receiver_that_fails_harms_nobody_else(llm: LLM, caplog: Any) -> None:
+    def broken(_: Chunk | EverlongError) -> None:
+        raise ValueError("a broken receiver")
+
+    llm.engine.submit(prompt(10), GREEDY, broken)
+    assert llm.generate([prompt(10)], GREEDY)[0].finish_reason == "length"
+    assert "receiver failed" in caplog.text
+
+
+def test_a_step_that_fails_takes_only_its_requests(monkeypatch: Any) -> None:
+    with tiny_llm() as made:
+        runner = made.engine.call(lambda r: r).result()
+        real, broken = runner.run, threading.Event()
+
+        def run(plan: Any) -> Any:
+            if not broken.is_set():
+                broken.set()
+                raise MemoryError("no room")
+            return real(plan)
+
+        monkeypatch.setattr(runner, "run", run)
+        with pytest.raises(EngineStoppedError, match="no room"):
+            made.generate([prompt(70)], GREEDY)
+        assert made.generate([prompt(70)], GREEDY)[0].finish_reason == "length"
+        assert all_blocks_free(made)
+
+
+def test_vectors_have_unit_length_and_their_own_direction(llm: LLM) -> None:
+    for pooling in ("last", "mean"):
+        texts = ["a small model", "words of its own", "a small model"]
+        vectors = llm.encode(texts, pooling)  # type: ignore[arg-type]
+        assert vectors.shape == (3, 64)
+        assert torch.allclose(vectors.norm(dim=1), torch.ones(3), atol=1e-5)
+        assert torch.equal(vectors[0], vectors[2])
+        assert vectors[0] @ vectors[1] < 0.999
+    assert not torch.equal(llm.encode(["a small"], "mean"), llm.encode(["a small"], "last"))
+    with pytest.raises(RequestError, match="pooling 'max' is unknown"):
+        llm.encode(["a"], "max")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_num_seqs": 0}, "max_num_seqs must be at least 1"),
+        ({"max_num_seqs": 600}, "max_num_batched_tokens .512. must be at least"),
+        ({"max_waiting": -1}, "max_waiting"),
+        ({"max_model_len": 1}, "max_model_len must be at least 2"),
+    ],
+)
+def test_sizes_that_cannot_be_are_refused(options: dict[str, int], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        EngineConfig(**options)
+
+
+def test_a_pool_too_small_for_the_window_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"holds 2 blocks.*1,?024 tokens needs 16"):
+        tiny_llm(blocks=2, max_model_len=1024)
+    with pytest.raises(ConfigError, match="trained for 1024 tokens"):
+        tiny_llm(max_model_len=4096)
+
+
+REFERENCE: dict[Any, Completion] = {}
+
+
+def alone(p: tuple[int, ...], params: SamplingParams) -> Completion:
+    """What a request gives when nothing else runs; kept."""
+    key = (p, params.max_tokens, params.temperature, params.seed)
+    if key not in REFERENCE:
+        with tiny_llm() as made:
+            REFERENCE[key] = made.generate([p], params)[0]
+    return REFERENCE[key]
+
+
+requests = st.fixed_dictionaries(
+    {
+        "length": st.integers(1, 250),
+        "seed": st.integers(0, 3),
+        "max_tokens": st.integers(1, 60),
+        "temperature": st.sampled_from([0.0, 1.0]),
+        "cancel_after": st.sampled_from([None, None, None, 0, 1, 20]),
+    }
+)
+
+
+@settings(
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+@given(
+    asked=st.lists(requests, min_size=1, max_size=12),
+    blocks=st.integers(5, 24),
+    seqs=st.integers(1, 8),
+    chunk=st.sampled_from([8, 33, 64, 512]),
+)
+def test_what_runs_beside_a_request_does_not_change_it(
+    asked: list[dict[str, Any]], blocks: int, seqs: int, chunk: int
+) -> None:
+    """Arrivals, cancellations, shared prefixes, small pools, preemption: the same tokens."""
+    made = tiny_llm(
+        blocks=blocks, max_num_seqs=seqs, max_num_batched_tokens=chunk, deterministic=True
+    )
+    with made:
+        received: list[queue.SimpleQueue[Any]] = []
+        handles: list[Any] = []
+        for i, ask in enumerate(asked):
+            inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
+            received.append(inbox)
+            cancel_after, count = ask["cancel_after"], [0]
+
+            def sink(item: Any, i=i, inbox=inbox, after=cancel_after, count=count) -> None:
+                inbox.put(item)
+                count[0] += 1
+                if after is not None and count[0] == after:
+                    made.engine.cancel(handles[i])
+
+            params = SamplingParams(
+                max_tokens=ask["max_tokens"],
+                temperature=ask["temperature"],
+                seed=7,
+                ignore_eos=True,
+            )
+            # Prompts of one seed are prefixes of each other.
+            p = tuple(prompt(250, seed=ask["seed"])[: ask["length"]])
+            handles.append(None)
+            handles[i] = made.engine.submit(p, params, sink)
+            if cancel_after == 0:
+                made.engine.cancel(handles[i])
+        for ask, inbox in zip(asked, received, strict=True):
+            chunks: list[Chunk] = []
+            while not chunks or chunks[-1].finish_reason is None:
+                item = inbox.get(timeout=60)
+                assert not isinstance(item, EverlongError), item
+                chunks.append(item)
+            params = SamplingParams(
+                max_tokens=ask["max_tokens"],
+                temperature=ask["temperature"],
+                seed=7,
+                ignore_eos=True,
+            )
+            expected = alone(tuple(prompt(250, seed=ask["seed"])[: ask["length"]]), params)
+            tokens = tuple(i for c in chunks for i in c.token_ids)
+            if chunks[-1].finish_reason == "cancelled":
+                assert ask["cancel_after"] is not None
+                assert tokens == expected.token_ids[: len(tokens)]
+            else:
+                assert tokens == expected.token_ids
+                assert "".join(c.text for c in chunks) == expected.text
+        assert all_blocks_free(made)
+        finished = made.engine.stats().requests_finished
+        assert sum(finished.values()) == len(asked)
+        assert blocks * BLOCK >= made.max_model_len
+
+
+def test_preemption_happens_and_changes_nothing() -> None:
+    params = SamplingParams(temperature=0, max_tokens=150, ignore_eos=True)
+    prompts = [tuple(prompt(100, seed=i)) for i in range(4)]
+    with tiny_llm(blocks=8, max_num_seqs=4) as made:
+        done = made.generate(prompts, params)
+        assert made.engine.stats().preemptions > 0
+    assert [c.token_ids for c in done] == [alone(p, params).token_ids for p in prompts]
+
+
+def test_a_small_pool_serves_many_threads() -> None:
+    with tiny_llm(blocks=20, max_num_seqs=4) as made:
+        results: dict[int, Completion] = {}
+
+        def ask(i: int) -> None:
+            results[i] = made.generate([prompt(30, seed=i)], GREEDY)[0]
+
+        workers = [threading.Thread(target=ask, args=(i,)) for i in range(24)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        assert all_blocks_free(made)
+        assert [results[i].token_ids for i in range(24)] == [
+            made.generate([prompt(30, seed=i)], GREEDY)[0].token_ids for i in range(24)
+        ]
