@@ -78,6 +78,8 @@ class CompletionLogprobWriter:
             top: dict[str, float] = {}
             for token_id, logprob in item.top:
                 top.setdefault(self._name(token_id), max(logprob, LOWEST))
+            if item.top:  # OpenAI's: the chosen token is always among them
+                top.setdefault(self._name(item.token_id), max(item.logprob, LOWEST))
             reply.top_logprobs.append(top)
             reply.text_offset.append(self._offset)
             self._offset += len(self._decoder.decode(self._tokenizer.token_bytes(item.token_id)))

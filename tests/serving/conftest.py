@@ -10,13 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import pytest
-
-for extra in ("fastapi", "uvicorn", "sse_starlette", "openai", "httpx"):
-    pytest.importorskip(extra, reason=f"{extra} is not installed (extras serve and dev)")
-
 import httpx
 import openai
+import pytest
 import uvicorn
 
 from everlong.engine.async_engine import AsyncEngine

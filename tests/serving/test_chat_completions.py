@@ -130,8 +130,8 @@ def test_the_token_that_ends_an_answer_is_not_part_of_it(
 def test_stop_strings_end_the_text_before_them(client: openai.OpenAI) -> None:
     whole = create(client).choices[0].message.content
     stop = whole[4:6]
-    for given in (stop, ["no such text", stop]):
-        choice = create(client, stop=given).choices[0]
+    for form in (stop, ["no such text", stop]):
+        choice = create(client, stop=form).choices[0]
         assert choice.message.content == whole[: whole.index(stop)]
         assert choice.finish_reason == "stop"
 
