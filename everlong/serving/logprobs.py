@@ -81,9 +81,17 @@ class CompletionLogprobWriter:
             if item.top:  # OpenAI's: the chosen token is always among them
                 top.setdefault(self._name(item.token_id), max(item.logprob, LOWEST))
             reply.top_logprobs.append(top)
-            reply.text_offset.append(self._offset)
-            self._offset += len(self._decoder.decode(self._tokenizer.token_bytes(item.token_id)))
+            reply.text_offset.append(self._advance(self._tokenizer.token_bytes(item.token_id)))
         return reply
+
+    def _advance(self, content: bytes) -> int:
+        """Where the next token begins in the text: at its first character, or inside one."""
+        if content and not 0x80 <= content[0] < 0xC0:
+            # An unfinished character before it stays so, and shows as U+FFFD.
+            self._offset += len(self._decoder.decode(b"", final=True))
+        start = self._offset
+        self._offset += len(self._decoder.decode(content))
+        return start
 
     def _name(self, token_id: int) -> str:
         content = _bytes(self._tokenizer, token_id)
