@@ -66,10 +66,13 @@ class Checkpoint:
             CheckpointError: it is missing or damaged, or has more tokens than the embedding.
             UnsupportedError: it is of a kind that is not implemented.
         """
-        if self.format == "gguf":
-            tokenizer = tokenizer_from_gguf(self.metadata)
-        else:
+        if self.format == "huggingface":
             tokenizer = load_tokenizer(self.path)
+        else:
+            try:
+                tokenizer = tokenizer_from_gguf(self.metadata)
+            except CheckpointError as error:  # which knows no file
+                raise type(error)(f"{self.path}: {error}") from None
         if tokenizer.vocab_size > self.config.vocab_size:
             raise CheckpointError(
                 f"{self.path}: the tokenizer has {tokenizer.vocab_size} tokens, "

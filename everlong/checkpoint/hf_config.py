@@ -138,14 +138,15 @@ def _rope(fields: Fields, max_position: int) -> RopeConfig:
     if not rope.flag("truncate", True):
         raise UnsupportedError("yarn without truncation is not supported")
     original = rope.integer("original_max_position_embeddings", max_position, most=MAX_POSITION)
+    if scaling == "dynamic":  # reads the stated window in transformers, whatever else is said
+        original = max_position
     low = rope.number("low_freq_factor", 1.0, above=0.0)
     try:
         return RopeConfig(
             theta=theta,
             scaling=scaling,
             factor=rope.number("factor", above=0.0),
-            # The dynamic rule of transformers reads the trained window, whatever else is said.
-            original_max_position=max_position if scaling == "dynamic" else original,
+            original_max_position=0 if scaling == "linear" else original,
             beta_fast=rope.number("beta_fast", 32.0, above=0.0),
             beta_slow=rope.number("beta_slow", 1.0, above=0.0),
             attention_factor=(

@@ -83,8 +83,8 @@ def interleave(rows: NDArray[Any], heads: int) -> NDArray[Any]:
 
 
 def byte_vocabulary() -> list[str]:
-    """The 256 byte tokens of a GPT-2 vocabulary, then the special ones."""
-    return sorted(pre_tokenizers.ByteLevel.alphabet()) + SPECIAL_TOKENS
+    """The 256 byte tokens of a GPT-2 vocabulary, two merges, then the special ones."""
+    return [*sorted(pre_tokenizers.ByteLevel.alphabet()), "ab", "cd", *SPECIAL_TOKENS]
 
 
 def write_gguf(
@@ -118,7 +118,7 @@ def write_gguf(
         f"{arch}.attention.layer_norm_rms_epsilon": config.norm_eps,
         "tokenizer.ggml.model": "gpt2",
         "tokenizer.ggml.pre": "smollm",
-        "tokenizer.ggml.eos_token_id": 258,
+        "tokenizer.ggml.eos_token_id": 260,
         "tokenizer.chat_template": TEMPLATE,
     }
     for key, value in (metadata | (entries or {})).items():
@@ -129,7 +129,7 @@ def write_gguf(
         else:
             writer.add_uint32(key, value)
     writer.add_token_list(byte_vocabulary())
-    writer.add_token_types([1] * 256 + [3] * len(SPECIAL_TOKENS))
+    writer.add_token_types([1] * 258 + [3] * len(SPECIAL_TOKENS))
     writer.add_token_merges(["a b", "c d"])
 
     def heads(name: str) -> int:
@@ -177,8 +177,8 @@ def random_rows(type_: str, values: NDArray[np.float32], seed: int) -> NDArray[A
 
 def write_tokenizer(folder: Path) -> None:
     """A ``tokenizer.json`` of bytes, as the tokenizers package writes it."""
-    vocabulary = {token: i for i, token in enumerate(byte_vocabulary()[:256])}
-    backend = Backend(models.BPE(vocabulary, []))
+    vocabulary = {token: i for i, token in enumerate(byte_vocabulary()[:258])}
+    backend = Backend(models.BPE(vocabulary, [("a", "b"), ("c", "d")]))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
     backend.add_special_tokens(SPECIAL_TOKENS)
