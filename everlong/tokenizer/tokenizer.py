@@ -17,6 +17,7 @@ from everlong.files import atomic_write
 from everlong.tokenizer.chat_template import ChatTemplate
 from everlong.tokenizer.guard import MARK, ControlGuard
 from everlong.tokenizer.token_bytes import spelling_of
+from everlong.tokenizer.tool_prompt import with_argument_objects
 
 _TURN_ENDS = frozenset(
     {
@@ -128,7 +129,9 @@ class Tokenizer:
                 "this model has no chat template: give it a prompt instead of messages, "
                 "or use its instruction-tuned variant"
             )
-        given = {"messages": messages, "tools": tools, "variables": variables}
+        # Arguments that are JSON text are read first: an escape in them could hide a token.
+        chat = with_argument_objects(messages)
+        given = {"messages": chat, "tools": tools, "variables": variables}
         marked = self._guard.mark(given)
         text = self.chat_template.render(
             marked["messages"],

