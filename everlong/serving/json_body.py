@@ -92,20 +92,18 @@ def parse_json(body: bytes) -> Any:
     except ValueError as error:  # JSONDecodeError, and integers of thousands of digits
         raise ApiError(400, f"the body is not JSON: {error}", code="invalid_json") from None
     level = [value]
-    for _ in range(MAX_DEPTH + 1):
-        level = (
-            [
-                child
-                for parent in level
-                for child in (parent.values() if isinstance(parent, dict) else parent)
-                if isinstance(child, dict | list)
-            ]
-            if isinstance(value, dict | list)
-            else []
-        )
+    for _ in range(MAX_DEPTH):
+        level = [
+            child
+            for parent in level
+            if isinstance(parent, dict | list)
+            for child in (parent.values() if isinstance(parent, dict) else parent)
+        ]
         if not level:
             return value
-    raise _too_deep()
+    if any(isinstance(left, dict | list) for left in level):
+        raise _too_deep()
+    return value
 
 
 def _finite_float(text: str) -> float:
