@@ -1,9 +1,15 @@
 """Everlong: language models that remember, on a plain CPU."""
 
-from everlong.engine.async_engine import AsyncEngine
-from everlong.engine.engine import EngineConfig
-from everlong.engine.llm import LLM, load
-from everlong.engine.request import Chunk, Completion, Constraint, SamplingParams
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from everlong.engine.async_engine import AsyncEngine
+    from everlong.engine.engine import EngineConfig
+    from everlong.engine.llm import LLM, load
+    from everlong.engine.request import Chunk, Completion, Constraint, SamplingParams
 
 __version__ = "0.1.0"
 
@@ -17,3 +23,21 @@ __all__ = [
     "SamplingParams",
     "load",
 ]
+
+_HOMES = {
+    "LLM": "everlong.engine.llm",
+    "load": "everlong.engine.llm",
+    "AsyncEngine": "everlong.engine.async_engine",
+    "EngineConfig": "everlong.engine.engine",
+    "Chunk": "everlong.engine.request",
+    "Completion": "everlong.engine.request",
+    "Constraint": "everlong.engine.request",
+    "SamplingParams": "everlong.engine.request",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # PyTorch takes a second to import, which `everlong --help` need not wait for.
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'everlong' has no attribute {name!r}")

@@ -1,0 +1,88 @@
+"""Chat in the terminal."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Console
+
+from everlong.engine.llm import LLM
+from everlong.engine.request import Chunk, SamplingParams, Usage
+from everlong.errors import EverlongError
+
+HELP = "/reset forgets the conversation, /exit or Ctrl-D leaves, Ctrl-C stops an answer"
+
+
+def chat(llm: LLM, sampling: SamplingParams, system: str | None = None) -> None:
+    """Talk to a model until the input ends.
+
+    Args:
+        llm: loaded model with a chat template.
+        sampling: how it answers.
+        system: system prompt; None: the template's own.
+    """
+    notes = Console(stderr=True, highlight=False)
+    first: list[dict[str, Any]] = [{"role": "system", "content": system}] if system else []
+    messages = list(first)
+    notes.print(f"[dim]{llm.name}, window of {llm.max_model_len:,} tokens. {HELP}.[/dim]")
+    while (line := _read_line()) is not None:
+        if line.strip() == "/exit":
+            return
+        if line.strip() == "/reset":
+            messages = list(first)
+            notes.print("[dim]forgotten[/dim]")
+        elif line.strip():
+            messages.append({"role": "user", "content": line})
+            try:
+                answer, note = say(llm.stream(messages, sampling))
+            except EverlongError as error:
+                # The conversation goes on without the message that could not be answered.
+                messages.pop()
+                notes.print(f"[red]{error}[/red]")
+                continue
+            messages.append({"role": "assistant", "content": answer})
+            notes.print(f"[dim]{note}[/dim]")
+
+
+def say(chunks: Iterator[Chunk]) -> tuple[str, str]:
+    """Print an answer as it comes; Ctrl-C ends it.
+
+    Returns:
+        The text, and a line about tokens and speed.
+    """
+    started, text, usage, first = time.perf_counter(), "", Usage(), 0.0
+    try:
+        for chunk in chunks:
+            first = first or time.perf_counter()
+            usage = chunk.usage
+            text += chunk.text
+            print(chunk.text, end="", flush=True)
+    except KeyboardInterrupt:
+        chunks.close()  # type: ignore[attr-defined]
+    print()
+    return text, speed(usage, first - started, time.perf_counter() - first)
+
+
+def speed(usage: Usage, first: float, rest: float) -> str:
+    """One line: tokens read and found, time to the first token, tokens per second after it."""
+    found = f" ({usage.cached_tokens} found)" if usage.cached_tokens else ""
+    rate = f", {(usage.completion_tokens - 1) / rest:.0f} tokens/s" if rest > 0 else ""
+    return (
+        f"{usage.prompt_tokens} tokens read{found} in {first:.2f} s, "
+        f"{usage.completion_tokens} written{rate}"
+    )
+
+
+def _read_line() -> str | None:
+    try:
+        if sys.stdin.isatty():
+            return input("> ")
+        return sys.stdin.readline() or None
+    except EOFError:
+        return None
+    except KeyboardInterrupt:
+        print()
+        return ""

@@ -1,0 +1,309 @@
+"""The command line: parse, build a config, make one call."""
+
+from __future__ import annotations
+
+import re
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from jsonargparse import ArgumentParser, Namespace
+
+from everlong.errors import EverlongError
+
+if TYPE_CHECKING:
+    from everlong.engine.llm import LLM
+
+Weights = Literal["auto", "float32", "bf16", "int8", "int4"]
+Texts = str | tuple[str, ...]
+
+
+def pull(model: str) -> None:
+    """Fetch a model, checksums verified, and print where it is.
+
+    Args:
+        model: smollm2-135m, hf:ORG/NAME, hf:ORG/NAME:FILE.gguf, or a path.
+    """
+    from everlong.checkpoint.catalog import pull as fetch
+    from everlong.checkpoint.progress import terminal_progress
+
+    with terminal_progress() as progress:
+        path = fetch(model, progress)
+    print(path)
+
+
+def chat(
+    model: str = "smollm2-135m",
+    system: str | None = None,
+    temperature: float = 0.7,
+    top_p: float = 0.95,
+    max_tokens: int | None = None,
+    seed: int | None = None,
+    weights: Weights = "auto",
+    max_model_len: int | None = None,
+) -> None:
+    """Talk to a model in the terminal.
+
+    Args:
+        model: name, folder or file.
+        system: system prompt instead of the template's own.
+        temperature: 0 always takes the likeliest token.
+        top_p: keep the likeliest tokens up to this probability.
+        max_tokens: most tokens of an answer.
+        seed: makes answers repeatable.
+        weights: how weights are kept; auto keeps the file's own values.
+        max_model_len: window in tokens.
+    """
+    from everlong.apps.chat import chat as talk
+    from everlong.engine.request import SamplingParams
+
+    sampling = SamplingParams(
+        temperature=temperature, top_p=top_p, max_tokens=max_tokens, seed=seed
+    )
+    with _load(model, weights, max_model_len) as llm:
+        talk(llm, sampling, system)
+
+
+def generate(
+    prompt: str,
+    model: str = "smollm2-135m",
+    max_tokens: int = 256,
+    temperature: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    min_p: float = 0.0,
+    stop: Texts = (),
+    seed: int | None = None,
+    json_schema: str | None = None,
+    regex: str | None = None,
+    weights: Weights = "auto",
+    max_model_len: int | None = None,
+) -> None:
+    """Continue a text and print what follows.
+
+    Args:
+        prompt: the text; - reads it from standard input.
+        model: name, folder or file.
+        max_tokens: most tokens to write.
+        temperature: 0 always takes the likeliest token.
+        top_k: keep this many likeliest tokens; 0 keeps all.
+        top_p: keep the likeliest tokens up to this probability.
+        min_p: keep tokens at least this fraction as likely as the likeliest.
+        stop: text before which writing ends, or a list of them.
+        seed: makes the output repeatable.
+        json_schema: a JSON schema that the output satisfies.
+        regex: a regular expression that the output matches.
+        weights: how weights are kept; auto keeps the file's own values.
+        max_model_len: window in tokens.
+    """
+    from everlong.engine.request import Constraint, SamplingParams
+
+    constraint = None
+    if json_schema is not None or regex is not None:
+        constraint = Constraint(json_schema=json_schema, regex=regex)
+    sampling = SamplingParams(
+        max_tokens=max_tokens,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        min_p=min_p,
+        stop=_several(stop),
+        seed=seed,
+        constraint=constraint,
+    )
+    text = sys.stdin.read() if prompt == "-" else prompt
+    with _load(model, weights, max_model_len) as llm:
+        for chunk in llm.stream(text, sampling):
+            print(chunk.text, end="", flush=True)
+        print()
+
+
+def convert(
+    source: str,
+    folder: Path,
+    dtype: Literal["float32", "float16", "bfloat16"] = "bfloat16",
+) -> None:
+    """Write a model in the Hugging Face layout.
+
+    Args:
+        source: name, folder or GGUF file.
+        folder: new folder to write.
+        dtype: number format of the weights.
+    """
+    from everlong.checkpoint import open_checkpoint
+    from everlong.checkpoint.catalog import resolve
+    from everlong.checkpoint.export import export
+    from everlong.checkpoint.progress import terminal_progress
+
+    checkpoint = open_checkpoint(resolve(source))
+    with terminal_progress() as progress:
+        export(
+            checkpoint,
+            folder,
+            dtype=dtype,
+            progress=lambda done, total: progress(folder.name, done, total),
+        )
+    print(folder)
+
+
+def bench(
+    model: str = "smollm2-135m",
+    weights: Weights = "auto",
+    repeats: int = 3,
+    llama_cpp: bool = False,
+) -> None:
+    """Measure how fast a model runs here: reading, one stream, 16 streams.
+
+    Args:
+        model: name, folder or file.
+        weights: how weights are kept; auto keeps the file's own values.
+        repeats: runs of each figure, of which the median is shown.
+        llama_cpp: measure llama.cpp beside it (GGUF files; needs xllamacpp).
+    """
+    from rich.console import Console
+
+    from everlong.apps.llama_cpp import measure_llama_cpp
+    from everlong.apps.measure import measure, rates_table
+    from everlong.checkpoint.catalog import resolve
+
+    with _load(model, weights, None) as llm:
+        ours = measure(llm, repeats=repeats)
+    theirs = measure_llama_cpp(resolve(model), repeats=repeats) if llama_cpp else None
+    Console().print(rates_table(ours, theirs))
+
+
+def demo(model: str = "smollm2-135m") -> None:
+    """A tour of at most two minutes: answers, sixteen streams, JSON, speed.
+
+    Args:
+        model: an instruct model; fetched if need be.
+    """
+    from everlong.apps.demo import demo as tour
+    from everlong.checkpoint.catalog import pull as fetch
+    from everlong.checkpoint.progress import terminal_progress
+
+    with terminal_progress() as progress:
+        path = fetch(model, progress)
+    with _load(model, "auto", None) as llm:
+        tour(llm, path if path.suffix == ".gguf" else None)
+
+
+def serve(config: Any) -> None:
+    """Serve a model to OpenAI's clients and on a page."""
+    from everlong.serving.app import serve as run
+
+    run(config)
+
+
+_EXAMPLES: dict[str, str] = {
+    "pull": "everlong pull smollm2-135m",
+    "chat": "everlong chat --model smollm2-135m --temperature 0.3",
+    "generate": "everlong generate 'Once upon a time' --max-tokens 40 --seed 1",
+    "serve": "everlong serve smollm2-135m --port 8000 --api-key secret",
+    "convert": "everlong convert smollm2-135m ./smollm2-hf --dtype bfloat16",
+    "bench": "everlong bench --model ./model.gguf --llama-cpp true",
+    "demo": "everlong demo",
+}
+_FUNCTIONS: dict[str, Callable[..., None]] = {
+    "pull": pull,
+    "chat": chat,
+    "generate": generate,
+    "convert": convert,
+    "bench": bench,
+    "demo": demo,
+}
+
+
+def _load(model: str, weights: Weights, max_model_len: int | None) -> LLM:
+    from everlong.engine.engine import EngineConfig
+    from everlong.engine.llm import load
+
+    return load(model, weights=weights, engine=EngineConfig(max_model_len=max_model_len))
+
+
+def _several(texts: Texts) -> tuple[str, ...]:
+    return (texts,) if isinstance(texts, str) else tuple(texts)
+
+
+def _with_underscores(argument: str) -> str:
+    """``--max-tokens=3`` as the parser spells it, ``--max_tokens=3``."""
+    option, equals, value = argument.partition("=")
+    if re.fullmatch(r"--[a-z][a-z0-9_-]*(\..*)?", option):
+        name, dot, key = option[2:].partition(".")
+        option = "--" + name.replace("-", "_") + dot + key
+    return option + equals + value
+
+
+class _Parser(ArgumentParser):
+    """Shows options with dashes; either spelling is understood."""
+
+    def format_help(self) -> str:
+        """The help text."""
+        return re.sub(r"--[a-z_]+", lambda m: m[0].replace("_", "-"), super().format_help())
+
+
+def build_parser() -> ArgumentParser:
+    """The parser of the whole command line."""
+    from everlong.serving.config import ServeConfig
+
+    parser = _Parser(prog="everlong", description="Language models that remember, on a plain CPU.")
+    commands = parser.add_subcommands(required=True, dest="command")
+    for name in _EXAMPLES:
+        function = _FUNCTIONS.get(name, serve)
+        assert function.__doc__
+        sub = _Parser(
+            description=function.__doc__.split("\n")[0], epilog=f"example: {_EXAMPLES[name]}"
+        )
+        if name == "serve":
+            lists = ("api_key", "allowed_hosts", "allowed_origins")
+            sub.add_class_arguments(
+                ServeConfig, as_group=False, as_positional=True, skip=set(lists)
+            )
+            for option in lists:
+                about = f"{option.replace('_', ' ')}, one or a list"
+                sub.add_argument(f"--{option}", type=Texts, default=(), help=about)
+            sub.add_argument("--config", action="config", help="YAML file with these settings")
+        else:
+            sub.add_function_arguments(function, as_group=False, as_positional=True)
+        commands.add_subcommand(name, sub, help=function.__doc__.split("\n")[0])
+    return parser
+
+
+def run(arguments: Namespace) -> None:
+    """Carry out a parsed command line."""
+    name = arguments.command
+    options = vars(arguments[name])
+    if name == "serve":
+        from everlong.serving.config import ServeConfig
+
+        options.pop("config", None)
+        for name in ("api_key", "allowed_hosts", "allowed_origins"):
+            options[name] = _several(options[name])
+        serve(ServeConfig(**options))
+    else:
+        _FUNCTIONS[name](**options)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point of ``everlong``; returns the exit status."""
+    warnings.showwarning = lambda message, *_, **__: print(f"everlong: {message}", file=sys.stderr)
+    given = sys.argv[1:] if arguments is None else arguments
+    parsed = build_parser().parse_args([_with_underscores(a) for a in given])
+    try:
+        run(parsed)
+    except EverlongError as error:
+        print(f"everlong: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("everlong: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 141
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
