@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 from everlong.errors import EverlongError
 
@@ -248,6 +248,7 @@ def build_parser() -> ArgumentParser:
     """The parser of the whole command line."""
     from everlong.serving.config import ServeConfig
 
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
     parser = _Parser(prog="everlong", description="Language models that remember, on a plain CPU.")
     commands = parser.add_subcommands(required=True, dest="command")
     for name in _EXAMPLES:

@@ -1,0 +1,131 @@
+"""The command line as a person meets it."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from everlong import cli
+from everlong.apps import chat as chat_app
+from everlong.engine.request import SamplingParams
+from tests.engine.tiny import tiny_llm
+from tests.engine.tiny import tokenizer as tiny_tokenizer
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def run(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "everlong.cli", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        **options,
+    )
+
+
+def commands() -> list[str]:
+    return list(cli._EXAMPLES)
+
+
+@pytest.mark.parametrize("command", commands())
+def test_help_has_an_example_that_parses(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main([command, "--help"])
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    example = re.sub(r"\s+", " ", shown[shown.index("example: ") + 9 :]).strip()
+    assert example.startswith(f"everlong {command}")
+    import shlex
+
+    arguments = [cli._with_underscores(a) for a in shlex.split(example)[1:]]
+    assert cli.build_parser().parse_args(arguments).command == command
+    assert "_" not in "".join(re.findall(r"--[a-z_-]+", shown))
+
+
+@pytest.mark.parametrize("command", commands())
+def test_every_command_is_in_the_readme(command: str) -> None:
+    assert f"everlong {command}" in README.read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["generate", "x", "--model", "nowhere"], "there is no model 'nowhere'"),
+        (["generate", "x", "--temperature", "-1"], "temperature must be between 0 and 100"),
+        (["serve", "nowhere", "--port", "99999"], "port must be between 0 and 65535"),
+        (["convert", "nowhere", "out"], "there is no model 'nowhere'"),
+    ],
+)
+def test_bad_input_is_one_clear_line(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(arguments) == 2
+    shown = capsys.readouterr().err
+    assert said in shown
+    assert len(shown.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments", [["generate"], ["nonsense"], ["generate", "x", "--nonsense", "1"]]
+)
+def test_what_does_not_parse_exits_with_2(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    assert ended.value.code == 2
+
+
+def test_help_does_not_wait_for_torch() -> None:
+    code = "import sys, everlong.cli as c; c.build_parser(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+def test_convert_and_generate_from_the_folder(tmp_path: Path) -> None:
+    """A converted model continues a text as its source does."""
+    from everlong.checkpoint.catalog import resolve
+    from everlong.errors import CheckpointError
+
+    try:
+        model = os.environ.get("EVERLONG_SMOLLM2_GGUF") or str(resolve("smollm2-135m"))
+    except CheckpointError as missing:
+        pytest.skip(str(missing))
+    done = run("convert", model, str(tmp_path / "hf"), "--dtype", "float32")
+    assert done.returncode == 0, done.stderr
+    asked = ("generate", "The capital of France is", "--temperature", "0", "--max-tokens", "5")
+    texts = [
+        run(*asked, "--model", m, "--weights", "float32").stdout
+        for m in (model, str(tmp_path / "hf"))
+    ]
+    assert "Paris" in texts[0]
+    assert texts[0] == texts[1]
+
+
+def test_chat_keeps_the_conversation(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = iter(["hello\n", "again\n", "/reset\n", "fresh\n", ""])
+    monkeypatch.setattr("sys.stdin.readline", lambda: next(lines), raising=False)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
+    tokenizer = tiny_tokenizer()
+    asked: list[list[dict[str, str]]] = []
+
+    def remember(messages: list[dict[str, str]], **_: Any) -> list[int]:
+        asked.append([dict(m) for m in messages])
+        return tokenizer.encode(messages[-1]["content"])
+
+    monkeypatch.setattr(tokenizer, "encode_chat", remember)
+    with tiny_llm() as llm:
+        chat_app.chat(llm, SamplingParams(max_tokens=4, seed=0), "be brief")
+    roles = [[m["role"] for m in messages] for messages in asked]
+    assert roles == [
+        ["system", "user"],
+        ["system", "user", "assistant", "user"],
+        ["system", "user"],
+    ]
+    assert "tokens read" in capsys.readouterr().err
