@@ -2,7 +2,8 @@
 
 A grammar comes from a request, so it is compiled in a process that may be killed before it is
 compiled in this one (:mod:`everlong.engine.constraint_worker`). That takes about 0.1 s for a
-constraint that was not seen lately; masks then take 5 to 200 us a token.
+constraint that was not seen lately, and about 1 ms for others. Masks then take 5 to 200 us a
+token, and at most some 50 ms before a grammar that was made to be slow reaches its limits.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ MAX_SECONDS = 5.0
 _MEMORY_BYTES = 1 << 29
 _TRIAL_STACK_BYTES = 8 << 20
 _STACK_BYTES = 2 * _TRIAL_STACK_BYTES
-_KEPT = 16
+_KEPT = 64
 _MAX_MESSAGE_CHARS = 500
 
 # JSON may have white space almost anywhere, and a small model that is free to write some is quick
@@ -120,15 +121,13 @@ class ConstraintCompiler:
         }
         self._special.setdefault(self._eos[0], "<|end of sequence|>")
         self._index: LLTokenizer | None = None
-        self._kept: OrderedDict[Constraint, LLMatcher] = OrderedDict()
-        self._kept_lock = threading.Lock()
-        self._compile_lock = threading.Lock()
+        self._tried: OrderedDict[Constraint, None] = OrderedDict()
+        self._lock = threading.Lock()
 
     def compile(self, constraint: Constraint) -> ConstraintState:
         """The state of an output of which nothing is written yet.
 
-        Takes up to twice ``max_seconds``: not for the engine's thread. The last constraints are
-        kept, so that the same one again takes no time.
+        Takes up to twice ``max_seconds``: not for the engine's thread, nor for an event loop.
 
         In regular expressions ``\\d`` and ``\\w`` are ASCII, the whole output must match, and
         ``^`` and ``$`` at the ends change nothing.
@@ -137,35 +136,26 @@ class ConstraintCompiler:
             RequestError: the constraint is malformed, uses what llguidance does not implement,
                 allows no output at all, or is too large.
         """
-        found = self._find(constraint)
-        if found is None:
-            with self._compile_lock:
-                found = self._find(constraint) or self._compile(constraint)
-            with self._kept_lock:
-                self._kept[constraint] = found
-                while len(self._kept) > _KEPT:
-                    self._kept.popitem(last=False)
-        return ConstraintState(found.deep_copy())
-
-    def _find(self, constraint: Constraint) -> LLMatcher | None:
-        with self._kept_lock:
-            found = self._kept.get(constraint)
-            if found is not None:
-                self._kept.move_to_end(constraint)
-            return found
-
-    def _compile(self, constraint: Constraint) -> LLMatcher:
         kind, grammar = _grammar(constraint)
-        self._try(kind, grammar)
-        index = self._index = self._index or self._build_index()
-        compiled: list[LLMatcher] = []
-        constraint_worker.on_deep_stack(
-            lambda: compiled.append(constraint_worker.matcher(index, grammar)), _STACK_BYTES
-        )
-        assert compiled, "what a small process can compile, this one can"
-        if compiled[0].is_error():
-            raise RequestError(f"{kind} cannot be used: {_message(compiled[0])}")
-        return compiled[0]
+        with self._lock:
+            if constraint in self._tried:
+                self._tried.move_to_end(constraint)
+            else:
+                self._try(kind, grammar)
+                self._tried[constraint] = None
+                if len(self._tried) > _KEPT:
+                    self._tried.popitem(last=False)
+            index = self._index = self._index or self._build_index()
+            # Not copied from one that is kept: copies share an automaton, and what one request
+            # makes it grow would count against the limits of another.
+            begun: list[LLMatcher] = []
+            constraint_worker.on_deep_stack(
+                lambda: begun.append(constraint_worker.begin(index, grammar)), _STACK_BYTES
+            )
+        assert begun, "what a small process can compile, this one can"
+        if begun[0].is_error():
+            raise RequestError(f"{kind} cannot be used: {_message(begun[0])}")
+        return ConstraintState(begun[0])
 
     def _try(self, kind: str, grammar: str) -> None:
         """Compile in a process that may fail, with half the stack that there will be."""

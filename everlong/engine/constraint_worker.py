@@ -28,13 +28,13 @@ MAX_STATES = 50_000
 """States of a regular expression's automaton; they were measured at 350 bytes each."""
 
 
-def matcher(tokenizer: LLTokenizer, grammar: str) -> LLMatcher:
-    """Compile ``grammar`` and look for its first tokens; errors stay in the matcher."""
+def begin(tokenizer: LLTokenizer, grammar: str) -> LLMatcher:
+    """Compile ``grammar`` and find its first tokens; the result may be in an error state."""
     limits = LLParserLimits(max_lexer_states=MAX_STATES, verbose_errors=False)
-    compiled = LLMatcher(tokenizer, grammar, log_level=0, limits=limits)
-    if not compiled.is_error():
-        compiled.deep_copy().compute_bitmask()
-    return compiled
+    matcher = LLMatcher(tokenizer, grammar, log_level=0, limits=limits)
+    if not matcher.is_error():
+        matcher.compute_bitmask()
+    return matcher
 
 
 def on_deep_stack(task: Callable[[], None], stack_bytes: int) -> None:
@@ -89,7 +89,7 @@ def main() -> int:
 
     def compile_it() -> None:
         with contextlib.suppress(BaseException):  # a panic or no memory: reported by the code
-            matcher(tokenizer, request["grammar"])
+            begin(tokenizer, request["grammar"])
             ended.append(True)
 
     on_deep_stack(compile_it, request["stack_bytes"])

@@ -11,8 +11,8 @@ class TextAssembler:
     The texts of all ``push`` calls and of ``flush`` together are the text of all tokens, cut
     before the stop string that is completed first; of several that end at the same character,
     before the longest. Text that may be the beginning of a stop string is held back until it is
-    known, and so are the bytes of an unfinished character. The work per character does not
-    depend on how long the stop strings are.
+    known, and so are the bytes of an unfinished character. Characters are compared about once
+    for each stop string, however long those are.
 
     Args:
         tokenizer: whose token ids they are.
