@@ -15,6 +15,12 @@ MAX_POSITION = 1 << 31
 """Bounds on what a configuration may claim, before anything of that size is made."""
 
 
+def shown(value: object) -> str:
+    """A name or value out of a file, fit for one line of a message."""
+    text = repr(value)
+    return text if len(text) <= 100 else text[:97] + "..."
+
+
 class Fields:
     """Named values from a file, each checked for its type and range when it is taken.
 
@@ -93,10 +99,8 @@ class Fields:
         return value
 
     def _invalid(self, name: str, value: Any, allowed: str) -> CheckpointError:
-        shown = repr(value)
-        shown = shown if len(shown) <= 80 else shown[:77] + "..."
         return CheckpointError(
-            f"{self._where}: {self._prefix}{name} must be {allowed}, not {shown}"
+            f"{self._where}: {self._prefix}{name} must be {allowed}, not {shown(value)}"
         )
 
 

@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 import numpy as np
 from torch import Tensor
 
+from everlong.checkpoint.fields import shown
 from everlong.checkpoint.gguf_types import FORMATS, OTHER_TYPES
 from everlong.checkpoint.mapping import MappedFile
 from everlong.errors import CheckpointError, UnsupportedError
@@ -134,7 +135,7 @@ class GGUFFile:
         if not valid or alignment not in (1 << n for n in range(3, 21)):
             raise CheckpointError(
                 f"{self.path}: general.alignment must be a power of two from 8 to 1048576, "
-                f"not {alignment!r}"
+                f"not {shown(alignment)}"
             )
         assert isinstance(alignment, int)
         return alignment
@@ -153,7 +154,7 @@ class Metadata(Mapping[str, Any]):
 
     def __getitem__(self, key: str) -> Any:
         value = self._values[key]
-        return self._reader.items(value, _shown(key)) if isinstance(value, _ArrayAt) else value
+        return self._reader.items(value, shown(key)) if isinstance(value, _ArrayAt) else value
 
     def __contains__(self, key: object) -> bool:
         return key in self._values
@@ -306,8 +307,8 @@ def _read_metadata(reader: _Reader, count: int) -> Metadata:
     for _ in range(count):
         key = reader.string("a metadata key", MAX_NAME_BYTES)
         if key in values:
-            reader.fail(f"the metadata key {_shown(key)} appears twice")
-        values[key] = reader.value(reader.number("<I"), _shown(key))
+            reader.fail(f"the metadata key {shown(key)} appears twice")
+        values[key] = reader.value(reader.number("<I"), shown(key))
     return Metadata(reader, values)
 
 
@@ -316,10 +317,10 @@ def _read_tensors(reader: _Reader, count: int, alignment: int) -> dict[str, GGUF
     for _ in range(count):
         tensor = _read_tensor(reader)
         if tensor.name in relative:
-            reader.fail(f"the tensor {_shown(tensor.name)} appears twice")
+            reader.fail(f"the tensor {shown(tensor.name)} appears twice")
         if tensor.offset % alignment:
             reader.fail(
-                f"the tensor {_shown(tensor.name)} starts at {tensor.offset}, "
+                f"the tensor {shown(tensor.name)} starts at {tensor.offset}, "
                 f"which is no multiple of {alignment}"
             )
         relative[tensor.name] = tensor
@@ -327,11 +328,11 @@ def _read_tensors(reader: _Reader, count: int, alignment: int) -> dict[str, GGUF
     end = 0
     for tensor in sorted(relative.values(), key=lambda tensor: tensor.offset):
         if tensor.offset < end:
-            reader.fail(f"the tensor {_shown(tensor.name)} overlaps another")
+            reader.fail(f"the tensor {shown(tensor.name)} overlaps another")
         end = tensor.offset + tensor.nbytes
         if base + end > reader.size:
             reader.fail(
-                f"the tensor {_shown(tensor.name)} ends at offset {base + end} of {reader.size}"
+                f"the tensor {shown(tensor.name)} ends at offset {base + end} of {reader.size}"
             )
     return {
         name: GGUFTensor(name, t.shape, t.type, base + t.offset, t.nbytes)
@@ -344,7 +345,7 @@ def _read_tensor(reader: _Reader) -> GGUFTensor:
     name = reader.string("a tensor name", MAX_NAME_BYTES)
     dimensions = reader.number("<I")
     if not 1 <= dimensions <= MAX_DIMENSIONS:
-        reader.fail(f"the tensor {_shown(name)} has {dimensions} dimensions")
+        reader.fail(f"the tensor {shown(name)} has {dimensions} dimensions")
     sizes = struct.unpack(f"<{dimensions}Q", reader.take(8 * dimensions))
     number = reader.number("<I")
     offset = reader.number("<Q")
@@ -352,18 +353,13 @@ def _read_tensor(reader: _Reader) -> GGUFTensor:
     if format_ is None:
         known = ", ".join(sorted(format_.name for format_ in FORMATS.values()))
         raise UnsupportedError(
-            f"{reader.path}: the tensor {_shown(name)} has the type "
+            f"{reader.path}: the tensor {shown(name)} has the type "
             f"{OTHER_TYPES.get(number, f'number {number}')}; supported: {known}"
         )
     if 0 in sizes or sizes[0] % format_.block_values:
         reader.fail(
-            f"the tensor {_shown(name)} of type {format_.name} has rows of {sizes[0]} values, "
+            f"the tensor {shown(name)} of type {format_.name} has rows of {sizes[0]} values, "
             f"not a positive multiple of {format_.block_values}"
         )
     nbytes = prod(sizes) // format_.block_values * format_.block_bytes
     return GGUFTensor(name, sizes[::-1], format_.name, offset, nbytes)
-
-
-def _shown(name: str) -> str:
-    """A name from the file, fit for one line of a message."""
-    return repr(name if len(name) <= 80 else name[:77] + "...")

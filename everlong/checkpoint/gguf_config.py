@@ -9,7 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from everlong.checkpoint.fields import MAX_LAYERS, MAX_POSITION, MAX_WIDTH, Fields, trained_window
+from everlong.checkpoint.fields import (
+    MAX_LAYERS,
+    MAX_POSITION,
+    MAX_WIDTH,
+    Fields,
+    shown,
+    trained_window,
+)
 from everlong.checkpoint.gguf import GGUFFile
 from everlong.errors import CheckpointError, ConfigError, UnsupportedError
 from everlong.model.config import ModelConfig, RopeConfig
@@ -34,7 +41,7 @@ def config_from_gguf(file: GGUFFile) -> ModelConfig:
     family = file.metadata.get("general.architecture")
     if family not in _FAMILIES:
         raise UnsupportedError(
-            f"{where}: the architecture {family!r:.80} is not supported; "
+            f"{where}: the architecture {shown(family)} is not supported; "
             f"supported in GGUF files: {', '.join(_FAMILIES)}"
         )
     fields = Fields(file.metadata, where, f"{family}.")
@@ -93,7 +100,7 @@ def _rope(fields: Fields, file: GGUFFile) -> RopeConfig:
         return plain
     if kind not in ("linear", "yarn"):
         raise UnsupportedError(
-            f"{where}: rotary positions of type {kind!r:.80} are not supported in GGUF files; "
+            f"{where}: rotary positions of type {shown(kind)} are not supported in GGUF files; "
             "supported: none, linear, yarn, and the frequency bands of Llama 3.1"
         )
     try:

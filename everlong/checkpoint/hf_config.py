@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from everlong.checkpoint.fields import MAX_LAYERS, MAX_POSITION, MAX_WIDTH, Fields, trained_window
+from everlong.checkpoint.fields import (
+    MAX_LAYERS,
+    MAX_POSITION,
+    MAX_WIDTH,
+    Fields,
+    shown,
+    trained_window,
+)
 from everlong.errors import CheckpointError, ConfigError, UnsupportedError
 from everlong.model.config import ModelConfig, RopeConfig, RopeScaling
 
@@ -53,7 +60,7 @@ def config_from_json(values: dict[str, Any], where: str) -> ModelConfig:
     fields = Fields(values, where)
     for name, allowed in (("hidden_act", "silu"), ("partial_rotary_factor", 1)):
         if fields.has(name) and values[name] != allowed:
-            raise UnsupportedError(f"{where}: {name} {values[name]!r} is not supported")
+            raise UnsupportedError(f"{where}: {name} {shown(values[name])} is not supported")
     if fields.has("quantization_config"):
         raise UnsupportedError(
             f"{where}: weights with a quantization_config are not read; "
@@ -102,7 +109,7 @@ def _architecture(values: dict[str, Any], where: str) -> _Architecture:
         name = values.get("model_type")
     if not isinstance(name, str) or name not in _ARCHITECTURES:
         raise UnsupportedError(
-            f"{where}: the architecture {name!r:.80} is not supported; "
+            f"{where}: the architecture {shown(name)} is not supported; "
             f"supported: {', '.join(_ARCHITECTURES)}"
         )
     return _ARCHITECTURES[name]
@@ -125,7 +132,7 @@ def _rope(fields: Fields, max_position: int) -> RopeConfig:
     kind = rope.text("rope_type", rope.text("type", "default"))
     if kind not in _SCALINGS or rope.number("partial_rotary_factor", 1.0) != 1.0:
         raise UnsupportedError(
-            f"rotary positions of type {kind!r:.80} are not supported, nor partial ones; "
+            f"rotary positions of type {shown(kind)} are not supported, nor partial ones; "
             f"supported: {', '.join(_SCALINGS)}"
         )
     scaling = _SCALINGS[kind]

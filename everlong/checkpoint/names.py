@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from everlong.checkpoint.fields import shown
 from everlong.errors import CheckpointError
 from everlong.model.config import ModelConfig
 
@@ -129,6 +130,6 @@ def uninterleave(rows: int, heads: int) -> Tensor:
 
 
 def _some(names: list[str]) -> str:
-    shown = ", ".join(repr(name)[:100] for name in names[:3])
+    first = ", ".join(map(shown, names[:3]))
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"{'tensors' if len(names) > 1 else 'the tensor'} {shown}{more}"
+    return f"{'tensors' if len(names) > 1 else 'the tensor'} {first}{more}"

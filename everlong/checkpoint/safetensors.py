@@ -16,6 +16,7 @@ from typing import Any
 
 from torch import Tensor
 
+from everlong.checkpoint.fields import shown
 from everlong.checkpoint.gguf_types import FORMAT_BY_NAME, FloatFormat
 from everlong.checkpoint.json_files import MAX_JSON_BYTES, parse_json, read_json
 from everlong.checkpoint.mapping import MappedFile
@@ -91,7 +92,7 @@ class SafetensorsFile:
         for first, last, name in sorted(places):
             if first != end:
                 problem = "overlaps another tensor" if first < end else "follows unused bytes"
-                raise self._damaged(f"the tensor {name!r} {problem} at {first} of the data")
+                raise self._damaged(f"the tensor {shown(name)} {problem} at {first} of the data")
             end = last
             type_, shape = kinds[name]
             raw = self.file.bytes[start + first : start + last]
@@ -103,19 +104,19 @@ class SafetensorsFile:
     def _entry(self, name: str, entry: Any) -> tuple[str, tuple[int, ...], int, int]:
         """Type, shape, first and last byte of the tensor that a header's entry describes."""
         if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
-            raise self._damaged(f"the tensor {name!r} needs dtype, shape and data_offsets only")
+            raise self._damaged(f"the tensor {shown(name)} needs dtype, shape, data_offsets only")
         type_, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
         if not _counts(shape) or len(shape) > MAX_DIMENSIONS:
-            raise self._damaged(f"the tensor {name!r} has no valid shape")
+            raise self._damaged(f"the tensor {shown(name)} has no valid shape")
         if not _counts(offsets) or len(offsets) != 2:
-            raise self._damaged(f"the tensor {name!r} has no valid data_offsets")
+            raise self._damaged(f"the tensor {shown(name)} has no valid data_offsets")
         size = _item_bytes(type_)
         if size is None:
-            raise self._damaged(f"the tensor {name!r} has an unknown dtype")
+            raise self._damaged(f"the tensor {shown(name)} has an unknown dtype")
         first, last = offsets
         if last - first != prod(shape) * size:
             raise self._damaged(
-                f"the tensor {name!r} of type {type_} and shape {tuple(shape)} "
+                f"the tensor {shown(name)} of type {type_} and shape {tuple(shape)} "
                 f"cannot take {last - first} bytes"
             )
         return type_, tuple(shape), first, last
@@ -149,13 +150,15 @@ def open_folder(folder: Path) -> tuple[list[SafetensorsFile], dict[str, Safetens
         for name, tensor in file.tensors.items():
             if weight_map.get(name) != file.path.name:
                 raise CheckpointError(
-                    f"{file.path} holds the tensor {name!r}, which {INDEX_NAME} "
+                    f"{file.path} holds the tensor {shown(name)}, which {INDEX_NAME} "
                     + (f"places in {weight_map[name]}" if name in weight_map else "does not list")
                 )
             tensors[name] = tensor
     for name, shard in weight_map.items():
         if name not in tensors:
-            raise CheckpointError(f"{folder / shard} lacks the tensor {name!r} of {INDEX_NAME}")
+            raise CheckpointError(
+                f"{folder / shard} lacks the tensor {shown(name)} of {INDEX_NAME}"
+            )
     return files, tensors
 
 
@@ -169,7 +172,7 @@ def _weight_map(path: Path) -> dict[str, str]:
         plain = isinstance(shard, str) and not set(shard) & set('/\\:\0"*?<>|')
         if not plain or not shard.endswith(".safetensors"):
             raise CheckpointError(
-                f"{path} names the shard {shard!r}; a plain file name that ends in "
+                f"{path} names the shard {shown(shard)}; a plain file name that ends in "
                 ".safetensors is allowed"
             )
     return weight_map

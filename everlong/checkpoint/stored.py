@@ -86,7 +86,8 @@ class StoredTensor:
                 minimum[start:stop] = blocks.minimum.reshape(-1, groups)
         if format_.zero:
             assert minimum is None, f"{format_.name} has a zero code and minimums"
-            minimum = scale * np.float32(-format_.zero)
+            with np.errstate(all="ignore"):
+                minimum = scale * np.float32(-format_.zero)
         return IntegerGroups(
             format_.bits,
             format_.group_size,

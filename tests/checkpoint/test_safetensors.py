@@ -95,7 +95,7 @@ MALFORMED: dict[str, tuple[bytes, str]] = {
     ),
     "a list": (file_bytes([1]), "not a JSON object"),
     "metadata is a list": (file_bytes({"__metadata__": [1]}), "__metadata__"),
-    "entry is a number": (file_bytes({"a": 1}), "needs dtype, shape and data_offsets"),
+    "entry is a number": (file_bytes({"a": 1}), "needs dtype, shape, data_offsets"),
     "entry lacks its shape": (
         file_bytes({"a": {"dtype": "F32", "data_offsets": [0, 8]}}, b"\0" * 8), "needs dtype",
     ),

@@ -128,11 +128,17 @@ def test_a_misaligned_tensor_is_read_all_the_same() -> None:
     assert torch.equal(StoredTensor("w", (16,), "F32", raw).dense(), values)
 
 
-def test_damaged_scales_are_values_and_not_failures() -> None:
-    raw = torch.full((2 * 144,), 0xFF, dtype=torch.uint8)
-    tensor = StoredTensor("w", (2, 256), "Q4_K", raw)
-    assert tensor.dense().isnan().all()
-    assert tensor.groups() is not None
+@pytest.mark.parametrize("type_", BLOCK_TYPES)
+@pytest.mark.parametrize("byte", [0xFF, 0x7C])  # not a number, infinite
+def test_damaged_scales_are_values_and_not_failures(type_: str, byte: int) -> None:
+    raw = torch.from_numpy(random_blocks(type_, 2, 256)).fill_(byte)
+    if byte == 0x7C:
+        raw[:, 0::2] = 0
+    tensor = StoredTensor("w", (2, 256), type_, raw.view(-1))
+    tensor.dense(torch.bfloat16)
+    groups = tensor.groups()
+    assert groups is not None
+    assert not groups.scale.isfinite().any()
 
 
 def test_a_type_that_is_not_read_says_which_are() -> None:
