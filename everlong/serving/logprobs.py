@@ -57,12 +57,11 @@ class CompletionLogprobWriter:
 
     Args:
         tokenizer: of the model.
-        offset: characters of the choice's text before its first token (an echoed prompt).
     """
 
-    def __init__(self, tokenizer: Tokenizer, offset: int = 0) -> None:
+    def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self._offset = offset
+        self._offset = 0
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def write(self, logprobs: Sequence[TokenLogprob]) -> CompletionLogprobs:
