@@ -166,6 +166,8 @@ class Receipt {
 function failureOf(error: unknown): Failure {
   if (error instanceof ServerError) {
     if (error.status === 401) lock();
+    // A server that fails, or ends a stream, may be on its way down.
+    else if (error.status === null || error.status >= 500) void connect();
     return { status: error.status, message: error.message };
   }
   if (error instanceof ConnectionError) {

@@ -21,11 +21,14 @@ export interface Figure {
   meaning: string;
 }
 
+/** Fewer tokens come in one or two pieces, whose distance says nothing about speed. */
+const FEWEST_FOR_RATE = 10;
+
 /** The figures under an answer, those that are known. */
 export function figures({ cost, timing }: Answer): Figure[] {
   const found: Figure[] = [];
   // The first token's time is the prompt's; the rest came during decodeMs.
-  if (cost && timing && cost.completionTokens > 1 && timing.decodeMs > 0) {
+  if (cost && timing && cost.completionTokens >= FEWEST_FOR_RATE && timing.decodeMs > 0) {
     const rate = (cost.completionTokens - 1) / (timing.decodeMs / 1000);
     found.push({
       text: `${rate.toFixed(rate < 100 ? 1 : 0)} tok/s`,

@@ -21,6 +21,7 @@ it("shows speed, first token, tokens and the cached share", () => {
 it("shows only what is known", () => {
   expect(texts({})).toEqual([]);
   expect(texts({ timing })).toEqual(["first token 250 ms"]);
+  expect(texts({ cost: { ...cost, completionTokens: 9 }, timing })[0]).toBe("first token 250 ms");
   const one = { promptTokens: 0, cachedTokens: 0, completionTokens: 1 };
   expect(texts({ cost: one, timing })).toEqual([
     "first token 250 ms",
@@ -42,6 +43,9 @@ it("writes durations in a fitting unit", () => {
 it("splits thoughts off the answer", () => {
   expect(splitThoughts("plain")).toEqual({ thoughts: "", answer: "plain", thinking: false });
   expect(splitThoughts("<think>\nhm")).toEqual({ thoughts: "hm", answer: "", thinking: true });
+  for (const text of ["about </think>", "about <think>\n</think>", "</think>"]) {
+    expect(splitThoughts(text)).toEqual({ thoughts: "", answer: text, thinking: false });
+  }
   for (const opening of ["<think>", "\n<think>\n", ""]) {
     expect(splitThoughts(`${opening}hm\n</think>\n\nyes`)).toEqual({
       thoughts: "hm",

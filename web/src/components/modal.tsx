@@ -16,14 +16,21 @@ export function Modal({ title, place, onClose, children }: Props) {
   useLayoutEffect(() => {
     const dialog = element.current!;
     dialog.showModal();
-    return () => dialog.close();
+    return () => {
+      // The event comes later; by then another dialog may be open, which it must not close.
+      dialog.onclose = null;
+      dialog.close();
+      queueMicrotask(focusAgain);
+    };
   }, []);
+  useLayoutEffect(() => {
+    element.current!.onclose = onClose;
+  }, [onClose]);
   return (
     <dialog
       ref={element}
       class={place}
       aria-labelledby="dialog-title"
-      onClose={onClose}
       onClick={(event) => {
         // Only the backdrop is the dialog itself; all content lies in the div.
         if (event.target === element.current) element.current?.close();
@@ -35,4 +42,12 @@ export function Modal({ title, place, onClose, children }: Props) {
       </div>
     </dialog>
   );
+}
+
+/** Chromium gives a text box its focus back, but no keys reach it once the dialog is removed. */
+function focusAgain(): void {
+  const focused = document.activeElement;
+  if (!(focused instanceof HTMLElement)) return;
+  focused.blur();
+  focused.focus();
 }
