@@ -94,6 +94,7 @@ def _content_digest(file: MappedFile) -> bytes:
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         pieces = list(pool.map(piece, range(0, file.size, _PIECE_BYTES)))
+    file.release()
     digest = hashlib.blake2b(file.size.to_bytes(8, "little"), digest_size=32)
     digest.update(b"".join(pieces))
     return digest.digest()
