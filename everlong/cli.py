@@ -7,14 +7,11 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 from everlong.errors import EverlongError
-
-if TYPE_CHECKING:
-    from everlong.engine.llm import LLM
 
 Weights = Literal["auto", "float32", "bf16", "int8", "int4"]
 Texts = str | tuple[str, ...]
@@ -216,7 +213,8 @@ _FUNCTIONS: dict[str, Callable[..., None]] = {
 }
 
 
-def _load(model: str, weights: Weights, max_model_len: int | None) -> LLM:
+# The parser evaluates this module's annotations, and naming LLM would import PyTorch for --help.
+def _load(model: str, weights: Weights, max_model_len: int | None) -> Any:
     from everlong.engine.engine import EngineConfig
     from everlong.engine.llm import load
 

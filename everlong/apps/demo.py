@@ -94,7 +94,7 @@ def demo(llm: LLM, gguf: Path | None) -> None:
     theirs, why = _llama_cpp(gguf)
     show.print(rates_table(ours, theirs))
     if why:
-        show.print(f"[dim]{why}")
+        show.print(why, style="dim", markup=False)
     show.print("[dim]Next: everlong chat, everlong serve, README.md")
 
 
