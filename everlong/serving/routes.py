@@ -38,7 +38,18 @@ _FAILURES: dict[int | str, dict[str, Any]] = {
     "5XX": {"model": ErrorReply, "description": "The server cannot serve it now"},
 }
 _OR_EVENTS: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}
+    200: {
+        "content": {
+            "text/event-stream": {
+                "schema": {
+                    "description": "One event. Its data is a chunk as JSON, at the end [DONE].",
+                    "type": "object",
+                    "properties": {"data": {"type": "string"}},
+                    "required": ["data"],
+                }
+            }
+        }
+    }
 }
 
 router = APIRouter(route_class=JsonRoute, responses=_FAILURES)
