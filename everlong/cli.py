@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import warnings
+from argparse import HelpFormatter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -237,9 +238,10 @@ def _with_underscores(argument: str) -> str:
 class _Parser(ArgumentParser):
     """Shows options with dashes; either spelling is understood."""
 
-    def format_help(self) -> str:
+    def format_help(self, formatter: HelpFormatter | None = None) -> str:
         """The help text."""
-        return re.sub(r"--[a-z_]+", lambda m: m[0].replace("_", "-"), super().format_help())
+        shown = super().format_help() if formatter is None else super().format_help(formatter)
+        return re.sub(r"--[a-z_]+", lambda m: m[0].replace("_", "-"), shown)
 
 
 def build_parser() -> ArgumentParser:

@@ -56,4 +56,5 @@ def measure_llama_cpp(
             start = time.perf_counter()
             list(pool.map(lambda _: complete(32, tokens), range(streams)))
             many.append(streams * tokens / (time.perf_counter() - start))
-    return Rates(*map(statistics.median, (prefill, one, many)), streams)
+    median = statistics.median
+    return Rates(median(prefill), median(one), median(many), streams)

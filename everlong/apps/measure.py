@@ -50,7 +50,8 @@ def measure(llm: LLM, *, repeats: int = 3, tokens: int = 64, prompt: int = 1000)
         one.append((tokens - 1) / _decode_seconds(llm, ids(32), tokens))
         together = [ids(32) for _ in range(streams)]
         many.append(streams * tokens / _seconds(llm, together, tokens))
-    return Rates(*map(statistics.median, (prefill, one, many)), streams)
+    median = statistics.median
+    return Rates(median(prefill), median(one), median(many), streams)
 
 
 def rates_table(ours: Rates, theirs: Rates | None = None) -> Table:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from everlong.errors import ConfigError
 from everlong.model.config import ModelConfig
@@ -47,7 +48,7 @@ def assemble(config: ModelConfig, source: Source, weights: WeightsOption = "auto
     """
     if weights not in WEIGHTS_OPTIONS:
         raise ConfigError(f"weights={weights!r} is unknown; allowed: {', '.join(WEIGHTS_OPTIONS)}")
-    with torch.device("meta"):
+    with torch.device("meta"), _NoInitialValues():
         model = Transformer(config)
     names = {module: name for name, module in model.named_modules()}
 
@@ -92,6 +93,18 @@ def assemble(config: ModelConfig, source: Source, weights: WeightsOption = "auto
         model.embed_tokens = PackedEmbedding(table)
         model.lm_head = head_layer
     return model.eval()
+
+
+class _NoInitialValues(TorchFunctionMode):
+    """Skips random initial values, which even without memory cost seconds of imports."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return func(*args, **kwargs)
 
 
 def _fixed(weight: Tensor) -> nn.Parameter:

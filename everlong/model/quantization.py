@@ -6,6 +6,7 @@ import ctypes
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
@@ -227,12 +228,19 @@ def _pack(groups: IntegerGroups) -> tuple[int, Tensor, Tensor]:
     scale, minimum = groups.scale, groups.minimum
     if groups.bits == 4:
         assert groups.group_size == GROUP
-        codes = groups.codes[:, ::2] | (groups.codes[:, 1::2] << 4)
-        pairs = torch.stack((scale, torch.zeros_like(scale) if minimum is None else minimum), -1)
-        half = pairs.half()
-        if torch.equal(half.float(), pairs):
-            return _INT4_HALF, codes, half
-        return _INT4_FLOAT, codes, pairs
+        # NumPy: splitting such short operations over threads would cost more than it saves.
+        # Two neighbouring codes are a little-endian pair of bytes.
+        pair = groups.codes.contiguous().numpy().view("<u2")
+        codes = torch.from_numpy((pair | (pair >> 4)).astype(np.uint8))
+        pairs = np.zeros((*scale.shape, 2), np.float32)
+        pairs[..., 0] = scale.numpy()
+        if minimum is not None:
+            pairs[..., 1] = minimum.numpy()
+        with np.errstate(over="ignore"):
+            half = pairs.astype(np.float16)
+        if np.array_equal(half.astype(np.float32), pairs):
+            return _INT4_HALF, codes, torch.from_numpy(half)
+        return _INT4_FLOAT, codes, torch.from_numpy(pairs)
     codes = groups.codes.contiguous()
     if minimum is not None:
         assert groups.group_size == GROUP
