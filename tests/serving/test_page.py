@@ -184,6 +184,7 @@ def test_settings_are_sent(page):
     page.wait_for("dialog textarea").send_keys("word " * 60)
     for label, value in (("Max tokens", "7"), ("Temperature", "0"), ("Seed", "3")):
         field = page.driver.find_element("xpath", f"//label[contains(., '{label}')]/input")
+        field.clear()
         field.send_keys(value)
     page.wait_for("dialog .primary").click()
     page.wait_gone("dialog")

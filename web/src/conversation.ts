@@ -71,8 +71,9 @@ export interface ChatMessage {
 export const DEFAULT_SETTINGS: Settings = {
   model: null,
   system: "",
-  temperature: null,
-  topP: null,
+  // As in `everlong chat`: small models wander at the 1.0 that the protocol prescribes.
+  temperature: 0.7,
+  topP: 0.95,
   maxTokens: null,
   seed: null,
 };

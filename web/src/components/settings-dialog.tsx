@@ -45,7 +45,7 @@ export function SettingsDialog() {
     <Modal title="Settings" place="end" onClose={closeDialog}>
       <form method="dialog">
         <p class="hint">
-          For this conversation, and for new ones. What is left empty is left to the server.
+          For this conversation, and for new ones. What is empty is left to the server.
         </p>
         <label>
           System prompt
