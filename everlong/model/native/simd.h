@@ -75,7 +75,7 @@ class Barrier {
     }
     for (int spins = 0; phase_.load(std::memory_order_acquire) == phase;) {
       _mm_pause();
-      if (++spins == 4096) {
+      if (++spins == 512) {
         sched_yield();
         spins = 0;
       }
