@@ -120,6 +120,12 @@ def test_stop_strings_inside_the_minimum_are_text(tokenizer: Tokenizer) -> None:
         assert matched == (expected is not None)
 
 
+def test_stop_string_may_begin_inside_one_that_did_not_count(tokenizer: Tokenizer) -> None:
+    ids = [BYTES[byte] for byte in b"xababa"]
+    out, matched = pieces(TextAssembler(tokenizer, ("aba",), min_tokens=4), ids)
+    assert ("".join(out), matched) == ("xab", True)
+
+
 def test_special_tokens_are_text_only_if_wanted(tokenizer: Tokenizer) -> None:
     ids = tokenizer.encode("a<|im_end|>b")
     assert "".join(pieces(TextAssembler(tokenizer), ids)[0]) == "ab"
