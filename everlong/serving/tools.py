@@ -10,7 +10,7 @@ from everlong.serving.protocol import Tool
 from everlong.serving.sampling import lark_string, schema_text
 from everlong.tokenizer.chat_template import ChatTemplate
 
-_NO_ARGUMENTS = {"type": "object", "properties": {}, "additionalProperties": False}
+_COMPOSED = {"allOf", "anyOf", "oneOf", "if", "$ref", "patternProperties", "dependentSchemas"}
 # The spacing that models were trained on (Python's), and no other: a small model that may write
 # white space is quick to write nothing else.
 _SPACING = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
@@ -39,10 +39,9 @@ def forced_calls(
     for number, tool in enumerate(tools):
         function = tool.function
         key = "arguments" if template.tool_format == "tagged" else "parameters"
-        schema = _NO_ARGUMENTS if function.parameters is None else function.parameters
         # A grammar of its own for each schema, so that its references start at its own root.
         head = lark_string(f'{{"name": {lark_string(function.name)}, "{key}": ')
-        body = schema_text({**schema, "x-guidance": _SPACING})
+        body = schema_text({**_closed(function.parameters), "x-guidance": _SPACING})
         rules.append(f"call_{number}: {head} %json {body} " + r'"}"')
     rules.append("call: " + " | ".join(f"call_{number}" for number in range(len(tools))))
 
@@ -58,3 +57,15 @@ def forced_calls(
         rules.append(f"answer: %json {schema_text(or_schema)}")
         calls = f"answer | {calls}"
     return Constraint(lark="\n".join([f"start: {calls}", *rules, ""]))
+
+
+def _closed(parameters: dict[str, Any] | None) -> dict[str, Any]:
+    """A schema of arguments without those that the function does not declare.
+
+    A schema that does not say otherwise allows any further argument, and a model that is asked
+    for one more is quick to invent it. What this one allows, the given one allows as well.
+    """
+    schema = {"type": "object", "properties": {}} if parameters is None else parameters
+    if "properties" not in schema or _COMPOSED & schema.keys():
+        return schema
+    return {"additionalProperties": False, **schema}

@@ -90,6 +90,22 @@ def test_arguments_follow_the_schema_of_their_own_function() -> None:
         assert accepts(grammar, f"<tool_call>{call}</tool_call>") == right
 
 
+def test_undeclared_arguments_are_only_written_where_the_schema_speaks_of_them() -> None:
+    properties = {"city": {"type": "string"}}
+    for schema, open_ended in (
+        ({"type": "object", "properties": properties}, False),
+        ({"type": "object", "properties": properties, "additionalProperties": True}, True),
+        ({"type": "object"}, True),
+        ({"type": "object", "properties": {}, "anyOf": [{"properties": properties}]}, True),
+    ):
+        function = {"name": "f", "parameters": schema}
+        tool = Tool.model_validate({"type": "function", "function": function})
+        grammar = forced_calls(LLAMA, [tool], parallel=False).lark
+        assert grammar is not None
+        call = '{"name": "f", "parameters": {"city": "Oslo", "mood": 1}}'
+        assert accepts(grammar, call) == open_ended
+
+
 def test_an_answer_may_be_allowed_instead() -> None:
     schema = {"type": "object", "required": ["answer"]}
     grammar = forced_calls(QWEN, [CLOCK], parallel=True, or_schema=schema).lark
