@@ -53,7 +53,7 @@ def has_packed_bf16() -> bool:
     try:
         weight = torch.eye(32, dtype=torch.bfloat16)
         x = torch.arange(64, dtype=torch.bfloat16).view(2, 32)
-        packed = torch.ops.mkldnn._reorder_linear_weight(weight.to_mkldnn(), 2)
+        packed = torch.ops.mkldnn._reorder_linear_weight(weight, 2)
         y = torch.ops.mkldnn._linear_pointwise(x, packed, None, "none", [], "")
         return bool(torch.equal(y, x))
     except (AttributeError, RuntimeError, NotImplementedError):

@@ -56,7 +56,7 @@ def test_greedy_tokens_equal_the_reference(model: Any) -> None:
     gguf = model()
     with everlong.load(gguf, weights="float32") as llm:
         # min_new_tokens forbids the end of sequence there; here its ids are ruled out.
-        bias = {i: -100.0 for i in llm.tokenizer.eos_token_ids}
+        bias = dict.fromkeys(llm.tokenizer.eos_token_ids, -100.0)
         prompt = llm.tokenizer.encode(PROMPT if model is qwen else STORY)
         ours = llm.generate([prompt], temperature=0, max_tokens=200, logit_bias=bias)[0]
     assert list(ours.token_ids) == reference_tokens(gguf, prompt, 200)

@@ -199,8 +199,7 @@ class PackedLinear(nn.Module):
             return linear(x, self.dense())
         if self._packed is None:
             # The number of rows only steers the blocking that oneDNN chooses.
-            weight = self.dense().to_mkldnn()
-            self._packed = torch.ops.mkldnn._reorder_linear_weight(weight, 256)
+            self._packed = torch.ops.mkldnn._reorder_linear_weight(self.dense(), 256)
             if self._native is None:
                 self._codes = self._codes[:0]
         y: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._packed, None, "none", [], "")

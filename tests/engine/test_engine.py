@@ -175,7 +175,7 @@ def test_closing_a_stream_frees_its_blocks() -> None:
 def test_requests_that_cannot_be_served_are_refused_with_numbers(llm: LLM) -> None:
     with pytest.raises(ContextLengthError, match=r"window has 1024 .* 1000 .* 100 for the output"):
         llm.generate([prompt(1000)], max_tokens=100)
-    with pytest.raises(ContextLengthError, match="window has 1024 tokens.*1024 for the prompt"):
+    with pytest.raises(ContextLengthError, match=r"window has 1024 tokens.*1024 for the prompt"):
         llm.generate([prompt(1024)])
     with pytest.raises(RequestError, match="prompt is empty"):
         llm.generate([[]])

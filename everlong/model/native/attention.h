@@ -7,6 +7,7 @@
 // Dao et al. 2023).
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -16,7 +17,8 @@ namespace everlong {
 
 constexpr int kBlock = 64;            // tokens in a block
 constexpr int kSegment = 8 * kBlock;  // tokens reduced together
-constexpr int kMaxQueries = 8;        // queries in one call of `segment_queries`
+constexpr int kMaxQueries = 32;       // queries in one call of `segment`
+constexpr int kTileQueries = 24;      // queries that share the work of unpacking a block
 
 // Where one layer and kv head of a sequence is read.
 struct Keys {
@@ -31,10 +33,8 @@ struct Reduced {  // of one query over some keys
   float* value;  // [D], not yet divided by sum
 };
 
-// Queries that one call takes: their sums of values stay in registers.
-constexpr int queries_at_once(int d) {
-  return 28 / (d / 16) < 1 ? 1 : 28 / (d / 16) > kMaxQueries ? kMaxQueries : 28 / (d / 16);
-}
+// Queries whose sums of values stay in registers together.
+constexpr int queries_at_once(int d) { return 28 / (d / 16) < 1 ? 1 : std::min(6, 28 / (d / 16)); }
 
 // The query as a block moved by a shift sees it: rotated back by the shift.
 template <int D>
@@ -49,102 +49,183 @@ void rotate_back(const float* q, const float* rotation, bf16* out) {
   }
 }
 
-// Reduces Q queries over the keys [begin, end) of one segment.
-//   q: float [Q][D], scaled; first, last: keys that each query sees, as [first, last)
-template <int D, int Q>
-void segment_queries(const Keys& keys, const float* q, int begin, int end, const int* first,
-                     const int* last, Reduced* out) {
-  constexpr int W = D / 16;
-  alignas(64) bf16 qb[Q][D];
-  alignas(64) float score[Q][kBlock];
-  __m512 acc[Q][W];
-  for (auto& a : acc)
-    for (auto& v : a) v = _mm512_setzero_ps();
-  for (int i = 0; i < Q; ++i) out[i].max = -std::numeric_limits<float>::infinity(), out[i].sum = 0;
-  int rotated_by = -2;
-  for (int b = begin / kBlock; b * kBlock < end; ++b) {
-    const bf16* k = (const bf16*)keys.blocks[b] + keys.offset;
-    const bf16* v = k + kBlock * D;
-    int from = b * kBlock < begin ? begin - b * kBlock : 0;
-    int to = (b + 1) * kBlock > end ? end - b * kBlock : kBlock;
-    int rotation = keys.rotation ? keys.rotation[b] : -1;
-    if (rotation != rotated_by) {
-      for (int i = 0; i < Q; ++i) {
-        if (rotation >= 0) {
-          rotate_back<D>(q + i * D, keys.rotations + (int64_t)rotation * D, qb[i]);
-        } else {
-          for (int j = 0; j < D; j += 16)
-            _mm256_store_si256((__m256i*)(qb[i] + j), narrow(_mm512_loadu_ps(q + i * D + j)));
-        }
-      }
-      rotated_by = rotation;
+inline void transpose16(__m512i r[16]) {  // 16 x 16 of 32 bits
+  __m512i t[16];
+  for (int i = 0; i < 16; i += 2) {
+    t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
+    t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
+  }
+  for (int i = 0; i < 16; i += 4)
+    for (int j = 0; j < 2; ++j) {
+      r[i + 2 * j] = _mm512_unpacklo_epi64(t[i + j], t[i + 2 + j]);
+      r[i + 2 * j + 1] = _mm512_unpackhi_epi64(t[i + j], t[i + 2 + j]);
     }
-    for (int t = from & ~3; t < to; t += 4) {
-      for (int line = 0; line < 4 * D; line += 32) _mm_prefetch(v + t * D + line, _MM_HINT_T0);
+  for (int i = 0; i < 4; ++i) {
+    t[i] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0x88);
+    t[i + 4] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0xdd);
+    t[i + 8] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0x88);
+    t[i + 12] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0xdd);
+  }
+  for (int i = 0; i < 8; ++i) {
+    r[i] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0x88);
+    r[i + 8] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0xdd);
+  }
+}
+
+// One block of one head as products of bf16 pairs want it.
+template <int D>
+struct Unpacked {
+  alignas(64) uint32_t keys[D / 2][kBlock];      // pairs of neighbouring dimensions, by token
+  alignas(64) uint32_t values[kBlock / 2][D];    // pairs of neighbouring tokens, by dimension
+
+  // Tokens outside [from, to) were perhaps never written: their values become 0.
+  void read(const bf16* k, const bf16* v, int from, int to) {
+    for (int t = from & ~15; t < to; t += 16)
+      for (int d = 0; d < D; d += 32) {
+        __m512i r[16];
+        for (int i = 0; i < 16; ++i) r[i] = _mm512_loadu_si512(k + (t + i) * D + d);
+        transpose16(r);
+        for (int i = 0; i < 16; ++i) _mm512_store_si512(&keys[d / 2 + i][t], r[i]);
+      }
+    __m512i low = _mm512_setr_epi32(0x00200000, 0x00210001, 0x00220002, 0x00230003, 0x00240004,
+                                    0x00250005, 0x00260006, 0x00270007, 0x00280008, 0x00290009,
+                                    0x002a000a, 0x002b000b, 0x002c000c, 0x002d000d, 0x002e000e,
+                                    0x002f000f);
+    __m512i high = _mm512_add_epi32(low, _mm512_set1_epi32(0x00100010));
+    for (int t = from & ~1; t < to; t += 2)
+      for (int d = 0; d < D; d += 32) {
+        __mmask32 first = t >= from ? ~0u : 0u, second = t + 1 < to ? ~0u : 0u;
+        __m512i a = _mm512_maskz_loadu_epi16(first, v + t * D + d);
+        __m512i b = _mm512_maskz_loadu_epi16(second, v + (t + 1) * D + d);
+        _mm512_store_si512(&values[t / 2][d], _mm512_permutex2var_epi16(a, low, b));
+        _mm512_store_si512(&values[t / 2][d + 16], _mm512_permutex2var_epi16(a, high, b));
+      }
+  }
+};
+
+inline __m512i broadcast_pair(const bf16* pair) {
+  int32_t both;
+  std::memcpy(&both, pair, 4);
+  return _mm512_set1_epi32(both);
+}
+
+// Adds the tokens [from, to) of one block to the results of Q queries.
+//   q: bf16 [Q][D], scaled; first, last: tokens that each query sees, counted from this block's
+template <int D, int Q>
+void block_queries(const Unpacked<D>& block, const bf16* q, int from, int to, const int* first,
+                   const int* last, int before, Reduced* out) {
+  constexpr int W = D / 16;
+  alignas(64) float score[Q][kBlock];
+  alignas(64) bf16 weight[Q][kBlock];
+  for (int t = from & ~31; t < to; t += 32) {
+    __m512 sum[Q][2];
+    for (auto& s : sum) s[0] = s[1] = _mm512_setzero_ps();
+    for (int d = 0; d < D / 2; ++d) {
+      __m512i k[2] = {_mm512_load_si512(&block.keys[d][t]),
+                      _mm512_load_si512(&block.keys[d][t + 16])};
       for (int i = 0; i < Q; ++i) {
-        __m512 s[4];
-        for (int j = 0; j < 4; ++j) {
-          s[j] = _mm512_setzero_ps();
-          for (int w = 0; w < D / 32; ++w)
-            s[j] = dot_bf16(s[j], _mm512_loadu_si512(k + (t + j) * D + w * 32),
-                            _mm512_load_si512(qb[i] + w * 32));
-        }
-        _mm_store_ps(&score[i][t], sum16x4(s[0], s[1], s[2], s[3]));
+        __m512i pair = broadcast_pair(q + i * D + 2 * d);
+        sum[i][0] = dot_bf16(sum[i][0], k[0], pair);
+        sum[i][1] = dot_bf16(sum[i][1], k[1], pair);
       }
     }
     for (int i = 0; i < Q; ++i) {
-      int lo = std::max(from, first[i] - b * kBlock), hi = std::min(to, last[i] - b * kBlock);
-      __m512 none = _mm512_set1_ps(-std::numeric_limits<float>::infinity()), high = none;
-      __m512 s[4];
-      for (int j = 0; j < 4; ++j) {
-        __m512i at = _mm512_add_epi32(
-            _mm512_set1_epi32(16 * j),
-            _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
-        __mmask16 seen = _mm512_cmp_epi32_mask(at, _mm512_set1_epi32(lo), _MM_CMPINT_NLT) &
-                         _mm512_cmp_epi32_mask(at, _mm512_set1_epi32(hi), _MM_CMPINT_LT);
-        s[j] = _mm512_mask_loadu_ps(none, seen, &score[i][16 * j]);
-        high = _mm512_max_ps(high, s[j]);
-      }
-      float block_max = _mm512_reduce_max_ps(high);
-      float m = std::max(out[i].max, block_max);
-      if (block_max == -std::numeric_limits<float>::infinity()) {
-        for (int j = 0; j < 4; ++j) _mm512_store_ps(&score[i][16 * j], _mm512_setzero_ps());
-        continue;
-      }
-      __m512 total = _mm512_setzero_ps();
-      for (int j = 0; j < 4; ++j) {
-        __m512 p = exp16(_mm512_sub_ps(s[j], _mm512_set1_ps(m)));
-        _mm512_store_ps(&score[i][16 * j], p);
-        total = _mm512_add_ps(total, p);
-      }
-      __m512 keep = exp16(_mm512_set1_ps(out[i].max - m));
-      out[i].sum = out[i].sum * _mm512_cvtss_f32(keep) + sum16(total);
-      out[i].max = m;
-      for (int w = 0; w < W; ++w) acc[i][w] = _mm512_mul_ps(acc[i][w], keep);
-    }
-    const bf16* next = (b + 1) * kBlock < end ? (const bf16*)keys.blocks[b + 1] + keys.offset : v;
-    for (int t = from; t < to; ++t) {
-      for (int line = 0; line < D; line += 32) _mm_prefetch(next + t * D + line, _MM_HINT_T0);
-      __m512 value[W];
-      for (int w = 0; w < W; ++w)
-        value[w] = widen(_mm256_loadu_si256((const __m256i*)(v + t * D + w * 16)));
-      for (int i = 0; i < Q; ++i) {
-        __m512 p = _mm512_set1_ps(score[i][t]);
-        for (int w = 0; w < W; ++w) acc[i][w] = _mm512_fmadd_ps(p, value[w], acc[i][w]);
-      }
+      _mm512_store_ps(&score[i][t], sum[i][0]);
+      _mm512_store_ps(&score[i][t + 16], sum[i][1]);
     }
   }
+  const __m512i places =
+      _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  for (int i = 0; i < Q; ++i) {
+    __m512i lo = _mm512_set1_epi32(std::max(from, first[i] - before));
+    __m512i hi = _mm512_set1_epi32(std::min(to, last[i] - before));
+    const __m512 none = _mm512_set1_ps(-std::numeric_limits<float>::infinity());
+    __m512 s[4], high = none;
+    for (int j = 0; j < 4; ++j) {
+      __m512i at = _mm512_add_epi32(places, _mm512_set1_epi32(16 * j));
+      __mmask16 seen = _mm512_cmpge_epi32_mask(at, lo) & _mm512_cmplt_epi32_mask(at, hi);
+      s[j] = _mm512_mask_loadu_ps(none, seen, &score[i][16 * j]);
+      high = _mm512_max_ps(high, s[j]);
+    }
+    const float block_max = _mm512_reduce_max_ps(high);
+    const bool sees = block_max > -std::numeric_limits<float>::infinity();
+    const float m = std::max(out[i].max, block_max);
+    __m512 total = _mm512_setzero_ps();
+    for (int j = 0; j < 4; ++j) {
+      __m512 p = sees ? exp16(_mm512_sub_ps(s[j], _mm512_set1_ps(m))) : _mm512_setzero_ps();
+      __m256i rounded = narrow(p);
+      _mm256_store_si256((__m256i*)&weight[i][16 * j], rounded);
+      total = _mm512_add_ps(total, widen(rounded));  // what the values are weighted with
+    }
+    if (!sees) continue;
+    if (m != out[i].max) {
+      __m512 keep = exp16(_mm512_set1_ps(out[i].max - m));
+      out[i].sum *= _mm512_cvtss_f32(keep);
+      out[i].max = m;
+      for (int w = 0; w < W; ++w) {
+        float* value = out[i].value + 16 * w;
+        _mm512_storeu_ps(value, _mm512_mul_ps(_mm512_loadu_ps(value), keep));
+      }
+    }
+    out[i].sum += sum16(total);
+  }
+  __m512 acc[Q][W];
+  for (int i = 0; i < Q; ++i)
+    for (int w = 0; w < W; ++w) acc[i][w] = _mm512_loadu_ps(out[i].value + 16 * w);
+  for (int t = from / 2; t < (to + 1) / 2; ++t)
+    for (int w = 0; w < W; ++w) {
+      __m512i value = _mm512_load_si512(&block.values[t][16 * w]);
+      for (int i = 0; i < Q; ++i)
+        acc[i][w] = dot_bf16(acc[i][w], value, broadcast_pair(&weight[i][2 * t]));
+    }
   for (int i = 0; i < Q; ++i)
     for (int w = 0; w < W; ++w) _mm512_storeu_ps(out[i].value + 16 * w, acc[i][w]);
 }
 
 template <int D, int Q = queries_at_once(D)>
+void block_some(int count, const Unpacked<D>& block, const bf16* q, int from, int to,
+                const int* first, const int* last, int before, Reduced* out) {
+  if (count == Q) {
+    block_queries<D, Q>(block, q, from, to, first, last, before, out);
+  } else if constexpr (Q > 1) {
+    block_some<D, Q - 1>(count, block, q, from, to, first, last, before, out);
+  }
+}
+
+// Reduces queries over the tokens [begin, end), which lie in one segment.
+//   q: float [count][D], scaled; first, last: tokens that each query sees, as [first, last)
+template <int D>
 void segment(int count, const Keys& keys, const float* q, int begin, int end, const int* first,
              const int* last, Reduced* out) {
-  if (count == Q) {
-    segment_queries<D, Q>(keys, q, begin, end, first, last, out);
-  } else if constexpr (Q > 1) {
-    segment<D, Q - 1>(count, keys, q, begin, end, first, last, out);
+  alignas(64) bf16 turned[kMaxQueries][D];
+  Unpacked<D> block;
+  for (int i = 0; i < count; ++i) {
+    out[i].max = -std::numeric_limits<float>::infinity(), out[i].sum = 0;
+    std::memset(out[i].value, 0, D * sizeof(float));
+  }
+  int turned_by = -2;
+  for (int b = begin / kBlock; b * kBlock < end; ++b) {
+    const bf16* k = (const bf16*)keys.blocks[b] + keys.offset;
+    const int before = b * kBlock;
+    const int from = std::max(begin - before, 0), to = std::min(end - before, kBlock);
+    const int rotation = keys.rotation ? keys.rotation[b] : -1;
+    for (int i = 0; rotation != turned_by && i < count; ++i) {
+      if (rotation >= 0)
+        rotate_back<D>(q + i * D, keys.rotations + (int64_t)rotation * D, turned[i]);
+      else
+        for (int j = 0; j < D; j += 16)
+          _mm256_store_si256((__m256i*)(turned[i] + j), narrow(_mm512_loadu_ps(q + i * D + j)));
+    }
+    turned_by = rotation;
+    block.read(k, k + kBlock * D, from, to);
+    if ((b + 1) * kBlock < end) {  // the next block comes while this one is computed
+      const bf16* next = (const bf16*)keys.blocks[b + 1] + keys.offset;
+      for (int line = 0; line < 2 * kBlock * D; line += 32)
+        _mm_prefetch(next + line, _MM_HINT_T1);
+    }
+    for (int i = 0; i < count; i += queries_at_once(D))
+      block_some<D>(std::min(queries_at_once(D), count - i), block, turned[i], from, to, first + i,
+                    last + i, before, out + i);
   }
 }
 

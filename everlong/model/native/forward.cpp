@@ -143,7 +143,7 @@ class Step {
   // Which rows are attended together, and whether a sequence is shared between threads.
   void plan(const Batch& b) {
     tiles_.clear();
-    int at_once = std::max(1, queries_at_once(m_.head_dim) / group_);
+    int at_once = std::max(1, kTileQueries / group_);
     tile_queries_ = at_once * group_;
     fused_ = true;
     int longest = 0;
@@ -298,8 +298,7 @@ class Step {
     const int64_t at = b.first[b.sequence[tile.row]];
     Keys keys{b.blocks + at, b.rotation ? b.rotation + at : nullptr, b.rotations,
               offset + int64_t(h) * 2 * kBlock * d};
-    const int count = tile.rows * group_;
-    const int most = queries_at_once(d);
+    const int count = tile.rows * group_, most = kMaxQueries;
     for (int start = 0; start < count; start += most) {
       const int size = std::min(most, count - start);
       alignas(64) float q[kMaxQueries * 256], value[kMaxQueries * 256], total[kMaxQueries * 256];
