@@ -1,0 +1,1 @@
+"""Measured claims: one file a benchmark, each prints its claims as JSON."""

@@ -1,0 +1,99 @@
+"""How long a model takes to load in a fresh process, and how much memory it then holds."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.report import ROOT, Measured
+from benchmarks.rounds import Spread, spread
+
+_FIRST, _AGAIN = "first", "again"
+
+
+def measure_loading(
+    model: Path, weights: str, rounds: int, say: Callable[[str], None]
+) -> tuple[dict[str, Measured], dict[str, Any]]:
+    """Load a model in fresh processes, ``rounds`` times with an empty cache folder and again.
+
+    The compiled kernels are in the cache folder from the start, since installing builds them. The
+    model file is in the system's page cache, as it is after it was pulled.
+
+    Args:
+        model: a GGUF file or folder.
+        weights: as ``everlong.load`` takes it.
+
+    Returns:
+        The claims ``load_first``, ``load_again`` and ``rss_over_import_per_weight_byte``, and the
+        single measurements.
+    """
+    from everlong.files import cache_dir
+
+    runs: dict[str, list[dict[str, Any]]] = {_FIRST: [], _AGAIN: []}
+    for number in range(rounds + 1):  # the first only fills caches of the system
+        with tempfile.TemporaryDirectory() as home:
+            kernels = cache_dir() / "native"
+            if kernels.is_dir():
+                shutil.copytree(kernels, Path(home) / "native")
+            for kind in (_FIRST, _AGAIN):
+                run = _load_once(model, weights, home)
+                if number:
+                    runs[kind].append(run)
+        say(f"loading, round {number} of {rounds}: again in {run['load_seconds']:.2f} s")
+    return _claims(runs), runs
+
+
+def _load_once(model: Path, weights: str, home: str) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.load_once", str(model.resolve()), weights],
+        cwd=ROOT,
+        env={**os.environ, "EVERLONG_HOME": home},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"loading {model} failed:\n{done.stderr[-2000:]}")
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def _claims(runs: dict[str, list[dict[str, Any]]]) -> dict[str, Measured]:
+    def of(kind: str, name: str) -> Spread:
+        return spread([run[name] for run in runs[kind]])
+
+    def seconds(kind: str) -> Measured:
+        load, token = of(kind, "load_seconds"), of(kind, "first_token_seconds")
+        return Measured(
+            load.median,
+            f"everlong.load in {load.count} fresh processes, {load.low:.3g} to {load.high:.3g} s; "
+            f"the first token {token.median:.2g} s after that, the import "
+            f"{of(kind, 'import_seconds').median:.2g} s before it",
+        )
+
+    everything = [run for kind in runs.values() for run in kind]
+    shares = spread(
+        [(r["resident"] - r["resident_after_import"]) / r["weight_bytes"] for r in everything]
+    )
+    mega = 1e6
+    middle = {key: spread([r[key] for r in everything]).median / mega for key in everything[0]}
+    memory = Measured(
+        shares.median,
+        f"{shares.count} processes, {shares.low:.3g} to {shares.high:.3g}; weights "
+        f"{middle['weight_bytes']:.0f} MB; resident {middle['resident_after_import']:.0f} MB after "
+        f"the import, {middle['resident']:.0f} MB after loading and one token (at most "
+        f"{middle['resident_peak']:.0f} MB while loading), of which "
+        f"{middle['resident_of_model_file']:.0f} MB are pages of the model file",
+    )
+    return {
+        "load_first": seconds(_FIRST),
+        "load_again": seconds(_AGAIN),
+        "rss_over_import_per_weight_byte": memory,
+    }

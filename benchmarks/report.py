@@ -1,0 +1,220 @@
+"""Claims and how they are printed: shared by every benchmark.
+
+A benchmark prints, as its last line, one JSON object::
+
+    {"benchmark": NAME, "commit": ..., "hardware": ...,
+     "claims": [{"name", "value", "unit", "goal", "holds", "detail"}, ...]}
+
+A claim that was not measured has the value null, does not hold, and says why in its detail.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+ROOT = Path(__file__).resolve().parents[1]
+"""The checkout that is measured."""
+
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a figure must reach."""
+
+    operator: Literal[">=", "<="]
+    value: float
+    unit: str
+
+    def met_by(self, value: float) -> bool:
+        """Whether a measured value reaches it."""
+        return value >= self.value if self.operator == ">=" else value <= self.value
+
+    def __str__(self) -> str:
+        return f"{'at least' if self.operator == '>=' else 'at most'} {self.value:g} {self.unit}"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A figure, or the reason why there is none."""
+
+    value: float | None
+    detail: str
+    """How the value came about, with its spread; or why it was not measured."""
+
+    def __post_init__(self) -> None:
+        assert self.value is None or math.isfinite(self.value), f"not a number: {self.detail}"
+        assert self.detail, "a figure without a word on how it came about"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A named figure beside its goal."""
+
+    name: str
+    goal: Goal
+    measured: Measured
+
+    @property
+    def holds(self) -> bool:
+        """Whether the goal is met; what was not measured does not hold."""
+        return self.measured.value is not None and self.goal.met_by(self.measured.value)
+
+    def as_json(self) -> dict[str, Any]:
+        """The six fields of the format above; the value with four significant digits."""
+        value = self.measured.value
+        return {
+            "name": self.name,
+            "value": None if value is None else float(f"{value:.4g}"),
+            "unit": self.goal.unit,
+            "goal": self.goal.value,
+            "holds": self.holds,
+            "detail": self.measured.detail,
+        }
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one run of a benchmark found."""
+
+    benchmark: str
+    commit: str
+    hardware: str
+    claims: tuple[Claim, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """The object of the format above."""
+        return {
+            "benchmark": self.benchmark,
+            "commit": self.commit,
+            "hardware": self.hardware,
+            "claims": [claim.as_json() for claim in self.claims],
+        }
+
+    def line(self) -> str:
+        """The object on one line."""
+        return json.dumps(self.as_json(), allow_nan=False, ensure_ascii=False)
+
+    def table(self) -> str:
+        """The claims for people."""
+        width = max(len(claim.name) for claim in self.claims)
+        rows = []
+        for claim in self.claims:
+            value = claim.measured.value
+            shown = "not measured" if value is None else f"{value:.4g} {claim.goal.unit}"
+            verdict = "holds" if claim.holds else "-" if value is None else "FAILS"
+            rows.append(
+                f"{claim.name:<{width}}  {shown:>14}  {verdict:<5}  "
+                f"({claim.goal})  {claim.measured.detail}"
+            )
+        return "\n".join(rows)
+
+
+def compare(benchmark: str, goals: Mapping[str, Goal], measured: Mapping[str, Measured]) -> Report:
+    """Set what was measured beside the goals.
+
+    Args:
+        benchmark: its name.
+        goals: every claim the benchmark makes, in the order of the report.
+        measured: by claim; a claim that is missing was not asked for.
+    """
+    unknown = set(measured) - set(goals)
+    assert not unknown, f"figures without a goal: {sorted(unknown)}"
+    nothing = Measured(None, "not asked for in this run")
+    return Report(
+        benchmark,
+        commit(),
+        hardware(),
+        tuple(Claim(name, goal, measured.get(name, nothing)) for name, goal in goals.items()),
+    )
+
+
+def write_results(
+    report: Report, path: Path, *, seed: int, versions: Mapping[str, str], samples: Any
+) -> None:
+    """Keep a run: the report, how to repeat it, and the single measurements behind it.
+
+    Args:
+        report: what was found.
+        path: the file; its folder is made.
+        seed: of the prompts.
+        versions: of what was compared, by package.
+        samples: the single measurements, as JSON holds them.
+    """
+    content = {
+        **report.as_json(),
+        "goals": {claim.name: asdict(claim.goal) for claim in report.claims},
+        "command": shlex.join(["python", *sys.argv]),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seed": seed,
+        "versions": dict(versions),
+        "samples": samples,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def default_results_path(benchmark: str) -> Path:
+    """``benchmarks/results/NAME-DATE.json``, with the time of day in UTC."""
+    return RESULTS / f"{benchmark}-{datetime.now(UTC):%Y-%m-%d-%H%M}.json"
+
+
+def commit() -> str:
+    """The commit that is checked out, ``+changes`` if tracked files differ; or ``unknown``."""
+    head = _git("rev-parse", "--short=12", "HEAD")
+    if not head:
+        return "unknown"
+    return head + ("+changes" if _git("status", "--porcelain", "--untracked-files=no") else "")
+
+
+def _git(*arguments: str) -> str:
+    try:
+        done = subprocess.run(
+            ["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+    except OSError:
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def hardware() -> str:
+    """Processor, cores, memory and system in a line."""
+    parts = [_processor(), f"{cores()} cores"]
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        parts.append(f"{memory / 2**30:.0f} GiB")
+    parts.append(f"{platform.system()} {platform.release()}")
+    return ", ".join(parts)
+
+
+def cores() -> int:
+    """Cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+_DECISIVE = ("amx_bf16", "avx512_bf16", "avx512_vnni", "avx512f", "avx2")
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    fields = {key.strip(): value.strip() for key, _, value in (ln.partition(":") for ln in lines)}
+    name = fields.get("model name", platform.machine())
+    flags = fields.get("flags", "").split()
+    best: Sequence[str] = [flag for flag in _DECISIVE if flag in flags][:2]
+    return f"{name} ({' '.join(best)})" if best else name
