@@ -204,6 +204,18 @@ class _Server(uvicorn.Server):
         self._engine = engine
         self._drain_seconds = drain_seconds
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for listener in sockets or ():
+            host, port = listener.getsockname()[:2]
+            address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            # uvicorn names only the addresses that it bound itself.
+            logging.getLogger("uvicorn.error").info(
+                "OpenAI's protocol on http://%s/v1, a page on http://%s (Ctrl+C stops)",
+                address,
+                address,
+            )
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         async def end_requests() -> None:
             await asyncio.sleep(self._drain_seconds)

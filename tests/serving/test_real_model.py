@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from typing import Any
 
 import openai
 import pytest
 
-from everlong.checkpoint.catalog import resolve
 from everlong.engine.llm import load
-from everlong.errors import CheckpointError
+from tests.checkpoint.samples import smollm2_path
 from tests.serving.conftest import running
 
 WEATHER = {
@@ -32,12 +30,7 @@ ASKED = {"role": "user", "content": "What is the weather in Oslo right now?"}
 
 @pytest.fixture(scope="module")
 def smollm2() -> Iterator[openai.OpenAI]:
-    named = os.environ.get("EVERLONG_SMOLLM2_GGUF")
-    try:
-        path = named or str(resolve("smollm2-135m"))
-    except CheckpointError as missing:
-        pytest.skip(str(missing))
-    with running(load(path), model="smollm2") as server:
+    with running(load(smollm2_path()), model="smollm2") as server:
         yield server.client()
 
 
