@@ -111,6 +111,7 @@ void few_rows(const Matrix& w, const bf16* x, float* y, int64_t ldy, Range n) {
     }
     float out[(M * J + 3) / 4 * 4];
     int s = 0;
+    for (; s + 16 <= M * J; s += 16) _mm512_storeu_ps(out + s, sum16x16(sum + s));
     for (; s + 4 <= M * J; s += 4)
       _mm_storeu_ps(out + s, sum16x4(sum[s], sum[s + 1], sum[s + 2], sum[s + 3]));
     for (; s < M * J; ++s) out[s] = sum16(sum[s]);
@@ -122,19 +123,27 @@ void few_rows(const Matrix& w, const bf16* x, float* y, int64_t ldy, Range n) {
 // Panel of bf16 weights [rows, K] times M rows of x, in tiles of 4 outputs and R rows.
 template <int R>
 void tile(const bf16* w, const bf16* x, int64_t ldx, float* y, int64_t ldy, int64_t k) {
-  __m512 sum[R][4];
-  for (auto& s : sum)
-    for (auto& v : s) v = _mm512_setzero_ps();
+  __m512 sum[R * 4];
+  for (auto& s : sum) s = _mm512_setzero_ps();
   for (int64_t i = 0; i < k; i += 32) {
     __m512i v[4];
     for (int j = 0; j < 4; ++j) v[j] = _mm512_loadu_si512(w + j * k + i);
     for (int m = 0; m < R; ++m) {
       __m512i a = _mm512_loadu_si512(x + m * ldx + i);
-      for (int j = 0; j < 4; ++j) sum[m][j] = dot_bf16(sum[m][j], v[j], a);
+      for (int j = 0; j < 4; ++j) sum[m * 4 + j] = dot_bf16(sum[m * 4 + j], v[j], a);
     }
   }
-  for (int m = 0; m < R; ++m)
-    _mm_storeu_ps(y + m * ldy, sum16x4(sum[m][0], sum[m][1], sum[m][2], sum[m][3]));
+  int m = 0;
+  if constexpr (R >= 4) {
+    __m512 four = sum16x16(sum);
+    _mm_storeu_ps(y, _mm512_castps512_ps128(four));
+    _mm_storeu_ps(y + ldy, _mm512_extractf32x4_ps(four, 1));
+    _mm_storeu_ps(y + 2 * ldy, _mm512_extractf32x4_ps(four, 2));
+    _mm_storeu_ps(y + 3 * ldy, _mm512_extractf32x4_ps(four, 3));
+    m = 4;
+  }
+  for (const __m512* s = sum + 4 * m; m < R; ++m, s += 4)
+    _mm_storeu_ps(y + m * ldy, sum16x4(s[0], s[1], s[2], s[3]));
 }
 
 constexpr int kPanel = 32;  // outputs whose weights are unpacked at a time

@@ -29,22 +29,38 @@ inline __m256i narrow(__m512 x) {  // 16 float -> bf16, round to nearest even
   return (__m256i)_mm512_cvtneps_pbh(x);
 }
 
-inline float sum16(__m512 x) {
-  __m256 a = _mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1));
-  __m128 b = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
-  b = _mm_hadd_ps(b, b);
-  return _mm_cvtss_f32(_mm_hadd_ps(b, b));
+// The additions inside the sum of 16 lanes are in one order in all of the following, so that a
+// result does not depend on which of its neighbours were computed with it: in each quarter
+// (0 + 2) + (1 + 3), then of the quarters (0 + 1) + (2 + 3).
+
+// Sums of the quarters of four registers: quarter q of the result holds those of quarter q.
+inline __m512 sum_quarters(__m512 a, __m512 b, __m512 c, __m512 d) {
+  __m512 ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+  __m512 cd = _mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+  __m512d x = _mm512_castps_pd(ab), y = _mm512_castps_pd(cd);
+  return _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(x, y)),
+                       _mm512_castpd_ps(_mm512_unpackhi_pd(x, y)));
 }
 
-// Sums of four registers at once. The order of additions inside each sum is that of sum16, so a
-// result does not depend on which of its neighbours were computed with it.
-inline __m128 sum16x4(__m512 a, __m512 b, __m512 c, __m512 d) {
-  auto half = [](__m512 x) {
-    __m256 y = _mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1));
-    return _mm_add_ps(_mm256_castps256_ps128(y), _mm256_extractf128_ps(y, 1));
-  };
-  return _mm_hadd_ps(_mm_hadd_ps(half(a), half(b)), _mm_hadd_ps(half(c), half(d)));
+inline __m512 add_neighbours(__m512 a, __m512 b) {  // quarters a0+a1, a2+a3, b0+b1, b2+b3
+  return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
 }
+
+inline __m128 sum16x4(__m512 a, __m512 b, __m512 c, __m512 d) {
+  __m512 q = sum_quarters(a, b, c, d);
+  q = add_neighbours(q, q);
+  return _mm_add_ps(_mm512_castps512_ps128(q), _mm512_extractf32x4_ps(q, 1));
+}
+
+// Sums of 16 registers: quarter q of the result holds those of s[4 q] to s[4 q + 3].
+inline __m512 sum16x16(const __m512* s) {
+  __m512 q[4];
+  for (int i = 0; i < 4; ++i)
+    q[i] = sum_quarters(s[4 * i], s[4 * i + 1], s[4 * i + 2], s[4 * i + 3]);
+  return add_neighbours(add_neighbours(q[0], q[1]), add_neighbours(q[2], q[3]));
+}
+
+inline float sum16(__m512 x) { return _mm_cvtss_f32(sum16x4(x, x, x, x)); }
 
 // exp(x) for x <= 88, relative error below 2e-7; 0 where x is below -87 (and for -inf).
 inline __m512 exp16(__m512 x) {
