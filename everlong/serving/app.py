@@ -28,7 +28,8 @@ try:
     from starlette.exceptions import HTTPException
     from starlette.routing import Route
 except ImportError as error:
-    raise MissingExtraError(error.name or "fastapi", "serve") from error
+    package = (error.name or "fastapi").partition(".")[0]
+    raise MissingExtraError(package, "serve") from error
 
 from everlong.engine.async_engine import AsyncEngine
 from everlong.engine.engine import EngineConfig
@@ -76,9 +77,12 @@ def create_app(
         ConfigError: a key cannot be used.
     """
 
+    service = Service(engine, model or engine.name)
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
+        service.readers.shutdown(wait=False, cancel_futures=True)
         await engine.close()
 
     app = FastAPI(
@@ -88,7 +92,7 @@ def create_app(
         docs_url=None,  # both of these pages load scripts from another host
         redoc_url=None,
     )
-    app.state.service = Service(engine, model or engine.name)
+    app.state.service = service
     app.state.max_body_bytes = max_body_bytes
     app.include_router(router)
     for kind in (EverlongError, HTTPException, RequestValidationError, ClientGone):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+from concurrent.futures import Executor
 
 import torch
 
@@ -13,13 +15,16 @@ from everlong.serving.replies import Embedding, EmbeddingReply, EmbeddingUsage
 from everlong.serving.sampling import read_prompts
 
 
-async def embed(request: EmbeddingRequest, engine: AsyncEngine, model: str) -> EmbeddingReply:
+async def embed(
+    request: EmbeddingRequest, engine: AsyncEngine, model: str, readers: Executor
+) -> EmbeddingReply:
     """Answers a request of this endpoint.
 
     Args:
         request: the body.
         engine: of the model.
         model: name to answer with.
+        readers: threads that tokenize.
 
     Raises:
         RequestError: an input is empty, or vectors of another length are asked for.
@@ -31,7 +36,9 @@ async def embed(request: EmbeddingRequest, engine: AsyncEngine, model: str) -> E
             f"dimensions must be {size}, the model's own, or left out, not {request.dimensions}: "
             "its vectors cannot be shortened"
         )
-    prompts = read_prompts("input", request.input, engine.tokenizer)
+    prompts = await asyncio.get_running_loop().run_in_executor(
+        readers, read_prompts, "input", request.input, engine.tokenizer
+    )
     vectors: list[torch.Tensor] = []
     for prompt in prompts:  # one at a time: a client that leaves spares the engine the rest
         vectors += await engine.encode([prompt], request.pooling or "last")

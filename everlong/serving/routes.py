@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -67,6 +68,11 @@ class Service:
     engine: AsyncEngine
     model: str
     metrics: Metrics = field(default_factory=Metrics)
+    readers: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(2, thread_name_prefix="everlong-prompts")
+    )
+    """Render and tokenize prompts, which takes a while for long ones: streams must flow on.
+    Apart from asyncio's own threads, which slow grammars may occupy."""
     started: int = field(default_factory=lambda: int(time.time()))
 
     def adapter(self, name: str | None) -> str | None:
@@ -143,7 +149,8 @@ async def embeddings(body: EmbeddingRequest, request: Request) -> Response:
     service = _service(request)
     if service.adapter(body.model) is not None:
         raise RequestError(f"model must be {service.model!r}: adapters have no embeddings")
-    return _json(await unless_gone(request, embed(body, service.engine, service.model)))
+    answer = embed(body, service.engine, service.model, service.readers)
+    return _json(await unless_gone(request, answer))
 
 
 async def _generate(
@@ -155,8 +162,8 @@ async def _generate(
     service = _service(request)
     adapter = service.adapter(body.model)
     name = adapter or service.model
-    # Rendering and tokenizing a long prompt takes a while, and other streams must flow on.
-    call = await asyncio.to_thread(call_type, body, service.engine, name)
+    loop = asyncio.get_running_loop()
+    call = await loop.run_in_executor(service.readers, call_type, body, service.engine, name)
     chunks = run(
         call.jobs,
         service.engine,

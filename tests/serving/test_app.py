@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -303,3 +305,12 @@ def test_a_slow_request_does_not_hold_up_the_others(server: RunningServer) -> No
         time.sleep(0.01)
     slow.join()
     assert answered >= 2
+
+
+@pytest.mark.parametrize("package", ["fastapi", "uvicorn", "sse_starlette"])
+def test_a_missing_extra_says_how_to_install_it(package: str) -> None:
+    code = f"import sys; sys.modules[{package!r}] = None; import everlong.serving.app"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (
+        f"{package} is not installed; it comes with: pip install 'everlong[serve]'" in done.stderr
+    )

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from everlong.engine.async_engine import AsyncEngine
 from tests.serving.conftest import Ask
 
 KEYS = ["secret"]
@@ -123,6 +124,20 @@ def test_origins_can_be_added(ask: Ask) -> None:
     assert reply.headers["access-control-allow-origin"] == page
     other = ask("GET", "/v1/models", headers={"Origin": "https://evil.example"}, **options)
     assert other.status_code == 403
+
+
+def test_a_mistake_of_ours_is_an_error_object(
+    ask: Ask, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> None:
+        raise RuntimeError("a secret of the server")
+
+    monkeypatch.setattr(engine, "stats", broken)
+    reply = ask("GET", "/metrics")
+    assert reply.status_code == 500
+    assert reply.json()["error"]["code"] == "internal_error"
+    assert "secret" not in reply.text
+    assert reply.headers["x-content-type-options"] == "nosniff"
 
 
 @pytest.mark.parametrize("path", ["/", "/health", "/v1/models", "/nothing"])
