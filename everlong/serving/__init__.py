@@ -1,0 +1,1 @@
+"""OpenAI's protocol over the engine, its keys and metrics, and the page."""
