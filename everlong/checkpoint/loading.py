@@ -25,7 +25,7 @@ def load_model(checkpoint: Checkpoint, weights: WeightsOption = "auto") -> Trans
     def source(name: str) -> Tensor | IntegerGroups:
         full = name if name.startswith("lm_head.") else f"model.{name}"
         stored = checkpoint.tensors[full]
-        groups = stored.groups() if weights == "auto" else None
+        groups = stored.groups() if weights in ("auto", "int8", "int4") else None
         return groups or stored.dense()
 
     return assemble(checkpoint.config, source, weights)

@@ -39,8 +39,8 @@ def assemble(config: ModelConfig, source: Source, weights: WeightsOption = "auto
         source: gives each weight by its Hugging Face name without the leading ``model.``; asked
             once for each, in order, so that it can read lazily and forget.
         weights: ``auto`` never rounds the checkpoint's values further than to bfloat16; the
-            others are explicit. With ``int4`` the embedding and the output projection have 8
-            bits, where 4 cost most.
+            others are explicit. Integers of the width that is asked for stay as they are. With
+            ``int4`` the embedding and the output projection have 8 bits, where 4 cost most.
 
     Raises:
         ConfigError: ``weights`` is unknown, or integers are asked for and a width is no multiple
@@ -60,7 +60,8 @@ def assemble(config: ModelConfig, source: Source, weights: WeightsOption = "auto
         name = names[module]
         bias = dense(name + ".bias") if getattr(module, "bias", None) is not None else None
         value = source(name + ".weight")
-        if weights == "auto":
+        kept = isinstance(value, IntegerGroups) and value.bits == bits and weights != "bf16"
+        if weights == "auto" or kept:
             return PackedLinear(value, bias)
         value = value.dense() if isinstance(value, IntegerGroups) else value
         if weights == "bf16":
