@@ -20,10 +20,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 REFUSED_FIELDS = {
-    "audio": "audio is not generated; leave it out",
+    "audio": "audio cannot be generated; leave it out",
     "functions": "functions is deprecated; send tools",
     "function_call": "function_call is deprecated; send tool_choice",
-    "web_search_options": "there is no web search; send what was found as a message",
+    "web_search_options": "web_search_options is not available; send what was found as a message",
     "reasoning_effort": "reasoning_effort has no effect here; use chat_template_kwargs",
     "verbosity": "verbosity has no effect here; ask for it in a message",
     "suffix": "suffix (filling in the middle) is not available; put all text in prompt",
