@@ -69,7 +69,8 @@ class Contender:
             stderr=self._log,
         )
         self._answers: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
         self._stopped = False
 
     @property
@@ -95,6 +96,7 @@ class Contender:
             line = self._answers.get(timeout=timeout)
         except queue.Empty:
             self._process.kill()
+            self._process.wait()
             raise ContenderError(
                 f"{self.name}: no answer to {command!r} in {timeout:g} s"
             ) from None
@@ -108,7 +110,8 @@ class Contender:
             )
         answer = json.loads(line)
         if "error" in answer:
-            raise ContenderError(f"{self.name}: {answer['error']}")
+            # Some libraries put line feeds into their messages.
+            raise ContenderError(f"{self.name}: {' '.join(answer['error'].split())}")
         result: dict[str, Any] = answer["ok"]
         return result
 
@@ -127,6 +130,7 @@ class Contender:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self._reader.join()  # it ends with the pipe, and closes it
         self._log.close()
 
     def __enter__(self) -> Self:
@@ -142,8 +146,9 @@ class Contender:
 
     def _read(self) -> None:
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self._answers.put(line)
+        with self._process.stdout as lines:
+            for line in lines:
+                self._answers.put(line)
         self._answers.put(b"")
 
     def _signal(self, *, stop: bool) -> None:
@@ -164,7 +169,12 @@ def find_interpreter(module: str, candidates: Sequence[str]) -> str | None:
         if not Path(python).exists():
             continue
         # From an empty place: a folder of the checkout is no installed package.
-        found = subprocess.run([python, "-c", look, module], cwd=tempfile.gettempdir(), check=False)
+        found = subprocess.run(
+            [python, "-c", look, module],
+            cwd=tempfile.gettempdir(),
+            capture_output=True,
+            check=False,
+        )
         if found.returncode == 0:
             return python
     return None

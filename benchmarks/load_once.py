@@ -52,11 +52,11 @@ def weight_bytes(model: Any) -> int:
 def main(path: str, weights: str) -> None:
     """Import, load, generate a token; print times and sizes."""
     begin = time.perf_counter()
-    import everlong
+    from everlong import load  # the package imports lazily, and this brings PyTorch
 
     imported = time.perf_counter()
     bare = resident()
-    llm = everlong.load(path, weights=weights)  # type: ignore[arg-type]
+    llm = load(path, weights=weights)  # type: ignore[arg-type]
     loaded = time.perf_counter()
     llm.generate([[1, 2, 3, 4]], max_tokens=1, temperature=0.0, ignore_eos=True)
     first_token = time.perf_counter()
