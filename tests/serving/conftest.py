@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import openai
 import pytest
+import torch
 import uvicorn
 
 from everlong.engine.async_engine import AsyncEngine
@@ -34,6 +35,16 @@ CORPUS = (
 )
 
 
+@pytest.fixture(scope="package", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Products this small gain nothing from a second thread, and where the machine is busy its
+    barriers cost tenfold: clients, server and engine are all in this process."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="session")
 def tokenizer() -> Tokenizer:
     return train_tokenizer([CORPUS * 3], 400)
@@ -41,8 +52,6 @@ def tokenizer() -> Tokenizer:
 
 def random_llm(tokenizer: Tokenizer, **engine: Any) -> LLM:
     """Two layers that write noise, and end by themselves now and then."""
-    import torch
-
     config = ModelConfig(
         vocab_size=tokenizer.vocab_size,
         hidden_size=64,
