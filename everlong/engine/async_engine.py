@@ -80,8 +80,15 @@ class AsyncEngine:
             )
 
         # Compiling a constraint may take seconds.
-        constrained = sampling.constraint is not None
-        handle = await loop.run_in_executor(None, submit) if constrained else submit()
+        if sampling.constraint is None:
+            handle = submit()
+        else:
+            submitted = loop.run_in_executor(None, submit)
+            try:
+                handle = await asyncio.shield(submitted)
+            except asyncio.CancelledError:
+                submitted.add_done_callback(self._cancel_submitted)
+                raise
         finished = False
         try:
             while not finished:
@@ -93,6 +100,11 @@ class AsyncEngine:
         finally:
             if not finished:
                 self.llm.engine.cancel(handle)
+
+    def _cancel_submitted(self, submitted: asyncio.Future[EngineSequence]) -> None:
+        """Nobody waits any more for a request that was being submitted."""
+        if not submitted.cancelled() and submitted.exception() is None:
+            self.llm.engine.cancel(submitted.result())
 
     async def encode(self, prompts: Sequence[Sequence[int]], pooling: Pooling) -> Tensor:
         """Unit vectors of token sequences, float32 [n, hidden]; see ``LLM.encode``."""

@@ -331,7 +331,7 @@ class Engine:
     ) -> EngineSequence:
         if not prompt:
             raise RequestError("the prompt is empty; give at least one token")
-        if not (0 <= min(prompt) and max(prompt) < self._vocab_size):
+        if not (min(prompt) >= 0 and max(prompt) < self._vocab_size):
             raise RequestError(
                 f"the prompt has token ids from {min(prompt)} to {max(prompt)}; "
                 f"allowed are 0 to {self._vocab_size - 1}"

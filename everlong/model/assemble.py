@@ -11,6 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 from everlong.errors import ConfigError
 from everlong.model.config import ModelConfig
+from everlong.model.mlp import MLP
 from everlong.model.norm import RMSNorm
 from everlong.model.quantization import (
     GROUP,
@@ -39,8 +40,9 @@ def assemble(config: ModelConfig, source: Source, weights: WeightsOption = "auto
         source: gives each weight by its Hugging Face name without the leading ``model.``; asked
             once for each, in order, so that it can read lazily and forget.
         weights: ``auto`` never rounds the checkpoint's values further than to bfloat16; the
-            others are explicit. Integers of the width that is asked for stay as they are. With
-            ``int4`` the embedding and the output projection have 8 bits, where 4 cost most.
+            others are explicit. Integers of at most the width asked for stay as they are. With
+            ``int4`` only the MLP has 4 bits; attention, embedding and output projection, where 4
+            bits cost most and save little, have 8 (``docs/experiments.md``).
 
     Raises:
         ConfigError: ``weights`` is unknown, or integers are asked for and a width is no multiple
@@ -60,7 +62,7 @@ def assemble(config: ModelConfig, source: Source, weights: WeightsOption = "auto
         name = names[module]
         bias = dense(name + ".bias") if getattr(module, "bias", None) is not None else None
         value = source(name + ".weight")
-        kept = isinstance(value, IntegerGroups) and value.bits == bits and weights != "bf16"
+        kept = isinstance(value, IntegerGroups) and value.bits <= bits and weights != "bf16"
         if weights == "auto" or kept:
             return PackedLinear(value, bias)
         value = value.dense() if isinstance(value, IntegerGroups) else value
@@ -87,7 +89,7 @@ def assemble(config: ModelConfig, source: Source, weights: WeightsOption = "auto
         model.lm_head.weight = head
     else:
         for owner, attribute in projections(model):
-            bits: Literal[4, 8] = 4 if weights == "int4" else 8
+            bits: Literal[4, 8] = 4 if weights == "int4" and isinstance(owner, MLP) else 8
             setattr(owner, attribute, packed(getattr(owner, attribute), bits))
         table = packed(model.embed_tokens, 8)
         head_layer = table if config.tied_head else packed(model.lm_head, 8)
