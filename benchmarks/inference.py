@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -252,8 +252,7 @@ def _measure_speed(
         prompts = Prompts(options.seed, lambda text: list(encoder.ask("encode", text=text)["ids"]))
         if options.tune:
             entrants[1:] = [
-                Entrant(**{**vars(e), "best": tune(e, options.threads, prompts, _say)})
-                for e in entrants[1:]
+                replace(e, best=tune(e, options.threads, prompts, _say)) for e in entrants[1:]
             ]
         result = race(entrants, field_, prompts, options.rounds, _say)
     _say(f"{subject.label}\n{result.table('everlong')}")
@@ -346,8 +345,7 @@ def _qwen(given: Path | None) -> Subject:
 def _checked(subject: Subject) -> Subject:
     if subject.path is None or subject.path.is_file():
         return subject
-    missing = f"there is no file {subject.path}"
-    return Subject(**{**vars(subject), "path": None, "missing": missing})
+    return replace(subject, path=None, missing=f"there is no file {subject.path}")
 
 
 def _from_environment(name: str) -> Path | None:

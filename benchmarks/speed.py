@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from benchmarks.contender import Contender, ContenderError
@@ -143,7 +143,7 @@ class Race:
             for entrant, samples in of.items():
                 if (name, entrant) not in self.failures:
                     rates = [sample.rate for sample in samples]
-                    shown = f"{name:<9} {entrant:<22} {spread(rates).median:>7.0f} tokens/s"
+                    shown = f"{name:<9} {entrant:<40} {spread(rates).median:>7.0f} tokens/s"
                     if entrant != ours and (name, ours) not in self.failures:
                         mine = [sample.rate for sample in of[ours]]
                         shown += f"  {ours} is {spread(ratios(mine, rates)).median:.2f} x as fast"
@@ -172,7 +172,7 @@ class Field:
         self.versions: dict[str, str] = {}
         self._threads, self._say = threads, say
         self._exits = ExitStack()
-        self._workers: dict[str, Contender | ContenderError] = {}
+        self._workers: dict[tuple[str, str], Contender | ContenderError] = {}
 
     def worker(self, entrant: Entrant, setting: str) -> Contender:
         """A loaded worker, held still.
@@ -180,7 +180,7 @@ class Field:
         Raises:
             ContenderError: it could not be loaded, now or earlier.
         """
-        key = f"{entrant.name} ({setting})"
+        key = (entrant.name, setting)
         if key not in self._workers:
             self._workers[key] = self._start(entrant, setting)
         found = self._workers[key]
@@ -291,32 +291,27 @@ def tune(
     threads: int,
     prompts: Prompts,
     say: Say,
-    tries: int = 3,
+    rounds: int = 3,
     measurements: Sequence[Measurement] = MEASUREMENTS,
 ) -> dict[str, str]:
-    """Find an entrant's best setting for each measurement: the fastest of ``tries`` counts.
+    """Find an entrant's best setting for each measurement: a race between its own settings.
 
     Returns:
-        The setting for each measurement; what it was before where nothing worked.
+        The setting with the highest median for each measurement; what it was before where nothing
+        worked.
     """
+    names = {f"{entrant.name} ({setting})": setting for setting in entrant.candidates}
+    settings = [
+        replace(entrant, name=name, best=dict.fromkeys((m.name for m in measurements), setting))
+        for name, setting in names.items()
+    ]
+    with field_of(threads, say) as field:
+        result = race(settings, field, prompts, rounds, say, measurements)
     best = dict(entrant.best)
-    rates: dict[str, dict[str, float]] = {m.name: {} for m in measurements}
-    for setting in entrant.candidates:
-        with field_of(threads, say) as field:
-            try:
-                worker = field.worker(entrant, setting)
-                for measurement in measurements:
-                    found = [
-                        measure(worker, measurement, prompts, f"tuning {n}").rate
-                        for n in range(tries)
-                    ]
-                    rates[measurement.name][setting] = max(found)
-            except ContenderError as error:
-                say(f"{entrant.name} ({setting}): {error}")
-        shown = (f"{name} {of[setting]:.0f}" for name, of in rates.items() if setting in of)
-        say(f"{entrant.name} ({setting}), tokens/s: {', '.join(shown)}")
-    for name, of in rates.items():
-        if of:
-            best[name] = max(of, key=lambda setting: of[setting])
-            say(f"{entrant.name}, best for {name}: {best[name]}")
+    for measurement in measurements:
+        fastest = result.fastest(measurement, entrant.peer)
+        if fastest is not None:
+            best[measurement.name] = names[fastest.name]
+    say(result.table(f"{entrant.name} ({entrant.best[measurements[0].name]})"))
+    say(f"{entrant.name}, best settings: {best}")
     return best

@@ -80,13 +80,15 @@ class OpenVino:
         result = self._pipeline.generate(inputs, config)
         seconds = time.perf_counter() - begin
         metrics = result.perf_metrics
+        # One of its backends counts a row of the batch, the other all rows.
+        read = metrics.get_num_input_tokens()
         # Its own clock: the mean time of a token after the first.
         steps = tokens - 1
         single = len(prompts) == 1 and steps > 0
         return Run(
             seconds,
             metrics.get_tpot().mean * steps / 1000 if single else None,
-            [metrics.get_num_input_tokens()] * len(prompts),  # it counts one row of a batch
+            [read // len(prompts) if read == ids.size else read] * len(prompts),
             [len(generated) for generated in result.tokens],
         )
 

@@ -48,13 +48,13 @@ class Transformers:
 
         torch.set_num_threads(threads)
         file = Path(path)
-        self._model: Any = AutoModelForCausalLM.from_pretrained(
+        model: Any = AutoModelForCausalLM.from_pretrained(
             file.parent,
             gguf_file=file.name,
             dtype=getattr(torch, dtype),
             attn_implementation=attention,
         )
-        self._model = self._model.eval()
+        self._model = model.eval()
         config = self._model.generation_config
         config.eos_token_id = None  # nothing ends early
         config.pad_token_id = 0
