@@ -365,9 +365,7 @@ class Engine:
                 self.tokenizer.eos_token_ids,
                 constraint,
             ),
-            assembler=TextAssembler(
-                self.tokenizer, params.stop, min_tokens=params.min_tokens
-            ),
+            assembler=TextAssembler(self.tokenizer, params.stop, min_tokens=params.min_tokens),
         )
 
     def _fingerprint_with(self, adapter: str | None) -> bytes:
