@@ -140,8 +140,7 @@ def weight_bytes(config: ModelConfig, precision: Precision, *, many_rows: bool =
     """Bytes of a model's weights in memory, as :func:`everlong.model.assemble.assemble` keeps them.
 
     A group of 32 weights has a scale of 4 bytes in int8, and a scale and a minimum of 2 bytes each
-    in int4, where the embedding and the output projection have 8 bits. Norms and biases are
-    float32.
+    in int4, where only the MLP has 4 bits and the rest 8. Norms and biases are float32.
 
     Args:
         precision: of the weights.
@@ -154,10 +153,11 @@ def weight_bytes(config: ModelConfig, precision: Precision, *, many_rows: bool =
     if precision == "float32":
         return 4 * (p.layers + tables) + small
     group_bytes = {"bf16": 2 * GROUP, "int8": GROUP + 4, "int4": GROUP // 2 + 4}
-    table_precision = "int8" if precision == "int4" else precision
+    mlp = 3 * config.num_layers * config.hidden_size * config.intermediate_size
+    rest = "int8" if precision == "int4" else precision
     return (
-        p.layers // GROUP * group_bytes[precision]
-        + tables // GROUP * group_bytes[table_precision]
+        mlp // GROUP * group_bytes[precision]
+        + (p.layers - mlp + tables) // GROUP * group_bytes[rest]
         + (2 * p.layers if many_rows else 0)
         + small
     )
