@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
@@ -20,7 +21,8 @@ from everlong.checkpoint.catalog import resolve
 from everlong.checkpoint.fingerprint import fingerprint
 from everlong.checkpoint.loading import load_model
 from everlong.engine.engine import Engine, EngineConfig
-from everlong.engine.request import Chunk, Completion, SamplingParams, TokenLogprob
+from everlong.engine.request import Chunk, Completion, SamplingParams
+from everlong.engine.sequence import EngineSequence
 from everlong.errors import ConfigError, ContextLengthError, EverlongError, RequestError
 from everlong.model.adapters import Adapter
 from everlong.model.assemble import WeightsOption
@@ -272,19 +274,23 @@ class LLM:
         self, prompts: Sequence[Sequence[int]], sampling: SamplingParams, options: dict[str, Any]
     ) -> list[Completion]:
         # As many at a time as the engine runs: the queue is left to others.
-        streams: list[Iterator[Chunk]] = []
+        submitted: list[tuple[EngineSequence, _Collector]] = []
         done: list[Completion] = []
         at_once = self.engine.config.max_num_seqs
         try:
             for ids in prompts:
-                if len(streams) - len(done) >= at_once:
-                    done.append(_collect(streams[len(done)]))
-                streams.append(self._stream(ids, sampling, options))
-            while len(done) < len(streams):
-                done.append(_collect(streams[len(done)]))
+                if len(submitted) - len(done) >= at_once:
+                    done.append(submitted[len(done)][1].result())
+                collector = _Collector()
+                submitted.append(
+                    (self.engine.submit(ids, sampling, collector, **options), collector)
+                )
+            while len(done) < len(submitted):
+                done.append(submitted[len(done)][1].result())
         finally:
-            for stream in streams:
-                stream.close()  # type: ignore[attr-defined]
+            for sequence, collector in submitted[len(done) :]:
+                if not collector.finished:
+                    self.engine.cancel(sequence)
         return done
 
     def _stream(
@@ -316,22 +322,45 @@ class LLM:
 _STARTED = Chunk("", ())
 
 
-def _collect(chunks: Iterator[Chunk]) -> Completion:
-    """All chunks of a request as one completion."""
-    text: list[str] = []
-    ids: list[int] = []
-    logprobs: list[TokenLogprob] | None = None
-    for chunk in chunks:
-        text.append(chunk.text)
-        ids.extend(chunk.token_ids)
-        if chunk.logprobs is not None:
-            logprobs = [*(logprobs or ()), *chunk.logprobs]
-        if chunk.finish_reason is not None:
-            return Completion(
-                "".join(text),
-                tuple(ids),
-                None if logprobs is None else tuple(logprobs),
-                chunk.finish_reason,
-                chunk.usage,
-            )
-    raise AssertionError("a request ends with a finish reason or an error")
+class _Collector:
+    """Receives the chunks of a request and wakes its reader once, at the end.
+
+    Waking a thread for every token of every request would cost the engine's thread a tenth of a
+    step of a small model.
+    """
+
+    def __init__(self) -> None:
+        self._chunks: list[Chunk] = []
+        self._error: EverlongError | None = None
+        self._ended = threading.Event()
+
+    def __call__(self, item: Chunk | EverlongError) -> None:
+        if isinstance(item, EverlongError):
+            self._error = item
+            self._ended.set()
+        else:
+            self._chunks.append(item)
+            if item.finish_reason is not None:
+                self._ended.set()
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing more will come."""
+        return self._ended.is_set()
+
+    def result(self) -> Completion:
+        """Wait for the end; the completion, or the error that ended it."""
+        self._ended.wait()
+        if self._error is not None:
+            raise self._error
+        last = self._chunks[-1]
+        assert last.finish_reason is not None
+        logprobs = [lp for chunk in self._chunks for lp in chunk.logprobs or ()]
+        asked = any(chunk.logprobs is not None for chunk in self._chunks)
+        return Completion(
+            "".join(chunk.text for chunk in self._chunks),
+            tuple(i for chunk in self._chunks for i in chunk.token_ids),
+            tuple(logprobs) if asked else None,
+            last.finish_reason,
+            last.usage,
+        )
