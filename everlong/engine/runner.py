@@ -40,7 +40,11 @@ class Runner:
         self._chunk = chunk
         packed = isinstance(model.lm_head, PackedLinear)
         self.dtype = torch.bfloat16 if packed else torch.float32
-        self._native = NativeStep(model) if packed and supports(model.config) else None
+        self._native = (
+            NativeStep(model, deterministic=deterministic)
+            if packed and supports(model.config)
+            else None
+        )
         self._models = {None: model} | {name: adapted(model, a) for name, a in adapters.items()}
 
     def run(self, plan: Sequence[Scheduled]) -> Tensor:

@@ -184,7 +184,7 @@ class PackedLinear(nn.Module):
         if self._native is not None and len(flat) <= native_rows():
             y = torch.empty(len(flat), self.out_features)
             failed = self._native.everlong_linear(
-                ctypes.byref(self.matrix()), flat.data_ptr(), y.data_ptr(), len(flat), threads()
+                ctypes.byref(self.matrix()), flat.data_ptr(), y.data_ptr(), len(flat), threads(), 1
             )
             if failed:
                 raise MemoryError("no memory for the scratch space of a product")

@@ -49,29 +49,6 @@ void rotate_back(const float* q, const float* rotation, bf16* out) {
   }
 }
 
-inline void transpose16(__m512i r[16]) {  // 16 x 16 of 32 bits
-  __m512i t[16];
-  for (int i = 0; i < 16; i += 2) {
-    t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
-    t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
-  }
-  for (int i = 0; i < 16; i += 4)
-    for (int j = 0; j < 2; ++j) {
-      r[i + 2 * j] = _mm512_unpacklo_epi64(t[i + j], t[i + 2 + j]);
-      r[i + 2 * j + 1] = _mm512_unpackhi_epi64(t[i + j], t[i + 2 + j]);
-    }
-  for (int i = 0; i < 4; ++i) {
-    t[i] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0x88);
-    t[i + 4] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0xdd);
-    t[i + 8] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0x88);
-    t[i + 12] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0xdd);
-  }
-  for (int i = 0; i < 8; ++i) {
-    r[i] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0x88);
-    r[i + 8] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0xdd);
-  }
-}
-
 // One block of one head as products of bf16 pairs want it.
 template <int D>
 struct Unpacked {
@@ -102,12 +79,6 @@ struct Unpacked {
       }
   }
 };
-
-inline __m512i broadcast_pair(const bf16* pair) {
-  int32_t both;
-  std::memcpy(&both, pair, 4);
-  return _mm512_set1_epi32(both);
-}
 
 // Adds the tokens [from, to) of one block to the results of Q queries.
 //   q: bf16 [Q][D], scaled; first, last: tokens that each query sees, counted from this block's

@@ -47,6 +47,7 @@ struct Batch {
   const int32_t* wanted;     // rows whose logits are computed
   float* logits;             // [wanted_rows][vocabulary]
   float* states;             // [M][hidden] after the last norm, or null
+  int32_t exact;             // a row's results do not depend on the rows beside it
 };
 }
 
@@ -118,6 +119,7 @@ class Step {
 
   int run(const Batch& batch) {
     plan(batch);
+    exact_ = batch.exact != 0;
     size_t rows = batch.rows;
     x_ = x_buffer_.get(rows * m_.hidden);
     y_ = y_buffer_.get(rows * m_.hidden);
@@ -127,7 +129,7 @@ class Step {
     gate_ = gate_buffer_.get(rows * m_.intermediate);
     up_ = up_buffer_.get(rows * m_.intermediate);
     act_ = act_buffer_.get(rows * m_.intermediate);
-    scratch_ = scratch_buffer_.get(size_t(threads_) * kPanel * widest_);
+    scratch_ = scratch_buffer_.get(threads_ * scratch_size(batch.rows, widest_));
     partial_ = partial_buffer_.get(
         split_ ? tiles_.size() * m_.kv_heads * segments_ * tile_queries_ * (m_.head_dim + 2) : 1);
     if (!x_ || !y_ || !normed_ || !attended_ || !qkv_ || !gate_ || !up_ || !act_ || !scratch_ ||
@@ -164,7 +166,8 @@ class Step {
 
   void run_thread(const Batch& b, int t, Barrier& barrier) {
     const int hidden = m_.hidden;
-    bf16* scratch = scratch_ + size_t(t) * kPanel * widest_;
+    bf16* scratch = scratch_ + t * scratch_size(b.rows, widest_);
+
     Range rows = share(b.rows, 1, t, threads_);
     for (int r = rows.begin; r < rows.end; ++r)
       embed(m_.embedding, b.tokens[r], x_ + size_t(r) * hidden);
@@ -186,8 +189,8 @@ class Step {
       normalise(b, rows, layer.mlp_norm);
       barrier.wait();
       Range n = share(m_.intermediate, 16, t, threads_);
-      linear(layer.gate, normed_, hidden, gate_, m_.intermediate, b.rows, n, scratch);
-      linear(layer.up, normed_, hidden, up_, m_.intermediate, b.rows, n, scratch);
+      linear(layer.gate, normed_, hidden, gate_, m_.intermediate, b.rows, n, scratch, exact_);
+      linear(layer.up, normed_, hidden, up_, m_.intermediate, b.rows, n, scratch, exact_);
       activate(b.rows, n);
       barrier.wait();
       residual(layer.down, act_, m_.intermediate, b.rows, t, scratch);
@@ -214,12 +217,13 @@ class Step {
 
   void product(const Matrix& w, const bf16* x, int64_t ldx, float* y, int64_t ldy, int rows, int t,
                bf16* scratch) {
-    linear(w, x, ldx, y, ldy, rows, share(w.n, 4, t, threads_), scratch);
+    linear(w, x, ldx, y, ldy, rows, share(w.n, rows < kMostRows ? 4 : kLaneOutputs, t, threads_),
+           scratch, exact_);
   }
 
   void residual(const Matrix& w, const bf16* x, int64_t ldx, int rows, int t, bf16* scratch) {
     Range n = share(w.n, 16, t, threads_);
-    linear(w, x, ldx, y_, m_.hidden, rows, n, scratch);
+    linear(w, x, ldx, y_, m_.hidden, rows, n, scratch, exact_);
     for (int r = 0; r < rows; ++r)
       for (int j = n.begin; j < n.end; j += 16) {
         float* x_row = x_ + size_t(r) * m_.hidden + j;
@@ -379,7 +383,7 @@ class Step {
   std::vector<Layer> layers_;
   int threads_, group_, query_size_, kv_size_, widest_;
   std::vector<Tile> tiles_;
-  bool fused_ = false, split_ = false;
+  bool fused_ = false, split_ = false, exact_ = false;
   int segments_ = 0, tile_queries_ = 0;
   std::atomic<int> next_item_{0};
   Buffer<float> x_buffer_, y_buffer_, qkv_buffer_, gate_buffer_, up_buffer_, partial_buffer_;
@@ -401,15 +405,16 @@ void everlong_destroy(void* step) { delete static_cast<Step*>(step); }
 int everlong_forward(void* step, const Batch* batch) { return static_cast<Step*>(step)->run(*batch); }
 
 // y [M, N] = x [M, K] W^T + bias, by the same code as the whole step.
-int everlong_linear(const Matrix* w, const bf16* x, float* y, int rows, int threads) {
+int everlong_linear(const Matrix* w, const bf16* x, float* y, int rows, int threads, int exact) {
   Buffer<bf16> buffer;
-  bf16* scratch = buffer.get(size_t(threads) * kPanel * w->k);
+  const size_t size = scratch_size(rows, w->k);
+  bf16* scratch = buffer.get(threads * size);
   if (!scratch) return 1;
 #pragma omp parallel num_threads(threads)
   {
     int t = omp_get_thread_num();
     linear(*w, x, w->k, y, w->n, rows, share(w->n, 4, t, threads),
-           scratch + size_t(t) * kPanel * w->k);
+           scratch + t * size, exact != 0);
   }
   return 0;
 }

@@ -69,6 +69,7 @@ class Batch(Structure):
         *_each(c_void_p, "first", "blocks", "rotation", "rotations"),
         ("wanted_rows", c_int32),
         *_each(c_void_p, "wanted", "logits", "states"),
+        ("exact", c_int32),
     )
 
 
@@ -89,5 +90,12 @@ def library() -> Any | None:
     loaded.everlong_destroy.argtypes = (c_void_p,)
     loaded.everlong_destroy.restype = None
     loaded.everlong_forward.argtypes = (c_void_p, POINTER(Batch))
-    loaded.everlong_linear.argtypes = (POINTER(Matrix), c_void_p, c_void_p, c_int32, c_int32)
+    loaded.everlong_linear.argtypes = (
+        POINTER(Matrix),
+        c_void_p,
+        c_void_p,
+        c_int32,
+        c_int32,
+        c_int32,
+    )
     return loaded

@@ -203,9 +203,81 @@ inline const bf16* interleave(const bf16* x, int64_t ldx, int m_count, int64_t k
   return out;
 }
 
+constexpr int kMostRows = 48;    // from here on the other order of additions pays
+constexpr int kLaneRows = 12;    // rows of x in a tile whose lanes are outputs
+constexpr int kLaneOutputs = 32;
+static_assert(kLaneOutputs <= kPanel, "the panel of weights has room in the same scratch space");
+
+// Tile of R rows and 32 outputs, one output a lane: nothing is added up over lanes.
+//   w: pairs of inputs [K / 2][32]; x: pairs of inputs [K / 2][16]
+template <int R>
+void lane_tile(const uint32_t* w, const uint32_t* x, float* y, int64_t ldy, int64_t k,
+               uint32_t outputs) {
+  __m512 sum[R][2];
+  for (auto& s : sum) s[0] = s[1] = _mm512_setzero_ps();
+  for (int64_t i = 0; i < k / 2; ++i) {
+    __m512i v[2] = {_mm512_loadu_si512(w + i * 32), _mm512_loadu_si512(w + i * 32 + 16)};
+    for (int m = 0; m < R; ++m) {
+      __m512i a = _mm512_set1_epi32(int(x[i * 16 + m]));
+      sum[m][0] = dot_bf16(sum[m][0], v[0], a);
+      sum[m][1] = dot_bf16(sum[m][1], v[1], a);
+    }
+  }
+  for (int m = 0; m < R; ++m) {
+    _mm512_mask_storeu_ps(y + m * ldy, __mmask16(outputs), sum[m][0]);
+    _mm512_mask_storeu_ps(y + m * ldy + 16, __mmask16(outputs >> 16), sum[m][1]);
+  }
+}
+
+template <int R = kLaneRows>
+void lane_rows(int count, const uint32_t* w, const uint32_t* x, float* y, int64_t ldy, int64_t k,
+               uint32_t outputs) {
+  if (count == R) {
+    lane_tile<R>(w, x, y, ldy, k, outputs);
+  } else if constexpr (R > 1) {
+    lane_rows<R - 1>(count, w, x, y, ldy, k, outputs);
+  }
+}
+
+// Many rows, faster than `many_rows`, with another order of additions: a row computed here differs
+// in its last bits from the same row computed among few.
+template <int F>
+void most_rows(const Matrix& w, const bf16* x, int64_t ldx, float* y, int64_t ldy, int m_count,
+               Range n, bf16* scratch) {
+  const int64_t k = w.k;
+  auto* panel = reinterpret_cast<uint32_t*>(scratch);
+  auto* rows = reinterpret_cast<uint32_t*>(scratch + kPanel * k);  // [M / 12][K / 2][16]
+  __m512i r[16];
+  for (int m = 0; m < m_count; m += kLaneRows)
+    for (int64_t i = 0; i < k; i += 32) {
+      for (int j = 0; j < 16; ++j)
+        r[j] = j < kLaneRows && m + j < m_count ? _mm512_loadu_si512(x + (m + j) * ldx + i)
+                                                : _mm512_setzero_si512();
+      transpose16(r);
+      uint32_t* out = rows + m / kLaneRows * k * 8 + i * 8;
+      for (int j = 0; j < 16; ++j) _mm512_storeu_si512(out + j * 16, r[j]);
+    }
+  for (int p = n.begin; p < n.end; p += kLaneOutputs) {
+    const int size = std::min(kLaneOutputs, n.end - p);
+    for (int half = 0; half < kLaneOutputs; half += 16) {
+      Row<F> row[16];
+      for (int j = 0; j < 16; ++j) row[j].open(w, p + std::min(half + j, size - 1));
+      for (int64_t g = 0; g < k / 32; ++g) {
+        for (int j = 0; j < 16; ++j) r[j] = row[j].load(g);
+        transpose16(r);
+        for (int j = 0; j < 16; ++j) _mm512_storeu_si512(panel + (g * 16 + j) * 32 + half, r[j]);
+      }
+    }
+    const uint32_t outputs = size == 32 ? ~0u : (1u << size) - 1;
+    for (int m = 0; m < m_count; m += kLaneRows)
+      lane_rows(std::min(kLaneRows, m_count - m), panel, rows + m / kLaneRows * k * 8,
+                y + m * ldy + p, ldy, k, outputs);
+  }
+}
+
 template <int F>
 void linear_format(const Matrix& w, const bf16* x, int64_t ldx, float* y, int64_t ldy, int m,
-                   Range n, bf16* scratch) {
+                   Range n, bf16* scratch, bool exact) {
   if (m <= 4 || (m <= 16 && m * w.k * 2 <= kNearBytes)) {
     const bf16* near = interleave(x, ldx, m, w.k, scratch);
     switch (m) {
@@ -226,6 +298,8 @@ void linear_format(const Matrix& w, const bf16* x, int64_t ldx, float* y, int64_
       case 15: few_rows<F, 15, 1>(w, near, y, ldy, n); break;
       case 16: few_rows<F, 16, 1>(w, near, y, ldy, n); break;
     }
+  } else if (!exact && m >= kMostRows) {
+    most_rows<F>(w, x, ldx, y, ldy, m, n, scratch);
   } else {
     many_rows<F>(w, x, ldx, y, ldy, m, n, scratch);
   }
@@ -234,16 +308,22 @@ void linear_format(const Matrix& w, const bf16* x, int64_t ldx, float* y, int64_
       for (int j = n.begin; j < n.end; ++j) y[i * ldy + j] += w.bias[j];
 }
 
+// Values of bf16 that `linear` needs as scratch space for M rows of at most K inputs.
+inline size_t scratch_size(int m, int64_t k) {
+  return size_t(k) * (kPanel + (size_t(m) + kLaneRows - 1) / kLaneRows * 16);
+}
+
 // Outputs `n` of all rows: y[m, n] = sum_k x[m, k] w[n, k] + bias[n].
+//   exact: a row's result is the same, bit for bit, whatever M is
 inline void linear(const Matrix& w, const bf16* x, int64_t ldx, float* y, int64_t ldy, int m,
-                   Range n, bf16* scratch) {
+                   Range n, bf16* scratch, bool exact) {
   switch (w.format) {
-    case kBf16: linear_format<kBf16>(w, x, ldx, y, ldy, m, n, scratch); break;
-    case kInt4Half: linear_format<kInt4Half>(w, x, ldx, y, ldy, m, n, scratch); break;
-    case kInt4Float: linear_format<kInt4Float>(w, x, ldx, y, ldy, m, n, scratch); break;
-    case kInt8: linear_format<kInt8>(w, x, ldx, y, ldy, m, n, scratch); break;
-    case kInt8Min: linear_format<kInt8Min>(w, x, ldx, y, ldy, m, n, scratch); break;
-    case kInt8By16: linear_format<kInt8By16>(w, x, ldx, y, ldy, m, n, scratch); break;
+    case kBf16: linear_format<kBf16>(w, x, ldx, y, ldy, m, n, scratch, exact); break;
+    case kInt4Half: linear_format<kInt4Half>(w, x, ldx, y, ldy, m, n, scratch, exact); break;
+    case kInt4Float: linear_format<kInt4Float>(w, x, ldx, y, ldy, m, n, scratch, exact); break;
+    case kInt8: linear_format<kInt8>(w, x, ldx, y, ldy, m, n, scratch, exact); break;
+    case kInt8Min: linear_format<kInt8Min>(w, x, ldx, y, ldy, m, n, scratch, exact); break;
+    case kInt8By16: linear_format<kInt8By16>(w, x, ldx, y, ldy, m, n, scratch, exact); break;
   }
 }
 

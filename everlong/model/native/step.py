@@ -37,15 +37,17 @@ class NativeStep:
 
     Args:
         model: its linear layers are ``PackedLinear``; kept alive by this object.
+        deterministic: a row's result does not depend, in any bit, on the rows beside it. Reading
+            long prompts is slower then.
 
     Not safe for use by several threads at once: the workspace is kept between calls.
     """
 
-    def __init__(self, model: Transformer) -> None:
+    def __init__(self, model: Transformer, *, deterministic: bool = False) -> None:
         lib = native.library()
         assert lib is not None, "ask supports() first"
         assert supports(model.config), "ask supports() first"
-        self._lib, self._model = lib, model
+        self._lib, self._model, self._deterministic = lib, model, deterministic
         config = model.config
         self._kept: list[Tensor] = []
         layers = (native.Layer * config.num_layers)()
@@ -95,6 +97,7 @@ class NativeStep:
             wanted=batch.wanted.data_ptr(),
             logits=logits.data_ptr(),
             states=hidden.data_ptr() if states else None,
+            exact=self._deterministic,
         )
         if self._lib.everlong_forward(self._handle, ctypes.byref(described)):
             raise MemoryError(f"no memory for the workspace of a step of {batch.rows} tokens")
