@@ -60,6 +60,9 @@ MEASUREMENTS = (PREFILL, DECODE1, DECODE16)
 
 _NOTICEABLE = 0.05  # share of the machine; below that it is called quiet
 
+_PATIENCE = 180.0
+"""Seconds after which a call is given up: the slowest take a tenth of that."""
+
 _WARM_UP = Measurement("warm-up", prompts=1, prompt_tokens=8, new_tokens=4)
 
 
@@ -189,7 +192,7 @@ class Field:
         return found
 
     def _start(self, entrant: Entrant, setting: str) -> Contender | ContenderError:
-        self._say(f"loading {entrant.name} ({setting})")
+        self._say(f"loading {entrant.name}")
         worker = Contender(
             entrant.name, entrant.module, python=entrant.python, threads=self._threads
         )
@@ -238,7 +241,7 @@ def measure(worker: Contender, measurement: Measurement, prompts: Prompts, key: 
             place = f"{key} {one.name} {len(samples)}"
             made = prompts.make(place, one.prompts, one.prompt_tokens)
             with CpuUse(worker.pid) as use:
-                answer = worker.ask("run", prompts=made, tokens=one.new_tokens)
+                answer = worker.ask("run", timeout=_PATIENCE, prompts=made, tokens=one.new_tokens)
             rate = one.rate(Run(**answer))
         samples.append(Sample(rate, use.elsewhere))
     worker.hold()

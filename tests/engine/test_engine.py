@@ -31,7 +31,7 @@ GREEDY = SamplingParams(temperature=0, max_tokens=24, ignore_eos=True)
 
 @pytest.fixture(scope="module")
 def llm():
-    with tiny_llm() as made:
+    with tiny_llm(deterministic=True) as made:
         yield made
 
 
@@ -49,7 +49,7 @@ def all_blocks_free(llm: LLM) -> bool:
 @pytest.mark.parametrize("weights", ["bf16", "float32", "int8", "int4"])
 def test_generation_follows_the_logits(weights: Any) -> None:
     """Each greedy token is the likeliest after the tokens before it."""
-    with tiny_llm(weights) as made:
+    with tiny_llm(weights, deterministic=True) as made:
         done = made.generate([prompt(100)], GREEDY)[0]
         logits = made.logits([*prompt(100), *done.token_ids])
         assert done.token_ids == tuple(logits[99:-1].argmax(-1).tolist())
@@ -65,8 +65,18 @@ def test_many_prompts_keep_their_order(llm: LLM) -> None:
     assert [c.token_ids for c in together] == [c.token_ids for c in alone]
 
 
+def test_most_requests_are_the_same_without_the_flag() -> None:
+    """Greedy requests alone and among others: only near ties may fall the other way."""
+    prompts = [prompt(10 + 2 * i, seed=i) for i in range(64)]
+    with tiny_llm(max_num_seqs=16) as made:
+        together = [c.token_ids for c in made.generate(prompts, GREEDY)]
+    with tiny_llm(max_num_seqs=1) as made:
+        alone = [c.token_ids for c in made.generate(prompts, GREEDY)]
+    assert sum(a == b for a, b in zip(together, alone, strict=True)) >= 61
+
+
 def test_a_known_prefix_is_not_computed_again() -> None:
-    with tiny_llm() as made:
+    with tiny_llm(deterministic=True) as made:
         first = made.generate([prompt(200)], GREEDY)[0]
         again = made.generate([prompt(200)], GREEDY)[0]
         assert (first.usage.cached_tokens, again.usage.cached_tokens) == (0, 192)
@@ -282,7 +292,7 @@ def alone(p: tuple[int, ...], params: SamplingParams) -> Completion:
     """What a request gives when nothing else runs; kept."""
     key = (p, params.max_tokens, params.temperature, params.seed)
     if key not in REFERENCE:
-        with tiny_llm() as made:
+        with tiny_llm(deterministic=True) as made:
             REFERENCE[key] = made.generate([p], params)[0]
     return REFERENCE[key]
 
@@ -371,14 +381,14 @@ def test_what_runs_beside_a_request_does_not_change_it(
 def test_preemption_happens_and_changes_nothing() -> None:
     params = SamplingParams(temperature=0, max_tokens=150, ignore_eos=True)
     prompts = [tuple(prompt(100, seed=i)) for i in range(4)]
-    with tiny_llm(blocks=8, max_num_seqs=4) as made:
+    with tiny_llm(blocks=8, max_num_seqs=4, deterministic=True) as made:
         done = made.generate(prompts, params)
         assert made.engine.stats().preemptions > 0
     assert [c.token_ids for c in done] == [alone(p, params).token_ids for p in prompts]
 
 
 def test_a_small_pool_serves_many_threads() -> None:
-    with tiny_llm(blocks=20, max_num_seqs=4) as made:
+    with tiny_llm(blocks=20, max_num_seqs=4, deterministic=True) as made:
         results: dict[int, Completion] = {}
 
         def ask(i: int) -> None:
