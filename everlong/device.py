@@ -13,7 +13,7 @@ class CpuFeatures:
     """Instructions that decide which kernels run."""
 
     avx512_bf16: bool
-    """AVX-512 with products of bfloat16 pairs: what the native kernels are written for."""
+    """AVX-512 with products of bfloat16 pairs and of byte quads: what the native kernels need."""
     amx_bf16: bool
     """Matrix units for bfloat16, reached through oneDNN."""
 
@@ -25,19 +25,27 @@ def cpu_features() -> CpuFeatures:
     return CpuFeatures(
         avx512_bf16=all(
             known.get(name, False)
-            for name in ("avx512_f", "avx512_bw", "avx512_vl", "avx512_dq", "avx512_bf16", "f16c")
+            for name in (
+                "avx512_f",
+                "avx512_bw",
+                "avx512_vl",
+                "avx512_dq",
+                "avx512_bf16",
+                "avx512_vnni",
+                "f16c",
+            )
         ),
         amx_bf16=bool(known.get("amx_tile", False) and known.get("amx_bf16", False)),
     )
 
 
 def native_rows() -> int:
-    """Most rows of one step that the native kernels serve; more go to oneDNN's products.
+    """Most rows of one product with bfloat16 weights that the native kernels serve.
 
-    Measured (``benchmarks/kernels.py``; figures in ``docs/experiments.md``): without matrix units
-    the native products, which read 4-bit weights in place and need no second copy, keep up with
-    oneDNN at every number of rows once the whole step is counted. With AMX, oneDNN's packed
-    products are two to three times as fast from 64 rows on.
+    More go to oneDNN where it has matrix units (AMX), two to three times as fast from 64 rows on
+    (the specification's measurements). Without them the native products keep up with oneDNN's at
+    every number of rows (``docs/experiments.md``, section 7), and weights in integers always stay
+    with the native kernels (section 8).
     """
     return 48 if cpu_features().amx_bf16 else 1 << 30
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from everlong.device import native_rows
 from everlong.engine.scheduler import Scheduled
 from everlong.model.adapters import Adapter, adapted
 from everlong.model.cache import Batch, BlockTable, Sight, Span, block_shape
@@ -93,7 +92,7 @@ class Runner:
         with torch.inference_mode():
             rows = sum(len(span.tokens) for span in spans)
             native = self._native if adapter is None else None
-            if native is not None and (self._deterministic or rows <= native_rows()):
+            if native is not None and native.serves(rows):
                 return native(Batch(spans), states=states)
             if self._deterministic and all(span.sight == "causal" for span in spans):
                 return _one_by_one(model, spans, states)

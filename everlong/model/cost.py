@@ -139,26 +139,27 @@ def kv_bytes_per_token(config: ModelConfig, bytes_per_value: int = 2) -> int:
 def weight_bytes(config: ModelConfig, precision: Precision, *, many_rows: bool = False) -> int:
     """Bytes of a model's weights in memory, as :func:`everlong.model.assemble.assemble` keeps them.
 
-    A group of 32 weights has a scale of 4 bytes in int8, and a scale and a minimum of 2 bytes each
-    in int4, where only the MLP has 4 bits and the rest 8. Norms and biases are float32.
+    A group of 32 weights has a scale of 2 bytes in int8, and a scale and a minimum of 2 bytes each
+    in int4, where only the MLP has 4 bits and the rest 8. Norms and biases are float32. Outputs of
+    a matrix of integers are padded to a multiple of 16.
 
     Args:
         precision: of the weights.
-        many_rows: include the second copy in bfloat16 that the layers get on processors with
-            matrix units, once they have served many rows.
+        many_rows: include the second copy that layers in bfloat16 get on processors with matrix
+            units, once they have served many rows.
     """
     p = parameters(config)
     small = 4 * (p.norms + p.biases)
     tables = p.embedding + p.head
     if precision == "float32":
         return 4 * (p.layers + tables) + small
-    group_bytes = {"bf16": 2 * GROUP, "int8": GROUP + 4, "int4": GROUP // 2 + 4}
+    group_bytes = {"bf16": 2 * GROUP, "int8": GROUP + 2, "int4": GROUP // 2 + 4}
     mlp = 3 * config.num_layers * config.hidden_size * config.intermediate_size
     rest = "int8" if precision == "int4" else precision
     return (
         mlp // GROUP * group_bytes[precision]
         + (p.layers - mlp + tables) // GROUP * group_bytes[rest]
-        + (2 * p.layers if many_rows else 0)
+        + (2 * p.layers if many_rows and precision == "bf16" else 0)
         + small
     )
 

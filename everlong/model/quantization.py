@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import ctypes
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
@@ -75,7 +74,11 @@ def quantize(weight: Tensor, bits: Literal[4, 8]) -> IntegerGroups:
 
 
 def _quantize8(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    scale = x.abs().amax(-1) / 127
+    highest = x.abs().amax(-1) / 127
+    scale = highest.half()
+    # Rounded up, so that no code is beyond 127.
+    scale = torch.where(scale < highest, torch.nextafter(scale, scale.new_tensor(torch.inf)), scale)
+    scale = scale.float()
     codes = (x / scale.clamp_min(1e-30)[..., None]).round().to(torch.int8)
     return codes, scale, scale
 
@@ -112,11 +115,9 @@ def _codes4(x: Tensor, scale: Tensor, minimum: Tensor) -> Tensor:
 class PackedLinear(nn.Module):
     """A linear layer whose weights never change: bfloat16, or integer groups.
 
-    The values are always bfloat16 ones: a group's value is rounded to bfloat16 after its scale
-    and minimum are applied, in whichever packing a product reads it. Where the native kernels
-    run, integers stay integers in memory. Elsewhere, and for many rows on processors with matrix
-    units, the same values are packed in bfloat16 for oneDNN (2 bytes a weight, made when first
-    needed).
+    Where the native kernels run, integers stay integers in memory and are multiplied as such: the
+    inputs of a row are rounded to 8 bits, with a scale for every 32 of them, as llama.cpp does.
+    Weights in bfloat16 take inputs in bfloat16. Elsewhere integer groups become bfloat16 too.
 
     Args:
         weight: [N, K] of any float type, or integer groups. K is a multiple of 32 for the native
@@ -131,18 +132,21 @@ class PackedLinear(nn.Module):
         self.out_features: int = shape[0]
         self.in_features: int = shape[1]
         self._native = library() if fits(self.in_features) else None
-        self._format, self._scales = 0, None
+        self._kind = _BFLOAT16
         self._codes: Tensor
+        self._scales: Tensor | None = None
         self._packed: Tensor | None = None
-        if groups is None:
-            assert isinstance(weight, Tensor)
-            self._codes = weight.to(torch.bfloat16).contiguous()
-        elif self._native is None:
-            kind, codes, scales = _pack(groups)
-            self._codes = _unpack(kind, codes, scales).to(torch.bfloat16)
+        if groups is not None and self._native is not None:
+            self._kind, self._codes, self._scales = _pack(groups, self._native)
         else:
-            self._format, self._codes, self._scales = _pack(groups)
+            dense = weight if isinstance(weight, Tensor) else weight.dense()
+            self._codes = dense.to(torch.bfloat16).contiguous()
         self._bias = None if bias is None else bias.detach().float().contiguous()
+
+    @property
+    def integer(self) -> bool:
+        """Whether the weights are multiplied as integers."""
+        return self._kind.bits < 16
 
     @property
     def nbytes(self) -> int:
@@ -152,36 +156,41 @@ class PackedLinear(nn.Module):
 
     def matrix(self) -> Matrix:
         """The weights as the native kernels read them; valid as long as this module lives."""
+        kind = self._kind
         return Matrix(
-            self._codes.data_ptr(),
-            self._scales.data_ptr() if self._scales is not None else None,
-            self._bias.data_ptr() if self._bias is not None else None,
-            self._format,
-            self.out_features,
-            self.in_features,
+            codes=self._codes.data_ptr(),
+            scales=self._scales.data_ptr() if self._scales is not None else None,
+            bias=self._bias.data_ptr() if self._bias is not None else None,
+            bits=kind.bits,
+            group=kind.group,
+            minimum=kind.minimum,
+            half=kind.half,
+            n=self.out_features,
+            k=self.in_features,
         )
 
     def dense(self) -> Tensor:
-        """The weights in bfloat16, [N, K]."""
-        if self._format == 0:
-            return self._codes
-        return self.rows(torch.arange(self.out_features)).to(torch.bfloat16)
+        """The weights, [N, K]: bfloat16, or float32 for integers."""
+        return self.rows(torch.arange(self.out_features)) if self.integer else self._codes
 
     def rows(self, index: Tensor) -> Tensor:
         """Rows of the weight matrix: float32 [..., K] for integers of any shape."""
         flat = index.reshape(-1)
-        if self._format == 0:
-            values = self._codes[flat].float()
-        else:
-            assert self._scales is not None
-            values = _unpack(self._format, self._codes[flat], self._scales[flat])
-            values = values.to(torch.bfloat16).float()
-        return values.view(*index.shape, self.in_features)
+        if not self.integer:
+            return self._codes[flat].float().view(*index.shape, self.in_features)
+        assert self._native is not None
+        flat = flat.to(torch.int64).contiguous()
+        values = torch.empty(*index.shape, self.in_features)
+        self._native.everlong_rows(
+            ctypes.byref(self.matrix()), flat.data_ptr(), len(flat), values.data_ptr()
+        )
+        return values
 
     def forward(self, x: Tensor) -> Tensor:
-        """``x``: [..., K] of any float type, rounded to bfloat16; returns float32 [..., N]."""
-        flat = x.reshape(-1, self.in_features).to(torch.bfloat16).contiguous()
-        if self._native is not None and len(flat) <= native_rows():
+        """``x``: [..., K] of any float type; returns float32 [..., N]."""
+        flat = x.reshape(-1, self.in_features)
+        if self._native is not None and (self.integer or len(flat) <= native_rows()):
+            flat = flat.float().contiguous()
             y = torch.empty(len(flat), self.out_features)
             failed = self._native.everlong_linear(
                 ctypes.byref(self.matrix()), flat.data_ptr(), y.data_ptr(), len(flat), threads(), 1
@@ -189,17 +198,17 @@ class PackedLinear(nn.Module):
             if failed:
                 raise MemoryError("no memory for the scratch space of a product")
         else:
-            y = self._many_rows(flat).float()
+            y = self._without_kernels(flat.to(torch.bfloat16)).float()
             if self._bias is not None:
                 y += self._bias
         return y.view(*x.shape[:-1], self.out_features)
 
-    def _many_rows(self, x: Tensor) -> Tensor:
+    def _without_kernels(self, x: Tensor) -> Tensor:
         if not has_packed_bf16():
-            return linear(x, self.dense())
+            return linear(x, self._codes)
         if self._packed is None:
             # The number of rows only steers the blocking that oneDNN chooses.
-            self._packed = torch.ops.mkldnn._reorder_linear_weight(self.dense(), 256)
+            self._packed = torch.ops.mkldnn._reorder_linear_weight(self._codes, 256)
             if self._native is None:
                 self._codes = self._codes[:0]
         y: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._packed, None, "none", [], "")
@@ -218,43 +227,42 @@ class PackedEmbedding(nn.Module):
         return self.table.rows(tokens)
 
 
-# Formats of native/linear.h.
-_INT4_HALF, _INT4_FLOAT, _INT8, _INT8_MIN, _INT8_BY16 = 1, 2, 3, 4, 5
+@dataclass(frozen=True)
+class _Kind:
+    """How weights lie in memory, as ``native/matrix.h`` describes it."""
+
+    bits: int
+    group: int = GROUP
+    minimum: bool = False
+    half: bool = False
 
 
-def _pack(groups: IntegerGroups) -> tuple[int, Tensor, Tensor]:
-    """Format, codes and scales as ``native/linear.h`` describes them."""
+_BFLOAT16 = _Kind(16)
+_LANES = 16  # outputs of a block of integers
+
+
+def _pack(groups: IntegerGroups, native: Any) -> tuple[_Kind, Tensor, Tensor]:
+    """Codes and scales in the blocks that ``native/integer.h`` describes."""
     scale, minimum = groups.scale, groups.minimum
+    n, k = groups.codes.shape
     if groups.bits == 4:
-        assert groups.group_size == GROUP
-        # NumPy: splitting such short operations over threads would cost more than it saves.
-        # Two neighbouring codes are a little-endian pair of bytes.
-        pair = groups.codes.contiguous().numpy().view("<u2")
-        codes = torch.from_numpy((pair | (pair >> 4)).astype(np.uint8))
-        pairs = np.zeros((*scale.shape, 2), np.float32)
-        pairs[..., 0] = scale.numpy()
-        if minimum is not None:
-            pairs[..., 1] = minimum.numpy()
-        with np.errstate(over="ignore"):
-            half = pairs.astype(np.float16)
-        if np.array_equal(half.astype(np.float32), pairs):
-            return _INT4_HALF, codes, torch.from_numpy(half)
-        return _INT4_FLOAT, codes, torch.from_numpy(pairs)
-    codes = groups.codes.contiguous()
+        if minimum is None:
+            minimum = torch.zeros_like(scale)
+        elif torch.equal(minimum, scale * -8):
+            minimum = None  # which is what codes without one mean
+    assert groups.group_size == GROUP or (minimum is None and groups.bits == 8)
+    blocks = -(-n // _LANES)
+    codes = torch.empty(blocks * _LANES * k * groups.bits // 8, dtype=torch.uint8)
+    given = groups.codes.contiguous()
+    native.everlong_pack(given.data_ptr(), groups.bits, n, k, threads(), codes.data_ptr())
+
+    parts = scale.view(n, k // GROUP, -1)  # one scale, or that of each 16 inputs
     if minimum is not None:
-        assert groups.group_size == GROUP
-        return _INT8_MIN, codes, torch.stack((scale, minimum), -1)
-    return (_INT8 if groups.group_size == GROUP else _INT8_BY16), codes, scale.contiguous()
-
-
-def _unpack(kind: int, codes: Tensor, scales: Tensor) -> Tensor:
-    """The float32 values of packed rows, [rows, K]."""
-    if kind in (_INT4_HALF, _INT4_FLOAT):
-        codes = torch.stack((codes & 15, codes >> 4), -1).flatten(-2)
-    size = 16 if kind == _INT8_BY16 else GROUP
-    grouped = codes.view(len(codes), -1, size)
-    if kind in (_INT8, _INT8_BY16):
-        return (grouped * scales[..., None]).flatten(1)
-    # One rounding, as the fused multiply and add of the kernels has it.
-    scale, minimum = scales.double().unbind(-1)
-    return (grouped * scale[..., None] + minimum[..., None]).float().flatten(1)
+        parts = torch.stack((scale, minimum), -1)
+    half = parts.half()
+    exact = torch.equal(half.float(), parts)
+    kind = _Kind(groups.bits, groups.group_size, minimum is not None, exact)
+    laid = torch.zeros(blocks * _LANES, *parts.shape[1:], dtype=torch.half if exact else None)
+    laid[:n] = half if exact else parts
+    laid = laid.view(blocks, _LANES, *parts.shape[1:]).permute(0, 2, 3, 1).contiguous()
+    return kind, codes, laid

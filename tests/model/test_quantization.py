@@ -45,14 +45,14 @@ def test_constant_and_zero_groups_are_exact_enough(bits: int) -> None:
     assert torch.allclose(dense, weight, atol=1e-3)
 
 
-@pytest.mark.parametrize("bits", [4, 8])
-def test_many_rows_have_the_values_of_few(bits: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    layer = PackedLinear(quantize(torch.randn(48, 96), bits), torch.randn(48))  # type: ignore[arg-type]
+def test_many_rows_in_bfloat16_may_go_to_another_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = PackedLinear(torch.randn(48, 96), torch.randn(48))
     x = torch.randn(70, 96)
     few = torch.cat([layer(row[None]) for row in x])
     monkeypatch.setattr(quantization, "native_rows", lambda: 48)
     many = layer(x)
     # oneDNN gives its result in bfloat16.
+    assert not torch.equal(few, many)
     assert torch.allclose(few, many, rtol=2**-8, atol=0.03)
     assert layer.nbytes > 0
     monkeypatch.setattr(quantization, "has_packed_bf16", lambda: False)

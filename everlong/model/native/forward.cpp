@@ -77,19 +77,29 @@ class Buffer {
   size_t size_ = 0;
 };
 
-void rms_norm(const float* x, const float* weight, float eps, int size, bf16* out, float* exact) {
+float rms_scale(const float* x, float eps, int size) {
   __m512 sum = _mm512_setzero_ps();
   for (int i = 0; i < size; i += 16) {
     __m512 v = _mm512_loadu_ps(x + i);
     sum = _mm512_fmadd_ps(v, v, sum);
   }
-  __m512 scale = _mm512_set1_ps(1.0f / std::sqrt(sum16(sum) / float(size) + eps));
-  for (int i = 0; i < size; i += 16) {
-    __m512 v = _mm512_mul_ps(_mm512_mul_ps(_mm512_loadu_ps(x + i), scale),
-                             _mm512_loadu_ps(weight + i));
-    if (out) _mm256_storeu_si256((__m256i*)(out + i), narrow(v));
-    if (exact) _mm512_storeu_ps(exact + i, v);
-  }
+  return 1.0f / std::sqrt(sum16(sum) / float(size) + eps);
+}
+
+// Zhang and Sennrich 2019; `size` is a multiple of 32.
+template <class Put>
+void rms_norm(const float* x, const float* weight, float eps, int size, Put put) {
+  const __m512 scale = _mm512_set1_ps(rms_scale(x, eps, size));
+  auto part = [&](int i) {
+    return _mm512_mul_ps(_mm512_mul_ps(_mm512_loadu_ps(x + i), scale), _mm512_loadu_ps(weight + i));
+  };
+  for (int i = 0; i < size; i += 32) put(i, part(i), part(i + 16));
+}
+
+void rms_norm(const float* x, const float* weight, float eps, int size, float* out) {
+  rms_norm(x, weight, eps, size, [out](int i, __m512 a, __m512 b) {
+    _mm512_storeu_ps(out + i, a), _mm512_storeu_ps(out + i + 16, b);
+  });
 }
 
 // Rotates one head in place (Su et al. 2021; halves, not pairs, as the checkpoints have it).
@@ -101,6 +111,34 @@ void rotate(float* x, const float* rope, int d) {
     _mm512_storeu_ps(x + d / 2 + i, _mm512_fmadd_ps(b, c, _mm512_mul_ps(a, s)));
   }
 }
+
+__m512 silu(__m512 x) {
+  __m512 e = exp16(_mm512_max_ps(_mm512_sub_ps(_mm512_setzero_ps(), x), _mm512_set1_ps(-87.0f)));
+  e = _mm512_min_ps(e, _mm512_set1_ps(1e38f));
+  return _mm512_div_ps(x, _mm512_add_ps(e, _mm512_set1_ps(1.0f)));
+}
+
+// Memory of `Rows`, kept between steps.
+class RowsBuffer {
+ public:
+  // Space for M rows of K inputs; false: no memory.
+  bool get(int m, int k, bool plain, bool integers, Rows& out) {
+    out = {};
+    out.m = m, out.k = k;
+    const size_t groups = size_t(out.tiles()) * kTileRows * (k / 32);
+    if (plain && !(out.plain = plain_.get(size_t(m) * k))) return false;
+    if (!integers) return true;
+    out.quads = quads_.get(groups * 8), out.biases = biases_.get(groups * 3);
+    out.scales = scales_.get(groups), out.sums = sums_.get(groups);
+    return out.quads && out.biases && out.scales && out.sums;
+  }
+
+ private:
+  Buffer<bf16> plain_;
+  Buffer<uint32_t> quads_;
+  Buffer<int32_t> biases_;
+  Buffer<float> scales_, sums_;
+};
 
 void store_bf16(const float* x, int size, bf16* out) {
   for (int i = 0; i < size; i += 16)
@@ -115,6 +153,12 @@ class Step {
     query_size_ = m_.heads * m_.head_dim;
     kv_size_ = m_.kv_heads * m_.head_dim;
     widest_ = std::max({m_.hidden, m_.intermediate, query_size_});
+    look(m_.head);
+    for (const Layer& l : layers_)
+      for (const Matrix* w : {&l.query, &l.key, &l.value, &l.output, &l.gate, &l.up, &l.down})
+        look(*w);
+    // Gate and up are computed for so many outputs before they are multiplied.
+    mlp_width_ = plain_ ? (m_.intermediate / threads_ + 32) / 32 * 32 : 32;
   }
 
   int run(const Batch& batch) {
@@ -122,19 +166,18 @@ class Step {
     exact_ = batch.exact != 0;
     size_t rows = batch.rows;
     x_ = x_buffer_.get(rows * m_.hidden);
-    y_ = y_buffer_.get(rows * m_.hidden);
-    normed_ = normed_buffer_.get(rows * m_.hidden);
-    attended_ = attended_buffer_.get(rows * query_size_);
     qkv_ = qkv_buffer_.get(rows * (query_size_ + 2 * kv_size_));
-    gate_ = gate_buffer_.get(rows * m_.intermediate);
-    up_ = up_buffer_.get(rows * m_.intermediate);
-    act_ = act_buffer_.get(rows * m_.intermediate);
-    scratch_ = scratch_buffer_.get(threads_ * scratch_size(batch.rows, widest_));
+    gate_ = gate_buffer_.get(2 * threads_ * rows * mlp_width_);
+    scratch_ = scratch_buffer_.get(plain_ ? threads_ * bfloat16_scratch(batch.rows, widest_) : 1);
     partial_ = partial_buffer_.get(
         split_ ? tiles_.size() * m_.kv_heads * segments_ * tile_queries_ * (m_.head_dim + 2) : 1);
-    if (!x_ || !y_ || !normed_ || !attended_ || !qkv_ || !gate_ || !up_ || !act_ || !scratch_ ||
-        !partial_)
+    if (!x_ || !qkv_ || !gate_ || !scratch_ || !partial_ ||
+        !normed_buffer_.get(batch.rows, m_.hidden, plain_, integers_, normed_) ||
+        !attended_buffer_.get(batch.rows, query_size_, plain_, integers_, attended_) ||
+        !act_buffer_.get(batch.rows, m_.intermediate, plain_, integers_, act_))
       return 1;
+    wanted_ = normed_;
+    wanted_.m = batch.wanted_rows;
     Barrier barrier(threads_);
 #pragma omp parallel num_threads(threads_)
     run_thread(batch, omp_get_thread_num(), barrier);
@@ -142,6 +185,8 @@ class Step {
   }
 
  private:
+  void look(const Matrix& w) { (w.bits == 16 ? plain_ : integers_) = true; }
+
   // Which rows are attended together, and whether a sequence is shared between threads.
   void plan(const Batch& b) {
     tiles_.clear();
@@ -166,83 +211,72 @@ class Step {
 
   void run_thread(const Batch& b, int t, Barrier& barrier) {
     const int hidden = m_.hidden;
-    bf16* scratch = scratch_ + t * scratch_size(b.rows, widest_);
+    bf16* scratch = scratch_ + (plain_ ? t * bfloat16_scratch(b.rows, widest_) : 0);
 
     Range rows = share(b.rows, 1, t, threads_);
     for (int r = rows.begin; r < rows.end; ++r)
-      embed(m_.embedding, b.tokens[r], x_ + size_t(r) * hidden);
+      weight_row(m_.embedding, b.tokens[r], x_ + size_t(r) * hidden);
     barrier.wait();
     for (int i = 0; i < m_.num_layers; ++i) {
       const Layer& layer = layers_[i];
-      normalise(b, rows, layer.attention_norm);
+      normalise(rows, layer.attention_norm, nullptr, normed_);
       if (t == 0) next_item_.store(0, std::memory_order_relaxed);
       barrier.wait();
       const int ld = query_size_ + 2 * kv_size_;
-      product(layer.query, normed_, hidden, qkv_, ld, b.rows, t, scratch);
-      product(layer.key, normed_, hidden, qkv_ + query_size_, ld, b.rows, t, scratch);
-      product(layer.value, normed_, hidden, qkv_ + query_size_ + kv_size_, ld, b.rows, t, scratch);
+      product(layer.query, normed_, qkv_, ld, false, t, scratch);
+      product(layer.key, normed_, qkv_ + query_size_, ld, false, t, scratch);
+      product(layer.value, normed_, qkv_ + query_size_ + kv_size_, ld, false, t, scratch);
       barrier.wait();
       attend(b, layer, i, t, barrier);
       barrier.wait();
-      residual(layer.output, attended_, query_size_, b.rows, t, scratch);
+      product(layer.output, attended_, x_, hidden, true, t, scratch);
       barrier.wait();
-      normalise(b, rows, layer.mlp_norm);
+      normalise(rows, layer.mlp_norm, nullptr, normed_);
       barrier.wait();
-      Range n = share(m_.intermediate, 16, t, threads_);
-      linear(layer.gate, normed_, hidden, gate_, m_.intermediate, b.rows, n, scratch, exact_);
-      linear(layer.up, normed_, hidden, up_, m_.intermediate, b.rows, n, scratch, exact_);
-      activate(b.rows, n);
+      gated(layer, b.rows, t, scratch);
       barrier.wait();
-      residual(layer.down, act_, m_.intermediate, b.rows, t, scratch);
+      product(layer.down, act_, x_, hidden, true, t, scratch);
       barrier.wait();
     }
     if (b.states)
       for (int r = rows.begin; r < rows.end; ++r)
-        rms_norm(x_ + size_t(r) * hidden, m_.final_norm, m_.eps, hidden, nullptr,
+        rms_norm(x_ + size_t(r) * hidden, m_.final_norm, m_.eps, hidden,
                  b.states + size_t(r) * hidden);
     if (b.wanted_rows == 0) return;
-    Range wanted = share(b.wanted_rows, 1, t, threads_);
-    for (int r = wanted.begin; r < wanted.end; ++r)
-      rms_norm(x_ + size_t(b.wanted[r]) * hidden, m_.final_norm, m_.eps, hidden,
-               normed_ + size_t(r) * hidden, nullptr);
+    normalise(share(b.wanted_rows, 1, t, threads_), m_.final_norm, b.wanted, wanted_);
     barrier.wait();
-    product(m_.head, normed_, hidden, b.logits, m_.head.n, b.wanted_rows, t, scratch);
+    product(m_.head, wanted_, b.logits, m_.head.n, false, t, scratch);
   }
 
-  void normalise(const Batch&, Range rows, const float* weight) {
+  //   index: which rows of x_ these are, or null
+  void normalise(Range rows, const float* weight, const int32_t* index, const Rows& out) {
     for (int r = rows.begin; r < rows.end; ++r)
-      rms_norm(x_ + size_t(r) * m_.hidden, weight, m_.eps, m_.hidden,
-               normed_ + size_t(r) * m_.hidden, nullptr);
+      rms_norm(x_ + size_t(index ? index[r] : r) * m_.hidden, weight, m_.eps, m_.hidden,
+               [&](int at, __m512 a, __m512 b) { out.put(r, at, a, b); });
   }
 
-  void product(const Matrix& w, const bf16* x, int64_t ldx, float* y, int64_t ldy, int rows, int t,
+  void product(const Matrix& w, const Rows& x, float* y, int64_t ldy, bool add, int t,
                bf16* scratch) {
-    linear(w, x, ldx, y, ldy, rows, share(w.n, rows < kMostRows ? 4 : kLaneOutputs, t, threads_),
-           scratch, exact_);
+    Range n = share_outputs(w, t, threads_);
+    linear(w, x, y + n.begin, ldy, n, add, scratch, exact_);
   }
 
-  void residual(const Matrix& w, const bf16* x, int64_t ldx, int rows, int t, bf16* scratch) {
-    Range n = share(w.n, 16, t, threads_);
-    linear(w, x, ldx, y_, m_.hidden, rows, n, scratch, exact_);
-    for (int r = 0; r < rows; ++r)
-      for (int j = n.begin; j < n.end; j += 16) {
-        float* x_row = x_ + size_t(r) * m_.hidden + j;
-        _mm512_storeu_ps(x_row, _mm512_add_ps(_mm512_loadu_ps(x_row),
-                                              _mm512_loadu_ps(y_ + size_t(r) * m_.hidden + j)));
-      }
-  }
-
-  void activate(int rows, Range n) {  // SiLU(gate) * up
-    for (int r = 0; r < rows; ++r)
-      for (int j = n.begin; j < n.end; j += 16) {
-        size_t at = size_t(r) * m_.intermediate + j;
-        __m512 g = _mm512_loadu_ps(gate_ + at), u = _mm512_loadu_ps(up_ + at);
-        __m512 e = exp16(_mm512_max_ps(_mm512_sub_ps(_mm512_setzero_ps(), g),
-                                       _mm512_set1_ps(-87.0f)));
-        e = _mm512_min_ps(e, _mm512_set1_ps(1e38f));
-        __m512 v = _mm512_mul_ps(_mm512_div_ps(g, _mm512_add_ps(e, _mm512_set1_ps(1.0f))), u);
-        _mm256_storeu_si256((__m256i*)(act_ + at), narrow(v));
-      }
+  // SiLU(gate) * up, a few outputs at a time, so that both stay in the second cache.
+  void gated(const Layer& layer, int rows, int t, bf16* scratch) {
+    Range all = share(m_.intermediate, 32, t, threads_);
+    float* gate = gate_ + size_t(t) * 2 * rows * mlp_width_;
+    float* up = gate + size_t(rows) * mlp_width_;
+    for (int p = all.begin; p < all.end; p += mlp_width_) {
+      Range n{p, std::min(all.end, p + mlp_width_)};
+      linear(layer.gate, normed_, gate, mlp_width_, n, false, scratch, exact_);
+      linear(layer.up, normed_, up, mlp_width_, n, false, scratch, exact_);
+      for (int r = 0; r < rows; ++r)
+        for (int j = 0; j < n.end - n.begin; j += 32) {
+          const float *g = gate + size_t(r) * mlp_width_ + j, *u = up + size_t(r) * mlp_width_ + j;
+          act_.put(r, p + j, _mm512_mul_ps(silu(_mm512_loadu_ps(g)), _mm512_loadu_ps(u)),
+                   _mm512_mul_ps(silu(_mm512_loadu_ps(g + 16)), _mm512_loadu_ps(u + 16)));
+        }
+    }
   }
 
   // Normalises and rotates the queries and the key of one row and kv head; stores key and value.
@@ -253,13 +287,13 @@ class Step {
     float* q = qkv + h * group_ * d;
     const __m512 scale = _mm512_set1_ps(1.0f / std::sqrt(float(d)));
     for (int g = 0; g < group_; ++g, q += d) {
-      if (layer.query_norm) rms_norm(q, layer.query_norm, m_.eps, d, nullptr, q);
+      if (layer.query_norm) rms_norm(q, layer.query_norm, m_.eps, d, q);
       rotate(q, rope, d);
       for (int j = 0; j < d; j += 16)
         _mm512_storeu_ps(q + j, _mm512_mul_ps(_mm512_loadu_ps(q + j), scale));
     }
     float* k = qkv + query_size_ + h * d;
-    if (layer.key_norm) rms_norm(k, layer.key_norm, m_.eps, d, nullptr, k);
+    if (layer.key_norm) rms_norm(k, layer.key_norm, m_.eps, d, k);
     rotate(k, rope, d);
     int place = b.index[row];
     bf16* block = (bf16*)b.blocks[b.first[b.sequence[row]] + place / kBlock] + offset +
@@ -373,24 +407,25 @@ class Step {
 
   void finish(const Reduced& r, int row, int head) {
     __m512 scale = _mm512_set1_ps(1.0f / r.sum);
-    bf16* out = attended_ + size_t(row) * query_size_ + size_t(head) * m_.head_dim;
-    for (int j = 0; j < m_.head_dim; j += 16)
-      _mm256_storeu_si256((__m256i*)(out + j),
-                          narrow(_mm512_mul_ps(_mm512_loadu_ps(r.value + j), scale)));
+    for (int j = 0; j < m_.head_dim; j += 32)
+      attended_.put(row, head * m_.head_dim + j, _mm512_mul_ps(_mm512_loadu_ps(r.value + j), scale),
+                    _mm512_mul_ps(_mm512_loadu_ps(r.value + j + 16), scale));
   }
 
   Model m_;
   std::vector<Layer> layers_;
-  int threads_, group_, query_size_, kv_size_, widest_;
+  int threads_, group_, query_size_, kv_size_, widest_, mlp_width_;
+  bool plain_ = false, integers_ = false;  // forms of rows that some product reads
   std::vector<Tile> tiles_;
   bool fused_ = false, split_ = false, exact_ = false;
   int segments_ = 0, tile_queries_ = 0;
   std::atomic<int> next_item_{0};
-  Buffer<float> x_buffer_, y_buffer_, qkv_buffer_, gate_buffer_, up_buffer_, partial_buffer_;
-  Buffer<bf16> normed_buffer_, attended_buffer_, act_buffer_, scratch_buffer_;
-  float *x_ = nullptr, *y_ = nullptr, *qkv_ = nullptr, *gate_ = nullptr, *up_ = nullptr,
-        *partial_ = nullptr;
-  bf16 *normed_ = nullptr, *attended_ = nullptr, *act_ = nullptr, *scratch_ = nullptr;
+  Buffer<float> x_buffer_, qkv_buffer_, gate_buffer_, partial_buffer_;
+  Buffer<bf16> scratch_buffer_;
+  RowsBuffer normed_buffer_, attended_buffer_, act_buffer_;
+  float *x_ = nullptr, *qkv_ = nullptr, *gate_ = nullptr, *partial_ = nullptr;
+  bf16* scratch_ = nullptr;
+  Rows normed_{}, attended_{}, act_{}, wanted_{};
 };
 
 }  // namespace
@@ -404,18 +439,40 @@ void everlong_destroy(void* step) { delete static_cast<Step*>(step); }
 // 0: done; 1: out of memory.
 int everlong_forward(void* step, const Batch* batch) { return static_cast<Step*>(step)->run(*batch); }
 
-// y [M, N] = x [M, K] W^T + bias, by the same code as the whole step.
-int everlong_linear(const Matrix* w, const bf16* x, float* y, int rows, int threads, int exact) {
-  Buffer<bf16> buffer;
-  const size_t size = scratch_size(rows, w->k);
-  bf16* scratch = buffer.get(threads * size);
-  if (!scratch) return 1;
+// y [M, N] = x [M, K] W^T + bias, by the same code as the whole step. 1: out of memory.
+int everlong_linear(const Matrix* w, const float* x, float* y, int m, int threads, int exact) {
+  if (m == 0) return 0;
+  RowsBuffer buffer;
+  Buffer<bf16> scratch_buffer;
+  Rows rows;
+  const bool plain = w->bits == 16;
+  const size_t size = plain ? bfloat16_scratch(m, w->k) : 0;
+  bf16* scratch = scratch_buffer.get(threads * size + 1);
+  if (!scratch || !buffer.get(m, w->k, plain, !plain, rows)) return 1;
 #pragma omp parallel num_threads(threads)
   {
-    int t = omp_get_thread_num();
-    linear(*w, x, w->k, y, w->n, rows, share(w->n, 4, t, threads),
-           scratch + t * size, exact != 0);
+    const int t = omp_get_thread_num();
+    const Range mine = share(m, 1, t, threads), n = share_outputs(*w, t, threads);
+    for (int r = mine.begin; r < mine.end; ++r)
+      for (int i = 0; i < w->k; i += 32) {
+        const float* from = x + size_t(r) * w->k + i;
+        rows.put(r, i, _mm512_loadu_ps(from), _mm512_loadu_ps(from + 16));
+      }
+#pragma omp barrier
+    linear(*w, rows, y + n.begin, w->n, n, false, scratch + t * size, exact != 0);
   }
   return 0;
+}
+
+// Rows `index` of the weights, float [count, K].
+void everlong_rows(const Matrix* w, const int64_t* index, int64_t count, float* out) {
+  for (int64_t i = 0; i < count; ++i) weight_row(*w, index[i], out + i * w->k);
+}
+
+// Brings integer codes [N, K] into the blocks that products read.
+void everlong_pack(const uint8_t* codes, int bits, int64_t n, int64_t k, int threads,
+                   uint32_t* out) {
+#pragma omp parallel num_threads(threads)
+  pack_codes(codes, bits, n, k, share(int((n + 15) / 16), 1, omp_get_thread_num(), threads), out);
 }
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from ctypes import POINTER, Structure, c_float, c_int32, c_void_p
+from ctypes import POINTER, Structure, c_float, c_int32, c_int64, c_void_p
 from functools import cache
 from typing import Any
 
@@ -17,21 +17,19 @@ MOST_INPUTS = 1 << 15
 """Inputs of a product at most."""
 
 
+def _each(kind: type, *names: str) -> list[tuple[str, type]]:
+    return [(name, kind) for name in names]
+
+
 class Matrix(Structure):
-    """``Matrix`` of linear.h."""
+    """``Matrix`` of matrix.h."""
 
     _fields_ = (
         ("codes", c_void_p),
         ("scales", c_void_p),
         ("bias", c_void_p),
-        ("format", c_int32),
-        ("n", c_int32),
-        ("k", c_int32),
+        *_each(c_int32, "bits", "group", "minimum", "half", "n", "k"),
     )
-
-
-def _each(kind: type, *names: str) -> list[tuple[str, type]]:
-    return [(name, kind) for name in names]
 
 
 class Layer(Structure):
@@ -90,12 +88,9 @@ def library() -> Any | None:
     loaded.everlong_destroy.argtypes = (c_void_p,)
     loaded.everlong_destroy.restype = None
     loaded.everlong_forward.argtypes = (c_void_p, POINTER(Batch))
-    loaded.everlong_linear.argtypes = (
-        POINTER(Matrix),
-        c_void_p,
-        c_void_p,
-        c_int32,
-        c_int32,
-        c_int32,
-    )
+    loaded.everlong_linear.argtypes = (POINTER(Matrix), c_void_p, c_void_p, *[c_int32] * 3)
+    loaded.everlong_rows.argtypes = (POINTER(Matrix), c_void_p, c_int64, c_void_p)
+    loaded.everlong_rows.restype = None
+    loaded.everlong_pack.argtypes = (c_void_p, c_int32, c_int64, c_int64, c_int32, c_void_p)
+    loaded.everlong_pack.restype = None
     return loaded

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from everlong.device import threads
+from everlong.device import native_rows, threads
 from everlong.model.attention import shift_rotation
 from everlong.model.cache import Batch
 from everlong.model.config import ModelConfig
@@ -38,7 +38,7 @@ class NativeStep:
     Args:
         model: its linear layers are ``PackedLinear``; kept alive by this object.
         deterministic: a row's result does not depend, in any bit, on the rows beside it. Reading
-            long prompts is slower then.
+            long prompts with weights in bfloat16 is slower then.
 
     Not safe for use by several threads at once: the workspace is kept between calls.
     """
@@ -48,6 +48,8 @@ class NativeStep:
         assert lib is not None, "ask supports() first"
         assert supports(model.config), "ask supports() first"
         self._lib, self._model, self._deterministic = lib, model, deterministic
+        products = [m for m in model.modules() if isinstance(m, PackedLinear)]
+        self._most_rows = None if all(m.integer for m in products) else native_rows()
         config = model.config
         self._kept: list[Tensor] = []
         layers = (native.Layer * config.num_layers)()
@@ -69,6 +71,10 @@ class NativeStep:
         )
         self._handle = lib.everlong_create(ctypes.byref(described), threads())
         weakref.finalize(self, lib.everlong_destroy, self._handle)
+
+    def serves(self, rows: int) -> bool:
+        """Whether a step of so many rows is best computed here."""
+        return self._deterministic or self._most_rows is None or rows <= self._most_rows
 
     def __call__(self, batch: Batch, *, states: bool = False) -> Tensor:
         """Compute ``batch``, filling its blocks.
