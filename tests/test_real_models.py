@@ -71,8 +71,8 @@ def test_packed_weights_answer_as_the_exact_ones() -> None:
         assert (b.exp() * (b - a)).sum(-1).mean() < 0.005  # Kullback-Leibler, nats
         assert (a.argmax(-1) == b.argmax(-1)).float().mean() > 0.9
         answer = llm.chat(
-            [{"role": "user", "content": "What is the capital of France?"}],
+            [{"role": "user", "content": "What is the capital of Germany?"}],
             temperature=0,
             max_tokens=20,
         )
-        assert "Paris" in answer.text
+        assert "Berlin" in answer.text

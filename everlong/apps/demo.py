@@ -18,7 +18,7 @@ from everlong.engine.request import Constraint, SamplingParams
 from everlong.errors import MissingExtraError
 
 QUESTIONS = (
-    "What is the capital of France?",
+    "What is the capital of Germany?",
     "Why is the sky blue? Answer in one sentence.",
     "Write a haiku about the sea.",
     "Name three fruits.",

@@ -47,9 +47,9 @@ def create(client: openai.OpenAI, *messages: Any, **options: Any) -> Any:
 
 
 def test_it_knows_a_capital_and_stops(smollm2: openai.OpenAI) -> None:
-    question = {"role": "user", "content": "What is the capital of France?"}
+    question = {"role": "user", "content": "What is the capital of Germany?"}
     choice = create(smollm2, question).choices[0]
-    assert "Paris" in choice.message.content
+    assert "Berlin" in choice.message.content
     assert choice.finish_reason == "stop"
     chunks = create(smollm2, question, stream=True)
     text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
