@@ -28,7 +28,7 @@ struct Keys {
   int64_t offset;           // of this layer and head inside a block, in bf16
 };
 
-struct Reduced {  // of one query over some keys
+struct Reduced {  // of one query over some keys; scores are in powers of two
   float max, sum;
   float* value;  // [D], not yet divided by sum
 };
@@ -81,8 +81,9 @@ struct Unpacked {
 };
 
 // Adds the tokens [from, to) of one block to the results of Q queries.
-//   q: bf16 [Q][D], scaled; first, last: tokens that each query sees, counted from this block's
-template <int D, int Q>
+//   q: bf16 [Q][D], scaled; first, last: tokens that each query sees, counted from `before`
+//   Whole: every query sees every token of the block
+template <int D, int Q, bool Whole>
 void block_queries(const Unpacked<D>& block, const bf16* q, int from, int to, const int* first,
                    const int* last, int before, Reduced* out) {
   constexpr int W = D / 16;
@@ -107,42 +108,43 @@ void block_queries(const Unpacked<D>& block, const bf16* q, int from, int to, co
   }
   const __m512i places =
       _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  constexpr float kNone = -std::numeric_limits<float>::infinity();
+  alignas(64) float fall[16] = {}, total[16] = {};
   for (int i = 0; i < Q; ++i) {
-    __m512i lo = _mm512_set1_epi32(std::max(from, first[i] - before));
-    __m512i hi = _mm512_set1_epi32(std::min(to, last[i] - before));
-    const __m512 none = _mm512_set1_ps(-std::numeric_limits<float>::infinity());
-    __m512 s[4], high = none;
-    for (int j = 0; j < 4; ++j) {
-      __m512i at = _mm512_add_epi32(places, _mm512_set1_epi32(16 * j));
-      __mmask16 seen = _mm512_cmpge_epi32_mask(at, lo) & _mm512_cmplt_epi32_mask(at, hi);
-      s[j] = _mm512_mask_loadu_ps(none, seen, &score[i][16 * j]);
-      high = _mm512_max_ps(high, s[j]);
-    }
-    const float block_max = _mm512_reduce_max_ps(high);
-    const bool sees = block_max > -std::numeric_limits<float>::infinity();
-    const float m = std::max(out[i].max, block_max);
-    __m512 total = _mm512_setzero_ps();
-    for (int j = 0; j < 4; ++j) {
-      __m512 p = sees ? exp16(_mm512_sub_ps(s[j], _mm512_set1_ps(m))) : _mm512_setzero_ps();
-      __m256i rounded = narrow(p);
-      _mm256_store_si256((__m256i*)&weight[i][16 * j], rounded);
-      total = _mm512_add_ps(total, widen(rounded));  // what the values are weighted with
-    }
-    if (!sees) continue;
-    if (m != out[i].max) {
-      __m512 keep = exp16(_mm512_set1_ps(out[i].max - m));
-      out[i].sum *= _mm512_cvtss_f32(keep);
-      out[i].max = m;
-      for (int w = 0; w < W; ++w) {
-        float* value = out[i].value + 16 * w;
-        _mm512_storeu_ps(value, _mm512_mul_ps(_mm512_loadu_ps(value), keep));
+    __m512 s[4];
+    if constexpr (Whole) {
+      for (int j = 0; j < 4; ++j) s[j] = _mm512_load_ps(&score[i][16 * j]);
+    } else {
+      __m512i lo = _mm512_set1_epi32(std::max(from, first[i] - before));
+      __m512i hi = _mm512_set1_epi32(std::min(to, last[i] - before));
+      for (int j = 0; j < 4; ++j) {
+        __m512i at = _mm512_add_epi32(places, _mm512_set1_epi32(16 * j));
+        __mmask16 seen = _mm512_cmpge_epi32_mask(at, lo) & _mm512_cmplt_epi32_mask(at, hi);
+        s[j] = _mm512_mask_loadu_ps(_mm512_set1_ps(kNone), seen, &score[i][16 * j]);
       }
     }
-    out[i].sum += sum16(total);
+    const float high = std::max(
+        out[i].max, _mm512_reduce_max_ps(_mm512_max_ps(_mm512_max_ps(s[0], s[1]),
+                                                       _mm512_max_ps(s[2], s[3]))));
+    const float shift = high == kNone ? 0.0f : high;  // nothing was seen yet
+    __m512 sum = _mm512_setzero_ps();
+    for (int j = 0; j < 4; ++j) {
+      __m256i rounded = narrow(exp2_16(_mm512_sub_ps(s[j], _mm512_set1_ps(shift))));
+      _mm256_store_si256((__m256i*)&weight[i][16 * j], rounded);
+      sum = _mm512_add_ps(sum, widen(rounded));  // what the values are weighted with
+    }
+    total[i] = sum16(sum);
+    fall[i] = out[i].max - shift;
+    out[i].max = high;
   }
+  alignas(64) float keep[16];
+  _mm512_store_ps(keep, exp2_16(_mm512_load_ps(fall)));
   __m512 acc[Q][W];
-  for (int i = 0; i < Q; ++i)
-    for (int w = 0; w < W; ++w) acc[i][w] = _mm512_loadu_ps(out[i].value + 16 * w);
+  for (int i = 0; i < Q; ++i) {
+    out[i].sum = out[i].sum * keep[i] + total[i];
+    for (int w = 0; w < W; ++w)
+      acc[i][w] = _mm512_mul_ps(_mm512_loadu_ps(out[i].value + 16 * w), _mm512_set1_ps(keep[i]));
+  }
   for (int t = from / 2; t < (to + 1) / 2; ++t)
     for (int w = 0; w < W; ++w) {
       __m512i value = _mm512_load_si512(&block.values[t][16 * w]);
@@ -157,7 +159,13 @@ template <int D, int Q = queries_at_once(D)>
 void block_some(int count, const Unpacked<D>& block, const bf16* q, int from, int to,
                 const int* first, const int* last, int before, Reduced* out) {
   if (count == Q) {
-    block_queries<D, Q>(block, q, from, to, first, last, before, out);
+    bool whole = from == 0 && to == kBlock;
+    for (int i = 0; i < Q; ++i)
+      whole = whole && first[i] <= before && last[i] >= before + kBlock;
+    if (whole)
+      block_queries<D, Q, true>(block, q, from, to, first, last, before, out);
+    else
+      block_queries<D, Q, false>(block, q, from, to, first, last, before, out);
   } else if constexpr (Q > 1) {
     block_some<D, Q - 1>(count, block, q, from, to, first, last, before, out);
   }
@@ -204,7 +212,8 @@ void segment(int count, const Keys& keys, const float* q, int begin, int end, co
 inline void merge(Reduced& total, const Reduced& next, int d) {
   if (next.max == -std::numeric_limits<float>::infinity()) return;
   float m = std::max(total.max, next.max);
-  __m512 keep = exp16(_mm512_set1_ps(total.max - m)), add = exp16(_mm512_set1_ps(next.max - m));
+  __m512 keep = exp2_16(_mm512_set1_ps(total.max - m)),
+         add = exp2_16(_mm512_set1_ps(next.max - m));
   total.sum = total.sum * _mm512_cvtss_f32(keep) + next.sum * _mm512_cvtss_f32(add);
   total.max = m;
   for (int i = 0; i < d; i += 16) {

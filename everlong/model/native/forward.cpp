@@ -113,8 +113,8 @@ void rotate(float* x, const float* rope, int d) {
 }
 
 __m512 silu(__m512 x) {
-  __m512 e = exp16(_mm512_max_ps(_mm512_sub_ps(_mm512_setzero_ps(), x), _mm512_set1_ps(-87.0f)));
-  e = _mm512_min_ps(e, _mm512_set1_ps(1e38f));
+  __m512 e = exp2_16(_mm512_min_ps(_mm512_mul_ps(x, _mm512_set1_ps(-kLog2E)),
+                                   _mm512_set1_ps(126.0f)));
   return _mm512_div_ps(x, _mm512_add_ps(e, _mm512_set1_ps(1.0f)));
 }
 
@@ -285,7 +285,7 @@ class Step {
     float* qkv = qkv_ + size_t(row) * (query_size_ + 2 * kv_size_);
     const float* rope = b.rope + size_t(row) * d;
     float* q = qkv + h * group_ * d;
-    const __m512 scale = _mm512_set1_ps(1.0f / std::sqrt(float(d)));
+    const __m512 scale = _mm512_set1_ps(kLog2E / std::sqrt(float(d)));
     for (int g = 0; g < group_; ++g, q += d) {
       if (layer.query_norm) rms_norm(q, layer.query_norm, m_.eps, d, q);
       rotate(q, rope, d);
