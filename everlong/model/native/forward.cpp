@@ -86,18 +86,18 @@ float rms_scale(const float* x, float eps, int size) {
   return 1.0f / std::sqrt(sum16(sum) / float(size) + eps);
 }
 
-// Zhang and Sennrich 2019; `size` is a multiple of 32.
+// Those values `part` (in multiples of 32) of a normalised row (Zhang and Sennrich 2019).
 template <class Put>
-void rms_norm(const float* x, const float* weight, float eps, int size, Put put) {
+void rms_norm(const float* x, const float* weight, float eps, int size, Range part, Put put) {
   const __m512 scale = _mm512_set1_ps(rms_scale(x, eps, size));
-  auto part = [&](int i) {
+  auto value = [&](int i) {
     return _mm512_mul_ps(_mm512_mul_ps(_mm512_loadu_ps(x + i), scale), _mm512_loadu_ps(weight + i));
   };
-  for (int i = 0; i < size; i += 32) put(i, part(i), part(i + 16));
+  for (int i = part.begin; i < part.end; i += 32) put(i, value(i), value(i + 16));
 }
 
 void rms_norm(const float* x, const float* weight, float eps, int size, float* out) {
-  rms_norm(x, weight, eps, size, [out](int i, __m512 a, __m512 b) {
+  rms_norm(x, weight, eps, size, {0, size}, [out](int i, __m512 a, __m512 b) {
     _mm512_storeu_ps(out + i, a), _mm512_storeu_ps(out + i + 16, b);
   });
 }
@@ -219,7 +219,7 @@ class Step {
     barrier.wait();
     for (int i = 0; i < m_.num_layers; ++i) {
       const Layer& layer = layers_[i];
-      normalise(rows, layer.attention_norm, nullptr, normed_);
+      normalise(layer.attention_norm, nullptr, normed_, t);
       if (t == 0) next_item_.store(0, std::memory_order_relaxed);
       barrier.wait();
       const int ld = query_size_ + 2 * kv_size_;
@@ -231,7 +231,7 @@ class Step {
       barrier.wait();
       product(layer.output, attended_, x_, hidden, true, t, scratch);
       barrier.wait();
-      normalise(rows, layer.mlp_norm, nullptr, normed_);
+      normalise(layer.mlp_norm, nullptr, normed_, t);
       barrier.wait();
       gated(layer, b.rows, t, scratch);
       barrier.wait();
@@ -243,15 +243,26 @@ class Step {
         rms_norm(x_ + size_t(r) * hidden, m_.final_norm, m_.eps, hidden,
                  b.states + size_t(r) * hidden);
     if (b.wanted_rows == 0) return;
-    normalise(share(b.wanted_rows, 1, t, threads_), m_.final_norm, b.wanted, wanted_);
+    normalise(m_.final_norm, b.wanted, wanted_, t);
     barrier.wait();
     product(m_.head, wanted_, b.logits, m_.head.n, false, t, scratch);
   }
 
+  // Rows of a tile lie side by side in memory, so a tile is written by one thread; where there
+  // are fewer tiles than threads, the threads share its inputs instead.
   //   index: which rows of x_ these are, or null
-  void normalise(Range rows, const float* weight, const int32_t* index, const Rows& out) {
+  void normalise(const float* weight, const int32_t* index, const Rows& out, int t) {
+    const int tiles = out.tiles(), hidden = m_.hidden;
+    Range rows{0, out.m}, inputs{0, hidden};
+    if (tiles < threads_ && out.m > 1) {
+      inputs = share(hidden, 32, t, threads_);
+    } else {
+      Range mine = share(tiles, 1, t, threads_);
+      if (mine.begin == mine.end) return;
+      rows = {out.tile(mine.begin).begin, out.tile(mine.end - 1).end};
+    }
     for (int r = rows.begin; r < rows.end; ++r)
-      rms_norm(x_ + size_t(index ? index[r] : r) * m_.hidden, weight, m_.eps, m_.hidden,
+      rms_norm(x_ + size_t(index ? index[r] : r) * hidden, weight, m_.eps, hidden, inputs,
                [&](int at, __m512 a, __m512 b) { out.put(r, at, a, b); });
   }
 
@@ -302,6 +313,11 @@ class Step {
     store_bf16(k + kv_size_, d, block + (kBlock + place % kBlock) * d);
   }
 
+  // Items of work are tiles of one kv head after those of another: what threads write then lies
+  // apart.
+  const Tile& tile_of(int item) const { return tiles_[size_t(item) % tiles_.size()]; }
+  int head_of(int item) const { return int(size_t(item) / tiles_.size()); }
+
   void attend(const Batch& b, const Layer& layer, int layer_index, int t, Barrier& barrier) {
     const int64_t offset =
         int64_t(layer_index) * m_.kv_heads * 2 * kBlock * m_.head_dim;
@@ -309,14 +325,14 @@ class Step {
     Range mine = share(items, 1, t, threads_);
     if (fused_) {  // one row a sequence: who writes a key is the only one to read it in this step
       for (int i = mine.begin; i < mine.end; ++i) {
-        write_keys(b, layer, offset, tiles_[i / m_.kv_heads].row, i % m_.kv_heads);
+        write_keys(b, layer, offset, tile_of(i).row, head_of(i));
         attend_tile(b, layer, offset, i, -1);
       }
       return;
     }
     for (int i = mine.begin; i < mine.end; ++i)
-      for (int r = 0; r < tiles_[i / m_.kv_heads].rows; ++r)
-        write_keys(b, layer, offset, tiles_[i / m_.kv_heads].row + r, i % m_.kv_heads);
+      for (int r = 0; r < tile_of(i).rows; ++r)
+        write_keys(b, layer, offset, tile_of(i).row + r, head_of(i));
     barrier.wait();
     if (!split_) {
       for (int i; (i = next_item_.fetch_add(1, std::memory_order_relaxed)) < items;)
@@ -331,8 +347,8 @@ class Step {
 
   // Attention of one tile of rows and one kv head, over all segments or (split) over one of them.
   void attend_tile(const Batch& b, const Layer& layer, int64_t offset, int item, int segment_only) {
-    const int d = m_.head_dim, h = item % m_.kv_heads;
-    const Tile& tile = tiles_[item / m_.kv_heads];
+    const int d = m_.head_dim, h = head_of(item);
+    const Tile& tile = tile_of(item);
     const int64_t at = b.first[b.sequence[tile.row]];
     Keys keys{b.blocks + at, b.rotation ? b.rotation + at : nullptr, b.rotations,
               offset + int64_t(h) * 2 * kBlock * d};
@@ -392,8 +408,8 @@ class Step {
   }
 
   void merge_tile(const Batch&, int item) {
-    const int d = m_.head_dim, h = item % m_.kv_heads;
-    const Tile& tile = tiles_[item / m_.kv_heads];
+    const int d = m_.head_dim, h = head_of(item);
+    const Tile& tile = tile_of(item);
     for (int i = 0; i < tile.rows * group_; ++i) {
       alignas(64) float value[256] = {};
       Reduced all{-std::numeric_limits<float>::infinity(), 0.0f, value};

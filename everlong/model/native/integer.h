@@ -23,9 +23,10 @@ inline __m512 load_scales(const Matrix& w, int64_t at) {
 
 // R rows of one tile times 16 C outputs.
 //   Parts: scales in 32 inputs; y: first output of the first row; count: outputs to store
+//   ahead: fetch the C blocks that follow, which come next, into the second cache
 template <int Bits, int Parts, int R, int C>
 void integer_tile(const Matrix& w, int block, const Rows& x, int tile, float* y, int64_t ldy,
-                  int count, bool add) {
+                  int count, bool add, bool ahead) {
   constexpr int kBytes = Bits * 64, kQuads = 8 / Parts;
   const int groups = w.k / 32, each = w.minimum ? 2 : Parts;
   const uint8_t* codes = static_cast<const uint8_t*>(w.codes) + int64_t(block) * groups * kBytes;
@@ -39,7 +40,16 @@ void integer_tile(const Matrix& w, int block, const Rows& x, int tile, float* y,
   __m512 sum[R][C];
   for (auto& row : sum)
     for (auto& s : row) s = _mm512_setzero_ps();
+  const int64_t scale_bytes = each * (w.half ? 32 : 64);
+  const auto* later = static_cast<const uint8_t*>(w.scales) + int64_t(block + C) * groups * scale_bytes;
   for (int g = 0; g < groups; ++g, codes += kBytes) {
+    if (ahead) {
+      for (int c = 0; c < C; ++c) {
+        for (int i = 0; i < kBytes; i += 64)
+          _mm_prefetch(codes + (C + c) * next + i, _MM_HINT_T1);
+        _mm_prefetch(later + (c * groups + g) * scale_bytes, _MM_HINT_T1);
+      }
+    }
     for (int part = 0; part < Parts; ++part) {
       __m512i dot[R][C];
       for (int r = 0; r < R; ++r) {
@@ -116,11 +126,11 @@ void integer_tile(const Matrix& w, int block, const Rows& x, int tile, float* y,
 
 template <int Bits, int Parts, int C, int R = kTileRows>
 void integer_rows(const Matrix& w, int block, const Rows& x, int tile, int rows, float* y,
-                  int64_t ldy, int count, bool add) {
+                  int64_t ldy, int count, bool add, bool ahead) {
   if (rows == R) {
-    integer_tile<Bits, Parts, R, C>(w, block, x, tile, y, ldy, count, add);
+    integer_tile<Bits, Parts, R, C>(w, block, x, tile, y, ldy, count, add, ahead);
   } else if constexpr (R > 1) {
-    integer_rows<Bits, Parts, C, R - 1>(w, block, x, tile, rows, y, ldy, count, add);
+    integer_rows<Bits, Parts, C, R - 1>(w, block, x, tile, rows, y, ldy, count, add, ahead);
   }
 }
 
@@ -131,11 +141,12 @@ void integer_product(const Matrix& w, const Rows& x, float* y, int64_t ldy, Rang
     for (int t = 0; t < tiles; ++t) {
       const Range rows = x.tile(t);
       const int count = std::min(32, n.end - p), size = rows.end - rows.begin;
+      const bool ahead = t == tiles - 1 && n.end - p >= 64;
       float* out = y + rows.begin * ldy + (p - n.begin);
       if (count > 16)
-        integer_rows<Bits, Parts, 2>(w, p / 16, x, t, size, out, ldy, count, add);
+        integer_rows<Bits, Parts, 2>(w, p / 16, x, t, size, out, ldy, count, add, ahead);
       else
-        integer_rows<Bits, Parts, 1>(w, p / 16, x, t, size, out, ldy, count, add);
+        integer_rows<Bits, Parts, 1>(w, p / 16, x, t, size, out, ldy, count, add, ahead);
     }
 }
 
