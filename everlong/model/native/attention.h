@@ -89,27 +89,27 @@ void block_queries(const Unpacked<D>& block, const bf16* q, int from, int to, co
   constexpr int W = D / 16;
   alignas(64) float score[Q][kBlock];
   alignas(64) bf16 weight[Q][kBlock];
-  for (int t = from & ~31; t < to; t += 32) {
-    __m512 sum[Q][2];
-    for (auto& s : sum) s[0] = s[1] = _mm512_setzero_ps();
+  {
+    __m512 sum[Q][4];  // of tokens outside [from, to) too, which are masked below
+    for (auto& query : sum)
+      for (auto& s : query) s = _mm512_setzero_ps();
     for (int d = 0; d < D / 2; ++d) {
-      __m512i k[2] = {_mm512_load_si512(&block.keys[d][t]),
-                      _mm512_load_si512(&block.keys[d][t + 16])};
+      __m512i k[4];
+      for (int j = 0; j < 4; ++j) k[j] = _mm512_load_si512(&block.keys[d][16 * j]);
       for (int i = 0; i < Q; ++i) {
         __m512i pair = broadcast_pair(q + i * D + 2 * d);
-        sum[i][0] = dot_bf16(sum[i][0], k[0], pair);
-        sum[i][1] = dot_bf16(sum[i][1], k[1], pair);
+        for (int j = 0; j < 4; ++j) sum[i][j] = dot_bf16(sum[i][j], k[j], pair);
       }
     }
-    for (int i = 0; i < Q; ++i) {
-      _mm512_store_ps(&score[i][t], sum[i][0]);
-      _mm512_store_ps(&score[i][t + 16], sum[i][1]);
-    }
+    for (int i = 0; i < Q; ++i)
+      for (int j = 0; j < 4; ++j) _mm512_store_ps(&score[i][16 * j], sum[i][j]);
   }
   const __m512i places =
       _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
   constexpr float kNone = -std::numeric_limits<float>::infinity();
-  alignas(64) float fall[16] = {}, total[16] = {};
+  constexpr int kFours = (Q + 3) / 4;
+  __m512 highest[4 * kFours];
+  for (auto& h : highest) h = _mm512_setzero_ps();
   for (int i = 0; i < Q; ++i) {
     __m512 s[4];
     if constexpr (Whole) {
@@ -121,22 +121,29 @@ void block_queries(const Unpacked<D>& block, const bf16* q, int from, int to, co
         __m512i at = _mm512_add_epi32(places, _mm512_set1_epi32(16 * j));
         __mmask16 seen = _mm512_cmpge_epi32_mask(at, lo) & _mm512_cmplt_epi32_mask(at, hi);
         s[j] = _mm512_mask_loadu_ps(_mm512_set1_ps(kNone), seen, &score[i][16 * j]);
+        _mm512_store_ps(&score[i][16 * j], s[j]);
       }
     }
-    const float high = std::max(
-        out[i].max, _mm512_reduce_max_ps(_mm512_max_ps(_mm512_max_ps(s[0], s[1]),
-                                                       _mm512_max_ps(s[2], s[3]))));
-    const float shift = high == kNone ? 0.0f : high;  // nothing was seen yet
-    __m512 sum = _mm512_setzero_ps();
-    for (int j = 0; j < 4; ++j) {
-      __m256i rounded = narrow(exp2_16(_mm512_sub_ps(s[j], _mm512_set1_ps(shift))));
-      _mm256_store_si256((__m256i*)&weight[i][16 * j], rounded);
-      sum = _mm512_add_ps(sum, widen(rounded));  // what the values are weighted with
-    }
-    total[i] = sum16(sum);
-    fall[i] = out[i].max - shift;
-    out[i].max = high;
+    highest[i] = _mm512_max_ps(_mm512_max_ps(s[0], s[1]), _mm512_max_ps(s[2], s[3]));
   }
+  alignas(64) float high[4 * kFours], total[4 * kFours], fall[16] = {};
+  for (int i = 0; i < Q; i += 4) _mm_store_ps(high + i, max16x4(highest + i));
+  __m512 sums[4 * kFours];
+  for (auto& s : sums) s = _mm512_setzero_ps();
+  for (int i = 0; i < Q; ++i) {
+    const float max = std::max(out[i].max, high[i]);
+    const float shift = max == kNone ? 0.0f : max;  // nothing was seen yet
+    for (int j = 0; j < 4; ++j) {
+      __m512 s = _mm512_load_ps(&score[i][16 * j]);
+      __m256i rounded = narrow(exp2_16(_mm512_sub_ps(s, _mm512_set1_ps(shift))));
+      _mm256_store_si256((__m256i*)&weight[i][16 * j], rounded);
+      sums[i] = _mm512_add_ps(sums[i], widen(rounded));  // what the values are weighted with
+    }
+    fall[i] = out[i].max - shift;
+    out[i].max = max;
+  }
+  for (int i = 0; i < Q; i += 4)
+    _mm_store_ps(total + i, sum16x4(sums[i], sums[i + 1], sums[i + 2], sums[i + 3]));
   alignas(64) float keep[16];
   _mm512_store_ps(keep, exp2_16(_mm512_load_ps(fall)));
   __m512 acc[Q][W];

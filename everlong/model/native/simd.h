@@ -53,6 +53,16 @@ inline __m128 sum16x4(__m512 a, __m512 b, __m512 c, __m512 d) {
   return _mm_add_ps(_mm512_castps512_ps128(q), _mm512_extractf32x4_ps(q, 1));
 }
 
+inline __m128 max16x4(const __m512* s) {  // the largest of the 16 lanes of each of four registers
+  __m512 ab = _mm512_max_ps(_mm512_unpacklo_ps(s[0], s[1]), _mm512_unpackhi_ps(s[0], s[1]));
+  __m512 cd = _mm512_max_ps(_mm512_unpacklo_ps(s[2], s[3]), _mm512_unpackhi_ps(s[2], s[3]));
+  __m512d x = _mm512_castps_pd(ab), y = _mm512_castps_pd(cd);
+  __m512 q = _mm512_max_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(x, y)),
+                           _mm512_castpd_ps(_mm512_unpackhi_pd(x, y)));
+  __m256 h = _mm256_max_ps(_mm512_castps512_ps256(q), _mm512_extractf32x8_ps(q, 1));
+  return _mm_max_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
+}
+
 // Sums of 16 registers: quarter q of the result holds those of s[4 q] to s[4 q + 3].
 inline __m512 sum16x16(const __m512* s) {
   __m512 q[4];
@@ -92,16 +102,14 @@ inline __m512i broadcast_pair(const bf16* pair) {
   return _mm512_set1_epi32(both);
 }
 
-// 2^x for x <= 127, relative error below 3e-7; 0 where x is below -126 (and for -inf).
+// 2^x, relative error below 3e-7; 0 far below -126 and for -inf.
 inline __m512 exp2_16(__m512 x) {
-  __mmask16 alive = _mm512_cmp_ps_mask(x, _mm512_set1_ps(-126.0f), _CMP_GE_OQ);
-  x = _mm512_max_ps(x, _mm512_set1_ps(-126.0f));
-  __m512 n = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-  __m512 r = _mm512_sub_ps(x, n);
-  __m512 p = _mm512_set1_ps(1.5403530e-4f);  // ln(2)^i / i!, i from 6 down
-  for (float c : {1.3333558e-3f, 9.6181291e-3f, 5.5504109e-2f, 2.4022651e-1f, 6.9314718e-1f, 1.0f})
+  // x - floor(x), 0 for -inf; scalef takes the floor itself.
+  __m512 r = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF);
+  __m512 p = _mm512_set1_ps(1.86713e-3f);  // minimax on [0, 1] with 2^0 = 1
+  for (float c : {9.01703e-3f, 5.579991e-2f, 2.4016445e-1f, 6.9315131e-1f, 1.0f})
     p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(c));
-  return _mm512_maskz_scalef_ps(alive, p, n);
+  return _mm512_scalef_ps(p, x);
 }
 
 constexpr float kLog2E = 1.44269504088896341f;
