@@ -55,7 +55,7 @@ void integer_tile(const Matrix& w, int block, const Rows& x, int tile, float* y,
       for (int r = 0; r < R; ++r) {
         __m512i start = _mm512_setzero_si512();
         if constexpr (Bits == 8)
-          start = _mm512_set1_epi32(biases[g * 24 + (Parts == 1 ? 0 : part + 1) * kTileRows + r]);
+          start = _mm512_set1_epi32(biases[(g * 3 + (Parts == 1 ? 0 : part + 1)) * kTileRows + r]);
         for (int c = 0; c < C; ++c) dot[r][c] = start;
       }
       const uint32_t* quad = quads + (g * 8 + part * kQuads) * kTileRows;
