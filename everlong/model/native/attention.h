@@ -17,8 +17,8 @@ namespace everlong {
 
 constexpr int kBlock = 64;            // tokens in a block
 constexpr int kSegment = 8 * kBlock;  // tokens reduced together
-constexpr int kMaxQueries = 32;       // queries in one call of `segment`
-constexpr int kTileQueries = 24;      // queries that share the work of unpacking a block
+constexpr int kMaxQueries = 48;       // queries in one call of `segment`
+constexpr int kTileQueries = 48;      // queries that share the work of unpacking a block
 
 // Where one layer and kv head of a sequence is read.
 struct Keys {
