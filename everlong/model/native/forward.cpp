@@ -62,8 +62,8 @@ template <class T>
 class Buffer {
  public:
   T* get(size_t count) {
-    if (count > size_) {
-      data_.reset(static_cast<T*>(std::aligned_alloc(64, (count * sizeof(T) + 63) / 64 * 64)));
+    if (count > size_ || !data_) {
+      data_.reset(static_cast<T*>(std::aligned_alloc(64, (count * sizeof(T) / 64 + 1) * 64)));
       size_ = data_ ? count : 0;
     }
     return data_.get();
@@ -130,13 +130,16 @@ class RowsBuffer {
     if (!integers) return true;
     out.quads = quads_.get(groups * 8), out.biases = biases_.get(groups * 3);
     out.scales = scales_.get(groups), out.sums = sums_.get(groups);
-    return out.quads && out.biases && out.scales && out.sums;
+    out.places = places_.get(m);
+    if (!out.quads || !out.biases || !out.scales || !out.sums || !out.places) return false;
+    out.set_places();
+    return true;
   }
 
  private:
   Buffer<bf16> plain_;
   Buffer<uint32_t> quads_;
-  Buffer<int32_t> biases_;
+  Buffer<int32_t> biases_, places_;
   Buffer<float> scales_, sums_;
 };
 
@@ -174,10 +177,9 @@ class Step {
     if (!x_ || !qkv_ || !gate_ || !scratch_ || !partial_ ||
         !normed_buffer_.get(batch.rows, m_.hidden, plain_, integers_, normed_) ||
         !attended_buffer_.get(batch.rows, query_size_, plain_, integers_, attended_) ||
-        !act_buffer_.get(batch.rows, m_.intermediate, plain_, integers_, act_))
+        !act_buffer_.get(batch.rows, m_.intermediate, plain_, integers_, act_) ||
+        !wanted_buffer_.get(batch.wanted_rows, m_.hidden, plain_, integers_, wanted_))
       return 1;
-    wanted_ = normed_;
-    wanted_.m = batch.wanted_rows;
     Barrier barrier(threads_);
 #pragma omp parallel num_threads(threads_)
     run_thread(batch, omp_get_thread_num(), barrier);
@@ -438,7 +440,7 @@ class Step {
   std::atomic<int> next_item_{0};
   Buffer<float> x_buffer_, qkv_buffer_, gate_buffer_, partial_buffer_;
   Buffer<bf16> scratch_buffer_;
-  RowsBuffer normed_buffer_, attended_buffer_, act_buffer_;
+  RowsBuffer normed_buffer_, attended_buffer_, act_buffer_, wanted_buffer_;
   float *x_ = nullptr, *qkv_ = nullptr, *gate_ = nullptr, *partial_ = nullptr;
   bf16* scratch_ = nullptr;
   Rows normed_{}, attended_{}, act_{}, wanted_{};

@@ -35,11 +35,18 @@ struct Rows {
   float* scales;    // [tiles][K / 32][kTileRows]
   float* sums;      // the same: scale times sum of the 32 integers
   int32_t* biases;  // [tiles][K / 32][3][kTileRows]: -128 times the sum of all 32, of each 16
+  int32_t* places;  // [M]: kTileRows times the tile of a row, plus its place there
   int m;
   int k;
 
   int tiles() const { return (m + kTileRows - 1) / kTileRows; }
   Range tile(int i) const { return share(m, 1, i, tiles()); }
+
+  void set_places() const {
+    for (int t = 0; t < tiles(); ++t)
+      for (int row = tile(t).begin; row < tile(t).end; ++row)
+        places[row] = t * kTileRows + row - tile(t).begin;
+  }
 
   // Stores inputs at .. at + 31 of a row; `at` is a multiple of 32.
   void put(int row, int at, __m512 a, __m512 b) const {
@@ -52,8 +59,8 @@ struct Rows {
 
  private:
   void put_integers(int row, int g, __m512 a, __m512 b) const {
-    const int t = int(((int64_t(row) + 1) * tiles() - 1) / m), slot = row - tile(t).begin;
-    const size_t at = (size_t(t) * (k / 32) + g) * kTileRows + slot;
+    const int slot = places[row] % kTileRows;
+    const size_t at = (size_t(places[row] / kTileRows) * (k / 32) + g) * kTileRows + slot;
     float highest = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(a), _mm512_abs_ps(b)));
     // A maximum may hide what is not a number.
     if (_mm512_cmp_ps_mask(a, b, _CMP_UNORD_Q)) highest = std::numeric_limits<float>::quiet_NaN();
