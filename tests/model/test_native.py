@@ -230,6 +230,29 @@ def test_many_sequences_in_one_step() -> None:
     assert torch.equal(torch.cat(alone), together)
 
 
+@pytest.mark.parametrize("weights", ["bf16", "int4"])
+def test_rows_whose_logits_nobody_wants_change_nothing(weights: str) -> None:
+    config = CONFIGS["wide"]
+    model = model_of(config, weights)
+    step = NativeStep(model, deterministic=True)
+    lengths = [130, 1, 700, 40]
+    prompts = [tokens(n, seed=n) for n in lengths]
+    tables = [table(config, n + 1) for n in lengths]
+    whole = step(Batch([Span(p, table(config, len(p)), logits="all") for p in prompts]))
+    kinds = ["last", "none", "last", "all"]
+    some = step(
+        Batch([Span(p, t, logits=k) for p, t, k in zip(prompts, tables, kinds, strict=True)])  # type: ignore[arg-type]
+    )
+    ends = torch.tensor(lengths).cumsum(0)
+    wanted = [ends[0] - 1, ends[2] - 1, *range(ends[2], ends[3])]
+    assert torch.equal(some, whole[wanted])
+    # Keys and values of the last layer are there for those too.
+    again = step(Batch([Span([7], tables[2], 700)]))
+    alone = step(Batch([Span([*prompts[2], 7], table(config, 701))]))
+    assert torch.equal(again, alone)
+    assert len(step(Batch([Span(prompts[0], table(config, 130), logits="none")]))) == 0
+
+
 def test_unsupported_sizes_are_left_to_pytorch() -> None:
     assert supports(small())
     assert not supports(small(head_dim=48))

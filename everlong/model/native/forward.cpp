@@ -4,12 +4,12 @@
 // that a step of a small model is not dominated by starting threads and dispatching operators.
 #include <omp.h>
 
-#include <cstdlib>
-#include <memory>
 #include <vector>
 
 #include "attention.h"
+#include "elementwise.h"
 #include "linear.h"
+#include "workspace.h"
 
 using namespace everlong;
 
@@ -57,96 +57,15 @@ struct Tile {  // rows of one sequence that are attended together
   int row, rows;
 };
 
-// Cache-line aligned memory that grows and is kept between steps.
-template <class T>
-class Buffer {
- public:
-  T* get(size_t count) {
-    if (count > size_ || !data_) {
-      data_.reset(static_cast<T*>(std::aligned_alloc(64, (count * sizeof(T) / 64 + 1) * 64)));
-      size_ = data_ ? count : 0;
-    }
-    return data_.get();
-  }
+// What the rest of a layer, after its attention, reads and writes. In the last layer only the
+// wanted rows go on.
+struct Rest {
+  float* x;              // [rows][hidden]
+  const int32_t* place;  // of each row of the step among these, or -1; null: all, in their order
+  Rows normed, attended, act;
 
- private:
-  struct Free {
-    void operator()(T* p) const { std::free(p); }
-  };
-  std::unique_ptr<T, Free> data_;
-  size_t size_ = 0;
+  int of(int row) const { return place ? place[row] : row; }
 };
-
-float rms_scale(const float* x, float eps, int size) {
-  __m512 sum = _mm512_setzero_ps();
-  for (int i = 0; i < size; i += 16) {
-    __m512 v = _mm512_loadu_ps(x + i);
-    sum = _mm512_fmadd_ps(v, v, sum);
-  }
-  return 1.0f / std::sqrt(sum16(sum) / float(size) + eps);
-}
-
-// Those values `part` (in multiples of 32) of a normalised row (Zhang and Sennrich 2019).
-template <class Put>
-void rms_norm(const float* x, const float* weight, float eps, int size, Range part, Put put) {
-  const __m512 scale = _mm512_set1_ps(rms_scale(x, eps, size));
-  auto value = [&](int i) {
-    return _mm512_mul_ps(_mm512_mul_ps(_mm512_loadu_ps(x + i), scale), _mm512_loadu_ps(weight + i));
-  };
-  for (int i = part.begin; i < part.end; i += 32) put(i, value(i), value(i + 16));
-}
-
-void rms_norm(const float* x, const float* weight, float eps, int size, float* out) {
-  rms_norm(x, weight, eps, size, {0, size}, [out](int i, __m512 a, __m512 b) {
-    _mm512_storeu_ps(out + i, a), _mm512_storeu_ps(out + i + 16, b);
-  });
-}
-
-// Rotates one head in place (Su et al. 2021; halves, not pairs, as the checkpoints have it).
-void rotate(float* x, const float* rope, int d) {
-  for (int i = 0; i < d / 2; i += 16) {
-    __m512 c = _mm512_loadu_ps(rope + i), s = _mm512_loadu_ps(rope + d / 2 + i);
-    __m512 a = _mm512_loadu_ps(x + i), b = _mm512_loadu_ps(x + d / 2 + i);
-    _mm512_storeu_ps(x + i, _mm512_fmsub_ps(a, c, _mm512_mul_ps(b, s)));
-    _mm512_storeu_ps(x + d / 2 + i, _mm512_fmadd_ps(b, c, _mm512_mul_ps(a, s)));
-  }
-}
-
-__m512 silu(__m512 x) {
-  __m512 e = exp2_16(_mm512_min_ps(_mm512_mul_ps(x, _mm512_set1_ps(-kLog2E)),
-                                   _mm512_set1_ps(126.0f)));
-  return _mm512_div_ps(x, _mm512_add_ps(e, _mm512_set1_ps(1.0f)));
-}
-
-// Memory of `Rows`, kept between steps.
-class RowsBuffer {
- public:
-  // Space for M rows of K inputs; false: no memory.
-  bool get(int m, int k, bool plain, bool integers, Rows& out) {
-    out = {};
-    out.m = m, out.k = k;
-    const size_t groups = size_t(out.tiles()) * kTileRows * (k / 32);
-    if (plain && !(out.plain = plain_.get(size_t(m) * k))) return false;
-    if (!integers) return true;
-    out.quads = quads_.get(groups * 8), out.biases = biases_.get(groups * 3);
-    out.scales = scales_.get(groups), out.sums = sums_.get(groups);
-    out.places = places_.get(m);
-    if (!out.quads || !out.biases || !out.scales || !out.sums || !out.places) return false;
-    out.set_places();
-    return true;
-  }
-
- private:
-  Buffer<bf16> plain_;
-  Buffer<uint32_t> quads_;
-  Buffer<int32_t> biases_, places_;
-  Buffer<float> scales_, sums_;
-};
-
-void store_bf16(const float* x, int size, bf16* out) {
-  for (int i = 0; i < size; i += 16)
-    _mm256_storeu_si256((__m256i*)(out + i), narrow(_mm512_loadu_ps(x + i)));
-}
 
 class Step {
  public:
@@ -168,18 +87,15 @@ class Step {
     plan(batch);
     exact_ = batch.exact != 0;
     size_t rows = batch.rows;
-    x_ = x_buffer_.get(rows * m_.hidden);
     qkv_ = qkv_buffer_.get(rows * (query_size_ + 2 * kv_size_));
     gate_ = gate_buffer_.get(2 * threads_ * rows * mlp_width_);
     scratch_ = scratch_buffer_.get(plain_ ? threads_ * bfloat16_scratch(batch.rows, widest_) : 1);
     partial_ = partial_buffer_.get(
         split_ ? tiles_.size() * m_.kv_heads * segments_ * tile_queries_ * (m_.head_dim + 2) : 1);
-    if (!x_ || !qkv_ || !gate_ || !scratch_ || !partial_ ||
-        !normed_buffer_.get(batch.rows, m_.hidden, plain_, integers_, normed_) ||
-        !attended_buffer_.get(batch.rows, query_size_, plain_, integers_, attended_) ||
-        !act_buffer_.get(batch.rows, m_.intermediate, plain_, integers_, act_) ||
-        !wanted_buffer_.get(batch.wanted_rows, m_.hidden, plain_, integers_, wanted_))
+    if (!qkv_ || !gate_ || !scratch_ || !partial_ || !all_space_.get(*this, batch.rows, all_) ||
+        (cut_ && !last_space_.get(*this, batch.wanted_rows, last_)))
       return 1;
+    last_.place = places_.data();
     Barrier barrier(threads_);
 #pragma omp parallel num_threads(threads_)
     run_thread(batch, omp_get_thread_num(), barrier);
@@ -209,51 +125,60 @@ class Step {
     split_ = threads_ > 1 && segments_ > 1 &&
              int(tiles_.size()) * m_.kv_heads < 4 * threads_;
     if (split_) fused_ = false;
+    cut_ = !b.states && b.wanted_rows < b.rows;
+    places_.assign(b.rows, -1);
+    for (int i = 0; i < b.wanted_rows; ++i) places_[b.wanted[i]] = i;
   }
 
   void run_thread(const Batch& b, int t, Barrier& barrier) {
-    const int hidden = m_.hidden;
+    const int hidden = m_.hidden, ld = query_size_ + 2 * kv_size_;
     bf16* scratch = scratch_ + (plain_ ? t * bfloat16_scratch(b.rows, widest_) : 0);
+    float* x = all_.x;
 
     Range rows = share(b.rows, 1, t, threads_);
     for (int r = rows.begin; r < rows.end; ++r)
-      weight_row(m_.embedding, b.tokens[r], x_ + size_t(r) * hidden);
+      weight_row(m_.embedding, b.tokens[r], x + size_t(r) * hidden);
     barrier.wait();
     for (int i = 0; i < m_.num_layers; ++i) {
       const Layer& layer = layers_[i];
-      normalise(layer.attention_norm, nullptr, normed_, t);
+      normalise(x, layer.attention_norm, all_.normed, t);
       if (t == 0) next_item_.store(0, std::memory_order_relaxed);
       barrier.wait();
-      const int ld = query_size_ + 2 * kv_size_;
-      product(layer.query, normed_, qkv_, ld, false, t, scratch);
-      product(layer.key, normed_, qkv_ + query_size_, ld, false, t, scratch);
-      product(layer.value, normed_, qkv_ + query_size_ + kv_size_, ld, false, t, scratch);
+      product(layer.query, all_.normed, qkv_, ld, false, t, scratch);
+      product(layer.key, all_.normed, qkv_ + query_size_, ld, false, t, scratch);
+      product(layer.value, all_.normed, qkv_ + query_size_ + kv_size_, ld, false, t, scratch);
+      const Rest& rest = cut_ && i == m_.num_layers - 1 ? last_ : all_;
+      for (int r = rows.begin; r < rows.end; ++r)
+        if (rest.place && rest.of(r) >= 0)
+          std::memcpy(rest.x + size_t(rest.of(r)) * hidden, x + size_t(r) * hidden,
+                      size_t(hidden) * sizeof(float));
       barrier.wait();
-      attend(b, layer, i, t, barrier);
+      attend(b, layer, i, rest, t, barrier);
       barrier.wait();
-      product(layer.output, attended_, x_, hidden, true, t, scratch);
+      if (&rest == &last_ && b.wanted_rows == 0) return;
+      product(layer.output, rest.attended, rest.x, hidden, true, t, scratch);
       barrier.wait();
-      normalise(layer.mlp_norm, nullptr, normed_, t);
+      normalise(rest.x, layer.mlp_norm, rest.normed, t);
       barrier.wait();
-      gated(layer, b.rows, t, scratch);
+      gated(layer, rest, t, scratch);
       barrier.wait();
-      product(layer.down, act_, x_, hidden, true, t, scratch);
+      product(layer.down, rest.act, rest.x, hidden, true, t, scratch);
       barrier.wait();
     }
     if (b.states)
       for (int r = rows.begin; r < rows.end; ++r)
-        rms_norm(x_ + size_t(r) * hidden, m_.final_norm, m_.eps, hidden,
+        rms_norm(x + size_t(r) * hidden, m_.final_norm, m_.eps, hidden,
                  b.states + size_t(r) * hidden);
     if (b.wanted_rows == 0) return;
-    normalise(m_.final_norm, b.wanted, wanted_, t);
+    const Rest& rest = cut_ ? last_ : all_;
+    normalise(rest.x, m_.final_norm, rest.normed, t);
     barrier.wait();
-    product(m_.head, wanted_, b.logits, m_.head.n, false, t, scratch);
+    product(m_.head, rest.normed, b.logits, m_.head.n, false, t, scratch);
   }
 
   // Rows of a tile lie side by side in memory, so a tile is written by one thread; where there
   // are fewer tiles than threads, the threads share its inputs instead.
-  //   index: which rows of x_ these are, or null
-  void normalise(const float* weight, const int32_t* index, const Rows& out, int t) {
+  void normalise(const float* x, const float* weight, const Rows& out, int t) {
     const int tiles = out.tiles(), hidden = m_.hidden;
     Range rows{0, out.m}, inputs{0, hidden};
     if (tiles < threads_ && out.m > 1) {
@@ -264,7 +189,7 @@ class Step {
       rows = {out.tile(mine.begin).begin, out.tile(mine.end - 1).end};
     }
     for (int r = rows.begin; r < rows.end; ++r)
-      rms_norm(x_ + size_t(index ? index[r] : r) * hidden, weight, m_.eps, hidden, inputs,
+      rms_norm(x + size_t(r) * hidden, weight, m_.eps, hidden, inputs,
                [&](int at, __m512 a, __m512 b) { out.put(r, at, a, b); });
   }
 
@@ -275,18 +200,19 @@ class Step {
   }
 
   // SiLU(gate) * up, a few outputs at a time, so that both stay in the second cache.
-  void gated(const Layer& layer, int rows, int t, bf16* scratch) {
+  void gated(const Layer& layer, const Rest& rest, int t, bf16* scratch) {
+    const int rows = rest.act.m;
     Range all = share(m_.intermediate, 32, t, threads_);
     float* gate = gate_ + size_t(t) * 2 * rows * mlp_width_;
     float* up = gate + size_t(rows) * mlp_width_;
     for (int p = all.begin; p < all.end; p += mlp_width_) {
       Range n{p, std::min(all.end, p + mlp_width_)};
-      linear(layer.gate, normed_, gate, mlp_width_, n, false, scratch, exact_);
-      linear(layer.up, normed_, up, mlp_width_, n, false, scratch, exact_);
+      linear(layer.gate, rest.normed, gate, mlp_width_, n, false, scratch, exact_);
+      linear(layer.up, rest.normed, up, mlp_width_, n, false, scratch, exact_);
       for (int r = 0; r < rows; ++r)
         for (int j = 0; j < n.end - n.begin; j += 32) {
           const float *g = gate + size_t(r) * mlp_width_ + j, *u = up + size_t(r) * mlp_width_ + j;
-          act_.put(r, p + j, _mm512_mul_ps(silu(_mm512_loadu_ps(g)), _mm512_loadu_ps(u)),
+          rest.act.put(r, p + j, _mm512_mul_ps(silu(_mm512_loadu_ps(g)), _mm512_loadu_ps(u)),
                    _mm512_mul_ps(silu(_mm512_loadu_ps(g + 16)), _mm512_loadu_ps(u + 16)));
         }
     }
@@ -320,7 +246,8 @@ class Step {
   const Tile& tile_of(int item) const { return tiles_[size_t(item) % tiles_.size()]; }
   int head_of(int item) const { return int(size_t(item) / tiles_.size()); }
 
-  void attend(const Batch& b, const Layer& layer, int layer_index, int t, Barrier& barrier) {
+  void attend(const Batch& b, const Layer& layer, int layer_index, const Rest& rest, int t,
+              Barrier& barrier) {
     const int64_t offset =
         int64_t(layer_index) * m_.kv_heads * 2 * kBlock * m_.head_dim;
     const int items = int(tiles_.size()) * m_.kv_heads;
@@ -328,7 +255,7 @@ class Step {
     if (fused_) {  // one row a sequence: who writes a key is the only one to read it in this step
       for (int i = mine.begin; i < mine.end; ++i) {
         write_keys(b, layer, offset, tile_of(i).row, head_of(i));
-        attend_tile(b, layer, offset, i, -1);
+        attend_tile(b, layer, offset, rest, i, -1);
       }
       return;
     }
@@ -338,19 +265,21 @@ class Step {
     barrier.wait();
     if (!split_) {
       for (int i; (i = next_item_.fetch_add(1, std::memory_order_relaxed)) < items;)
-        attend_tile(b, layer, offset, i, -1);
+        attend_tile(b, layer, offset, rest, i, -1);
       return;
     }
     for (int i; (i = next_item_.fetch_add(1, std::memory_order_relaxed)) < items * segments_;)
-      attend_tile(b, layer, offset, i / segments_, i % segments_);
+      attend_tile(b, layer, offset, rest, i / segments_, i % segments_);
     barrier.wait();
-    for (int i = mine.begin; i < mine.end; ++i) merge_tile(b, i);
+    for (int i = mine.begin; i < mine.end; ++i) merge_tile(rest, i);
   }
 
   // Attention of one tile of rows and one kv head, over all segments or (split) over one of them.
-  void attend_tile(const Batch& b, const Layer& layer, int64_t offset, int item, int segment_only) {
+  void attend_tile(const Batch& b, const Layer& layer, int64_t offset, const Rest& rest, int item,
+                   int segment_only) {
     const int d = m_.head_dim, h = head_of(item);
     const Tile& tile = tile_of(item);
+    if (!goes_on(tile, rest)) return;
     const int64_t at = b.first[b.sequence[tile.row]];
     Keys keys{b.blocks + at, b.rotation ? b.rotation + at : nullptr, b.rotations,
               offset + int64_t(h) * 2 * kBlock * d};
@@ -383,7 +312,7 @@ class Step {
       }
       for (int i = 0; i < size; ++i) {
         if (segment_only < 0) {
-          finish(all[i], tile.row + (start + i) / group_, h * group_ + (start + i) % group_);
+          finish(rest, all[i], tile.row + (start + i) / group_, h * group_ + (start + i) % group_);
         } else {
           float* p = partial(item, segment_only, start + i);
           p[0] = all[i].max, p[1] = all[i].sum;
@@ -409,9 +338,10 @@ class Step {
            ((size_t(item) * segments_ + s) * tile_queries_ + query) * (m_.head_dim + 2);
   }
 
-  void merge_tile(const Batch&, int item) {
+  void merge_tile(const Rest& rest, int item) {
     const int d = m_.head_dim, h = head_of(item);
     const Tile& tile = tile_of(item);
+    if (!goes_on(tile, rest)) return;
     for (int i = 0; i < tile.rows * group_; ++i) {
       alignas(64) float value[256] = {};
       Reduced all{-std::numeric_limits<float>::infinity(), 0.0f, value};
@@ -419,31 +349,53 @@ class Step {
         float* p = partial(item, s, i);
         merge(all, {p[0], p[1], p + 2}, d);
       }
-      finish(all, tile.row + i / group_, h * group_ + i % group_);
+      finish(rest, all, tile.row + i / group_, h * group_ + i % group_);
     }
   }
 
-  void finish(const Reduced& r, int row, int head) {
+  static bool goes_on(const Tile& tile, const Rest& rest) {
+    for (int r = 0; r < tile.rows; ++r)
+      if (rest.of(tile.row + r) >= 0) return true;
+    return false;
+  }
+
+  void finish(const Rest& rest, const Reduced& r, int row, int head) {
+    if (rest.of(row) < 0) return;
     __m512 scale = _mm512_set1_ps(1.0f / r.sum);
     for (int j = 0; j < m_.head_dim; j += 32)
-      attended_.put(row, head * m_.head_dim + j, _mm512_mul_ps(_mm512_loadu_ps(r.value + j), scale),
+      rest.attended.put(rest.of(row), head * m_.head_dim + j, _mm512_mul_ps(_mm512_loadu_ps(r.value + j), scale),
                     _mm512_mul_ps(_mm512_loadu_ps(r.value + j + 16), scale));
   }
+
+  // Memory of a `Rest`, kept between steps.
+  struct Space {
+    Buffer<float> x;
+    RowsBuffer normed, attended, act;
+
+    bool get(const Step& s, int rows, Rest& out) {
+      out.x = x.get(size_t(rows) * s.m_.hidden);
+      return out.x && normed.get(rows, s.m_.hidden, s.plain_, s.integers_, out.normed) &&
+             attended.get(rows, s.query_size_, s.plain_, s.integers_, out.attended) &&
+             act.get(rows, s.m_.intermediate, s.plain_, s.integers_, out.act);
+    }
+  };
 
   Model m_;
   std::vector<Layer> layers_;
   int threads_, group_, query_size_, kv_size_, widest_, mlp_width_;
   bool plain_ = false, integers_ = false;  // forms of rows that some product reads
   std::vector<Tile> tiles_;
+  std::vector<int32_t> places_;  // of each row among the wanted ones, or -1
   bool fused_ = false, split_ = false, exact_ = false;
+  bool cut_ = false;  // some rows end with the attention of the last layer
   int segments_ = 0, tile_queries_ = 0;
   std::atomic<int> next_item_{0};
-  Buffer<float> x_buffer_, qkv_buffer_, gate_buffer_, partial_buffer_;
+  Buffer<float> qkv_buffer_, gate_buffer_, partial_buffer_;
   Buffer<bf16> scratch_buffer_;
-  RowsBuffer normed_buffer_, attended_buffer_, act_buffer_, wanted_buffer_;
-  float *x_ = nullptr, *qkv_ = nullptr, *gate_ = nullptr, *partial_ = nullptr;
+  Space all_space_, last_space_;
+  Rest all_{}, last_{};
+  float *qkv_ = nullptr, *gate_ = nullptr, *partial_ = nullptr;
   bf16* scratch_ = nullptr;
-  Rows normed_{}, attended_{}, act_{}, wanted_{};
 };
 
 }  // namespace
