@@ -11,7 +11,6 @@ from torch.overrides import TorchFunctionMode
 
 from everlong.errors import ConfigError
 from everlong.model.config import ModelConfig
-from everlong.model.mlp import MLP
 from everlong.model.norm import RMSNorm
 from everlong.model.quantization import (
     GROUP,
@@ -41,8 +40,9 @@ def assemble(config: ModelConfig, source: Source, weights: WeightsOption = "auto
             once for each, in order, so that it can read lazily and forget.
         weights: ``auto`` never rounds the checkpoint's values further than to bfloat16; the
             others are explicit. Integers of at most the width asked for stay as they are. With
-            ``int4`` only the MLP has 4 bits; attention, embedding and output projection, where 4
-            bits cost most and save little, have 8 (``docs/experiments.md``).
+            ``int4`` only the MLPs between the first and the last layer have 4 bits; those two,
+            attention, embedding and output projection, where 4 bits cost most and save little,
+            have 8 (``docs/experiments.md``, section 5).
 
     Raises:
         ConfigError: ``weights`` is unknown, or integers are asked for and a width is no multiple
@@ -88,8 +88,10 @@ def assemble(config: ModelConfig, source: Source, weights: WeightsOption = "auto
         head = model.embed_tokens.weight if tied else _fixed(dense("lm_head.weight"))
         model.lm_head.weight = head
     else:
+        inner = [model.block(layer).mlp for layer in range(1, config.num_layers - 1)]
+        narrow = inner if weights == "int4" else []
         for owner, attribute in projections(model):
-            bits: Literal[4, 8] = 4 if weights == "int4" and isinstance(owner, MLP) else 8
+            bits: Literal[4, 8] = 4 if owner in narrow else 8
             setattr(owner, attribute, packed(getattr(owner, attribute), bits))
         table = packed(model.embed_tokens, 8)
         head_layer = table if config.tied_head else packed(model.lm_head, 8)

@@ -140,8 +140,8 @@ def weight_bytes(config: ModelConfig, precision: Precision, *, many_rows: bool =
     """Bytes of a model's weights in memory, as :func:`everlong.model.assemble.assemble` keeps them.
 
     A group of 32 weights has a scale of 2 bytes in int8, and a scale and a minimum of 2 bytes each
-    in int4, where only the MLP has 4 bits and the rest 8. Norms and biases are float32. Outputs of
-    a matrix of integers are padded to a multiple of 16.
+    in int4, where the MLPs between the first and the last layer have 4 bits and the rest 8. Norms
+    and biases are float32. Outputs of a matrix of integers are padded to a multiple of 16.
 
     Args:
         precision: of the weights.
@@ -154,11 +154,11 @@ def weight_bytes(config: ModelConfig, precision: Precision, *, many_rows: bool =
     if precision == "float32":
         return 4 * (p.layers + tables) + small
     group_bytes = {"bf16": 2 * GROUP, "int8": GROUP + 2, "int4": GROUP // 2 + 4}
-    mlp = 3 * config.num_layers * config.hidden_size * config.intermediate_size
+    inner = max(0, config.num_layers - 2) * 3 * config.hidden_size * config.intermediate_size
     rest = "int8" if precision == "int4" else precision
     return (
-        mlp // GROUP * group_bytes[precision]
-        + (p.layers - mlp + tables) // GROUP * group_bytes[rest]
+        inner // GROUP * group_bytes[precision]
+        + (p.layers - inner + tables) // GROUP * group_bytes[rest]
         + (2 * p.layers if many_rows and precision == "bf16" else 0)
         + small
     )
