@@ -35,8 +35,8 @@ def pull(model: str) -> None:
 def chat(
     model: str = "smollm2-135m",
     system: str | None = None,
-    temperature: float = 0.7,
-    top_p: float = 0.95,
+    temperature: float | None = None,
+    top_p: float | None = None,
     max_tokens: int | None = None,
     seed: int | None = None,
     weights: Weights = "auto",
@@ -47,31 +47,28 @@ def chat(
     Args:
         model: name, folder or file.
         system: system prompt instead of the template's own.
-        temperature: 0 always takes the likeliest token.
-        top_p: keep the likeliest tokens up to this probability.
+        temperature: 0 always takes the likeliest token; default: as the model's makers say, or 0.7.
+        top_p: keep the likeliest tokens up to this probability; default: as they say, or 0.95.
         max_tokens: most tokens of an answer.
         seed: makes answers repeatable.
         weights: how weights are kept; auto keeps the file's own values.
         max_model_len: window in tokens.
     """
     from everlong.apps.chat import chat as talk
-    from everlong.engine.request import SamplingParams
 
-    sampling = SamplingParams(
-        temperature=temperature, top_p=top_p, max_tokens=max_tokens, seed=seed
-    )
+    given = _given(temperature=temperature, top_p=top_p, max_tokens=max_tokens, seed=seed)
     with _load(model, weights, max_model_len) as llm:
-        talk(llm, sampling, system)
+        talk(llm, given, system)
 
 
 def generate(
     prompt: str,
     model: str = "smollm2-135m",
     max_tokens: int = 256,
-    temperature: float = 1.0,
-    top_k: int = 0,
-    top_p: float = 1.0,
-    min_p: float = 0.0,
+    temperature: float | None = None,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    min_p: float | None = None,
     stop: Texts = (),
     seed: int | None = None,
     json_schema: str | None = None,
@@ -80,6 +77,9 @@ def generate(
     max_model_len: int | None = None,
 ) -> None:
     """Continue a text and print what follows.
+
+    Where nothing is said about sampling, the model's makers decide (its generation config), and
+    where they say nothing, tokens are drawn as they are likely.
 
     Args:
         prompt: the text; - reads it from standard input.
@@ -96,12 +96,12 @@ def generate(
         weights: how weights are kept; auto keeps the file's own values.
         max_model_len: window in tokens.
     """
-    from everlong.engine.request import Constraint, SamplingParams
+    from everlong.engine.request import Constraint
 
     constraint = None
     if json_schema is not None or regex is not None:
         constraint = Constraint(json_schema=json_schema, regex=regex)
-    sampling = SamplingParams(
+    given = _given(
         max_tokens=max_tokens,
         temperature=temperature,
         top_k=top_k,
@@ -113,7 +113,7 @@ def generate(
     )
     text = sys.stdin.read() if prompt == "-" else prompt
     with _load(model, weights, max_model_len) as llm:
-        for chunk in llm.stream(text, sampling):
+        for chunk in llm.stream(text, **given):
             print(chunk.text, end="", flush=True)
         print()
 
@@ -220,6 +220,11 @@ def _load(model: str, weights: Weights, max_model_len: int | None) -> Any:
     from everlong.engine.llm import load
 
     return load(model, weights=weights, engine=EngineConfig(max_model_len=max_model_len))
+
+
+def _given(**fields: Any) -> dict[str, Any]:
+    """The fields that have a value; the others are left to the model's defaults."""
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _several(texts: Texts) -> tuple[str, ...]:

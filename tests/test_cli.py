@@ -13,7 +13,6 @@ import pytest
 
 from everlong import cli
 from everlong.apps import chat as chat_app
-from everlong.engine.request import SamplingParams
 from tests.engine.tiny import tiny_llm
 from tests.engine.tiny import tokenizer as tiny_tokenizer
 
@@ -121,7 +120,7 @@ def test_chat_keeps_the_conversation(
 
     monkeypatch.setattr(tokenizer, "encode_chat", remember)
     with tiny_llm() as llm:
-        chat_app.chat(llm, SamplingParams(max_tokens=4, seed=0), "be brief")
+        chat_app.chat(llm, {"max_tokens": 4, "seed": 0}, "be brief")
     roles = [[m["role"] for m in messages] for messages in asked]
     assert roles == [
         ["system", "user"],

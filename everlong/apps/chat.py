@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from rich.console import Console
@@ -16,14 +17,20 @@ from everlong.errors import EverlongError
 HELP = "/reset forgets the conversation, /exit or Ctrl-D leaves, Ctrl-C stops an answer"
 
 
-def chat(llm: LLM, sampling: SamplingParams, system: str | None = None) -> None:
+OUR_SAMPLING = SamplingParams(temperature=0.7, top_p=0.95)
+"""How a model answers whose makers say nothing about it: small ones lose the thread at 1."""
+
+
+def chat(llm: LLM, sampling: Mapping[str, Any], system: str | None = None) -> None:
     """Talk to a model until the input ends.
 
     Args:
         llm: loaded model with a chat template.
-        sampling: how it answers.
+        sampling: fields of ``SamplingParams`` that are not left to the model's makers.
         system: system prompt; None: the template's own.
     """
+    makers = llm.default_sampling
+    answers = replace(OUR_SAMPLING if makers == SamplingParams() else makers, **sampling)
     notes = Console(stderr=True, highlight=False)
     first: list[dict[str, Any]] = [{"role": "system", "content": system}] if system else []
     messages = list(first)
@@ -37,7 +44,7 @@ def chat(llm: LLM, sampling: SamplingParams, system: str | None = None) -> None:
         elif line.strip():
             messages.append({"role": "user", "content": line})
             try:
-                answer, note = say(llm.stream(messages, sampling))
+                answer, note = say(llm.stream(messages, answers))
             except EverlongError as error:
                 # The conversation goes on without the message that could not be answered.
                 messages.pop()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor
@@ -16,6 +17,10 @@ from everlong.errors import EverlongError
 from everlong.model.config import ModelConfig
 from everlong.tokenizer import Tokenizer
 
+_COMPILERS = 4
+"""Threads that submit requests with a constraint. One compiles at a time; those whose client left
+wait here, too."""
+
 
 class AsyncEngine:
     """Asynchronous front of an ``LLM``.
@@ -26,6 +31,8 @@ class AsyncEngine:
 
     def __init__(self, llm: LLM) -> None:
         self.llm = llm
+        # Not asyncio's own executor: closing, and name look-ups, must not wait behind grammars.
+        self._compilers = ThreadPoolExecutor(_COMPILERS, "everlong-compile")
 
     @property
     def name(self) -> str:
@@ -51,6 +58,11 @@ class AsyncEngine:
     def adapters(self) -> tuple[str, ...]:
         """Names of the loaded adapters."""
         return self.llm.adapters
+
+    @property
+    def default_sampling(self) -> SamplingParams:
+        """How to sample for requests that do not say it."""
+        return self.llm.default_sampling
 
     async def generate(
         self,
@@ -83,7 +95,7 @@ class AsyncEngine:
         if sampling.constraint is None:
             handle = submit()
         else:
-            submitted = loop.run_in_executor(None, submit)
+            submitted = loop.run_in_executor(self._compilers, submit)
             try:
                 handle = await asyncio.shield(submitted)
             except asyncio.CancelledError:

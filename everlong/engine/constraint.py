@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 from collections import OrderedDict
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -114,12 +115,6 @@ class ConstraintCompiler:
         # llguidance wants to know one: an id after the last.
         self._eos = sorted(tokenizer.eos_token_ids) or [tokenizer.vocab_size]
         self._size = max(tokenizer.vocab_size, self._eos[-1] + 1)
-        self._special = {
-            i: name
-            for i in range(tokenizer.vocab_size)
-            if tokenizer.is_special(i) and (name := tokenizer.token_text(i))
-        }
-        self._special.setdefault(self._eos[0], "<|end of sequence|>")
         self._index: LLTokenizer | None = None
         self._tried: OrderedDict[Constraint, None] = OrderedDict()
         self._lock = threading.Lock()
@@ -156,6 +151,17 @@ class ConstraintCompiler:
         if begun[0].is_error():
             raise RequestError(f"{kind} cannot be used: {_message(begun[0])}")
         return ConstraintState(begun[0])
+
+    @cached_property
+    def _special(self) -> dict[int, str]:
+        """Special tokens by id; read when the first constraint comes, not while a model loads."""
+        special = {
+            i: name
+            for i in range(self._tokenizer.vocab_size)
+            if self._tokenizer.is_special(i) and (name := self._tokenizer.token_text(i))
+        }
+        special.setdefault(self._eos[0], "<|end of sequence|>")
+        return special
 
     def _try(self, kind: str, grammar: str) -> None:
         """Compile in a process that may fail, with half the stack that there will be."""

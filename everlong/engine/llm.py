@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, Literal, overload
@@ -18,6 +19,7 @@ from torch.nn.functional import normalize
 from everlong.checkpoint import open_checkpoint
 from everlong.checkpoint.adapter import read_adapter
 from everlong.checkpoint.catalog import resolve
+from everlong.checkpoint.checkpoint import Checkpoint
 from everlong.checkpoint.fingerprint import fingerprint
 from everlong.checkpoint.loading import load_model
 from everlong.engine.engine import Engine, EngineConfig
@@ -39,6 +41,8 @@ Message = Mapping[str, Any]
 Pooling = Literal["last", "mean"]
 """How the states of a text become one vector: of its last token (causal), or their mean
 (bidirectional)."""
+
+logger = logging.getLogger(__name__)
 
 
 def load(
@@ -76,7 +80,22 @@ def load(
         fingerprint=identity,
         engine=engine,
         adapters={name: read_adapter(Path(folder)) for name, folder in adapters.items()},
+        default_sampling=_makers_sampling(checkpoint),
     )
+
+
+def _makers_sampling(checkpoint: Checkpoint) -> SamplingParams:
+    """How the makers of a checkpoint sample from it; our defaults where they say nothing."""
+    said = {
+        name: value for name, value in asdict(checkpoint.generation).items() if value is not None
+    }
+    if said.get("top_k") == -1:  # transformers' other spelling of "keep all"
+        said["top_k"] = 0
+    try:
+        return SamplingParams(**said)
+    except RequestError as error:
+        logger.warning("%s: its sampling defaults are not used: %s", checkpoint.path, error)
+        return SamplingParams()
 
 
 class LLM:
@@ -89,6 +108,7 @@ class LLM:
         fingerprint: of the model as it is used.
         engine: sizes; None: the defaults.
         adapters: by the name that requests give.
+        default_sampling: of requests that do not say how to sample.
     """
 
     def __init__(
@@ -100,6 +120,7 @@ class LLM:
         fingerprint: bytes,
         engine: EngineConfig | None = None,
         adapters: Mapping[str, Adapter] = MappingProxyType({}),
+        default_sampling: SamplingParams | None = None,
     ) -> None:
         if tokenizer.vocab_size > model.config.vocab_size:
             raise ConfigError(
@@ -109,6 +130,7 @@ class LLM:
         self.name = name
         self.tokenizer = tokenizer
         self.config: ModelConfig = model.config
+        self.default_sampling = default_sampling or SamplingParams()
         self.engine = Engine(model, tokenizer, fingerprint, engine or EngineConfig(), adapters)
 
     @property
@@ -141,7 +163,8 @@ class LLM:
 
         Args:
             prompts: a text, or a list whose items are texts or lists of token ids.
-            sampling: how to choose tokens.
+            sampling: how to choose tokens; None: as the makers of the model do (temperature, top-k,
+                top-p, min-p and repetition penalty of its generation config).
             params: fields of ``SamplingParams`` by name, and ``adapter`` and ``namespace``; they
                 override ``sampling``.
 
@@ -256,9 +279,8 @@ class LLM:
         if min(ids) < 0 or max(ids) >= self.config.vocab_size:
             raise RequestError(f"token ids must be from 0 to {self.config.vocab_size - 1}")
 
-    @staticmethod
     def _options(
-        sampling: SamplingParams | None, params: dict[str, Any]
+        self, sampling: SamplingParams | None, params: dict[str, Any]
     ) -> tuple[dict[str, Any], SamplingParams]:
         options: dict[str, Any] = {
             k: params.pop(k) for k in ("adapter", "namespace") if k in params
@@ -268,7 +290,7 @@ class LLM:
             raise RequestError(
                 f"{unknown[0]!r} is no parameter of sampling; allowed: {', '.join(known)}"
             )
-        return options, replace(sampling or SamplingParams(), **params)
+        return options, replace(sampling or self.default_sampling, **params)
 
     def _run_all(
         self, prompts: Sequence[Sequence[int]], sampling: SamplingParams, options: dict[str, Any]

@@ -22,6 +22,7 @@ class Constraint:
     json_schema: str | None = None
     """A JSON schema as text; ``{}`` allows any JSON value."""
     regex: str | None = None
+    """A regular expression for the whole output; ``\\d`` and ``\\w`` are ASCII."""
     lark: str | None = None
     """A grammar in llguidance's Lark dialect."""
 

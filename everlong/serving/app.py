@@ -13,6 +13,7 @@ import socket
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from everlong.errors import ConfigError, EverlongError, MissingExtraError
 from everlong.serving.config import ENGINE_SETTINGS, ServeConfig
@@ -47,6 +48,18 @@ STATIC = Path(__file__).with_name("static")
 
 _GRACE = 5.0
 """Seconds that requests get to say goodbye after the engine was closed under them."""
+
+
+class _PageFiles(StaticFiles):
+    """The page: asked for anew each time, so that an update shows; what it names by hash, never."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        response = super().file_response(*args, **kwargs)
+        hashed = Path(args[0]).parent.name == "assets"
+        response.headers["Cache-Control"] = (
+            "public, max-age=31536000, immutable" if hashed else "no-cache"
+        )
+        return response
 
 
 def create_app(
@@ -100,7 +113,7 @@ def create_app(
     public = {"/health", "/"}
     if (page / "index.html").is_file():
         public |= {f"/{f.relative_to(page).as_posix()}" for f in page.rglob("*") if f.is_file()}
-        files = StaticFiles(directory=page, html=True)
+        files = _PageFiles(directory=page, html=True)
         # One route a file: a mount at / would answer for every path that has another method.
         app.router.routes += [Route(path, files) for path in sorted(public - {"/health"})]
     else:

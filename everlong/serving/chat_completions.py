@@ -70,6 +70,7 @@ class ChatCall:
         max_tokens = request.max_completion_tokens
         sampling = sampling_params(
             request,
+            defaults=engine.default_sampling,
             vocab_size=tokenizer.vocab_size,
             max_tokens=request.max_tokens if max_tokens is None else max_tokens,
             logprobs=(request.top_logprobs or 0) if request.logprobs else None,

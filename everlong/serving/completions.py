@@ -70,6 +70,7 @@ class CompletionCall:
             max_tokens = max(1, min(DEFAULT_MAX_TOKENS, room))
         sampling = sampling_params(
             request,
+            defaults=engine.default_sampling,
             vocab_size=tokenizer.vocab_size,
             max_tokens=max_tokens,
             logprobs=request.logprobs,

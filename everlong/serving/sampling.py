@@ -54,6 +54,7 @@ def read_prompts(field: str, prompts: Prompts, tokenizer: Tokenizer) -> list[lis
 def sampling_params(
     request: GenerationRequest,
     *,
+    defaults: SamplingParams,
     vocab_size: int,
     max_tokens: int | None,
     logprobs: int | None,
@@ -62,6 +63,7 @@ def sampling_params(
     """The sampling parameters of the first choice; ``for_choice`` makes those of the others.
 
     Args:
+        defaults: how the model samples where the request does not say it.
         vocab_size: token ids must be below it.
         max_tokens: most tokens to generate, as the endpoint reads its fields.
         logprobs: as in ``SamplingParams``.
@@ -74,6 +76,7 @@ def sampling_params(
         name: value
         for name in (
             "temperature",
+            "top_k",
             "top_p",
             "min_p",
             "presence_penalty",
@@ -88,10 +91,11 @@ def sampling_params(
     stop = request.stop or ()
     stop_token_ids = tuple(request.stop_token_ids or ())
     check_token_ids("stop_token_ids", stop_token_ids, vocab_size)
-    top_k = request.top_k or 0
-    return SamplingParams(
+    if given.get("top_k") == -1:  # vLLM's spelling of "keep all"
+        given["top_k"] = 0
+    return replace(
+        defaults,
         max_tokens=max_tokens,
-        top_k=0 if top_k == -1 else top_k,  # vLLM's spelling of "keep all"
         logit_bias=_logit_bias(request.logit_bias or {}, vocab_size),
         stop=(stop,) if isinstance(stop, str) else tuple(stop),
         stop_token_ids=stop_token_ids,

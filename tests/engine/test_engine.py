@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import queue
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import everlong
 from everlong.engine.engine import EngineConfig
 from everlong.engine.llm import LLM
 from everlong.engine.request import Chunk, Completion, Constraint, SamplingParams
@@ -24,6 +27,7 @@ from everlong.errors import (
     UnknownModelError,
 )
 from everlong.model.cache import BLOCK
+from tests.checkpoint.mutate import write_folder
 from tests.engine.tiny import tiny_llm
 
 GREEDY = SamplingParams(temperature=0, max_tokens=24, ignore_eos=True)
@@ -403,3 +407,29 @@ def test_a_small_pool_serves_many_threads() -> None:
         assert [results[i].token_ids for i in range(24)] == [
             made.generate([prompt(30, seed=i)], GREEDY)[0].token_ids for i in range(24)
         ]
+
+
+def test_the_makers_sampling_is_the_default(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(write_folder(tmp_path)))
+    file = tmp_path / "generation_config.json"
+    file.write_text('{"temperature": 0.5, "top_k": 3}')
+    with everlong.load(tmp_path) as llm:
+        assert llm.default_sampling == SamplingParams(temperature=0.5, top_k=3)
+        assert llm.generate("ab", max_tokens=4, temperature=0).usage.completion_tokens == 4
+    file.write_text('{"temperature": 0.7, "top_k": -1, "repetition_penalty": 1.1}')
+    with everlong.load(tmp_path) as llm:
+        assert llm.default_sampling == SamplingParams(temperature=0.7, repetition_penalty=1.1)
+    file.write_text('{"temperature": 0}')
+    with everlong.load(tmp_path) as llm:
+        greedy = llm.generate("ab", max_tokens=8)
+        assert llm.generate("ab", max_tokens=8).token_ids == greedy.token_ids
+        assert (
+            llm.generate("ab", SamplingParams(seed=1, max_tokens=8)).token_ids != greedy.token_ids
+        )
+    assert not caplog.records
+    file.write_text('{"temperature": -1}')
+    with everlong.load(tmp_path) as llm:
+        assert llm.default_sampling == SamplingParams()
+    assert "temperature must be between 0 and 100" in caplog.text

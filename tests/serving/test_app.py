@@ -213,6 +213,8 @@ def test_the_page_and_its_files(ask: Ask, tmp_path: Path) -> None:
     }
     assert [reply.text for reply in asked.values()] == ["<p>page", "1"]
     assert asked["/"].headers["content-type"].startswith("text/html")
+    assert asked["/"].headers["cache-control"] == "no-cache", "an update would not show"
+    assert "immutable" in asked["/assets/a.js"].headers["cache-control"]
     assert ask("GET", "/assets/b.js", page=tmp_path, api_keys=["k"]).status_code == 401
     assert ask("GET", "/assets/../../x", page=tmp_path).status_code == 404
     assert ask("POST", "/", page=tmp_path).status_code == 405

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,19 +19,30 @@ from everlong.serving.sampling import (
     structured_constraint,
 )
 
+OURS = SamplingParams()
+
 
 def request(**fields: Any) -> CompletionRequest:
     return CompletionRequest.model_validate({"prompt": "a", **fields})
 
 
-def params(**fields: Any) -> SamplingParams:
+def params(defaults: SamplingParams = OURS, **fields: Any) -> SamplingParams:
     return sampling_params(
-        request(**fields), vocab_size=100, max_tokens=5, logprobs=None, constraint=None
+        request(**fields),
+        defaults=defaults,
+        vocab_size=100,
+        max_tokens=5,
+        logprobs=None,
+        constraint=None,
     )
 
 
 def test_defaults_are_the_engine_s() -> None:
     assert params() == SamplingParams(max_tokens=5)
+    makers = SamplingParams(temperature=0.7, top_k=20, repetition_penalty=1.1)
+    assert params(makers) == replace(makers, max_tokens=5)
+    asked = {"temperature": 0, "top_k": -1, "repetition_penalty": 1}
+    assert params(makers, **asked) == SamplingParams(max_tokens=5, temperature=0)
 
 
 @pytest.mark.parametrize(
