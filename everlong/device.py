@@ -16,6 +16,8 @@ class CpuFeatures:
     """AVX-512 with products of bfloat16 pairs and of byte quads: what the native kernels need."""
     amx_bf16: bool
     """Matrix units for bfloat16, reached through oneDNN."""
+    amx_int8: bool
+    """Matrix units for bytes, which the native kernels use for many rows."""
 
 
 @cache
@@ -36,6 +38,7 @@ def cpu_features() -> CpuFeatures:
             )
         ),
         amx_bf16=bool(known.get("amx_tile", False) and known.get("amx_bf16", False)),
+        amx_int8=bool(known.get("amx_tile", False) and known.get("amx_int8", False)),
     )
 
 
@@ -44,8 +47,8 @@ def native_rows() -> int:
 
     More go to oneDNN where it has matrix units (AMX), two to three times as fast from 64 rows on
     (the specification's measurements). Without them the native products keep up with oneDNN's at
-    every number of rows (``docs/experiments.md``, section 7), and weights in integers always stay
-    with the native kernels (section 8).
+    every number of rows (``docs/experiments.md``, section 7). Weights in integers always stay
+    with the native kernels, which use matrix units themselves (sections 8 and 9).
     """
     return 48 if cpu_features().amx_bf16 else 1 << 30
 

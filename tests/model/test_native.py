@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
 
+from everlong.device import cpu_features
 from everlong.model.assemble import assemble
 from everlong.model.attention import BlockAttention
 from everlong.model.cache import BLOCK, Batch, BlockTable, Span, block_shape
@@ -63,6 +66,12 @@ CONFIGS = {
 }
 
 
+def deeper(config: ModelConfig) -> ModelConfig:
+    """With a layer between the first and the last, which ``int4`` keeps in 8 bits."""
+    windows = (*config.windows, None) if config.windows else config.windows
+    return replace(config, num_layers=3, windows=windows)
+
+
 def rounded(x: torch.Tensor) -> torch.Tensor:
     """Rows as products of integers take them: 8 bits, a scale for every 32 inputs."""
     grouped = x.reshape(len(x), -1, 32)
@@ -107,6 +116,62 @@ def test_product_equals_dense_product(kind: str, rows: int, n: int) -> None:
     assert torch.equal(torch.cat([layer(row[None]) for row in x]), got)
 
 
+@pytest.fixture(params=["emulated", "hardware"])
+def unit(request: pytest.FixtureRequest) -> Iterator[native.Unit]:
+    """A matrix unit, and no unit afterwards; use ``without`` for what is computed without one."""
+    wanted = native.Unit[request.param.upper()]
+    library = native.library()
+    assert library is not None
+    if library.everlong_use_unit(wanted) != wanted:
+        pytest.skip("no matrix unit for bytes (AMX) on this processor")
+    yield wanted
+    usual = native.Unit.HARDWARE if cpu_features().amx_int8 else native.Unit.NONE
+    library.everlong_use_unit(usual)
+
+
+@pytest.mark.parametrize("rows", [15, 16, 17, 24, 33, 100])
+@pytest.mark.parametrize(
+    ("bits", "form"), [(4, "plain"), (4, "minimum"), (8, "plain"), (8, "minimum"), (8, "by_16")]
+)
+def test_matrix_units_compute_the_same(unit: native.Unit, form: str, bits: int, rows: int) -> None:
+    generator = torch.Generator().manual_seed(rows)
+    n, k = 45, 224
+    low, high = (0, 16) if bits == 4 else (-128, 128)
+    codes = torch.randint(low, high, (n, k), generator=generator)
+    codes = codes.to(torch.uint8 if bits == 4 else torch.int8)
+    size = 16 if form == "by_16" else 32
+    scale = torch.rand(n, k // size, generator=generator)
+    minimum = torch.randn(scale.shape, generator=generator) if form == "minimum" else None
+    if bits == 4 and minimum is None:
+        minimum = -8 * scale
+    bias = torch.randn(n, generator=generator)
+    layer = PackedLinear(IntegerGroups(bits, size, codes, scale, minimum), bias)
+    x = torch.randn(rows, k, generator=generator)
+    with_unit = layer(x)
+    layer._native.everlong_use_unit(native.Unit.NONE)
+    assert torch.equal(layer(x), with_unit)
+
+
+@pytest.mark.parametrize("weights", ["int8", "int4"])
+@pytest.mark.parametrize("name", ["wide", "qwen2"])
+def test_steps_with_matrix_units_are_the_same(unit: native.Unit, name: str, weights: str) -> None:
+    config = deeper(CONFIGS[name])
+    model = model_of(config, weights)
+
+    def logits() -> torch.Tensor:
+        spans = [
+            Span(tokens(90), table(config, 90), logits="all"),
+            Span([5], table(config, 1), logits="all"),
+        ]
+        return NativeStep(model)(Batch(spans))
+
+    with_unit = logits()
+    library = native.library()
+    assert library is not None
+    library.everlong_use_unit(native.Unit.NONE)
+    assert torch.equal(logits(), with_unit)
+
+
 def test_an_input_that_is_no_number_shows() -> None:
     layer = PackedLinear(quantize(torch.randn(32, 64), 4))
     x = torch.randn(3, 64)
@@ -143,7 +208,7 @@ def test_step_equals_plain_step(name: str, sight: object) -> None:
 @pytest.mark.parametrize("weights", ["bf16", "int8", "int4"])
 @pytest.mark.parametrize("rows", [47, 48, 61, 200])
 def test_the_faster_order_of_additions_gives_nearly_the_same(rows: int, weights: str) -> None:
-    config = small(vocab_size=117, intermediate_size=224)
+    config = deeper(small(vocab_size=117, intermediate_size=224))
     model = model_of(config, weights)
     exact, fast = (
         NativeStep(model, deterministic=d)(
@@ -159,7 +224,7 @@ def test_the_faster_order_of_additions_gives_nearly_the_same(rows: int, weights:
 @pytest.mark.parametrize("name", CONFIGS)
 def test_rows_do_not_depend_on_their_batch(name: str, weights: str) -> None:
     """Bit-equal logits however a sequence is cut and whatever runs beside it."""
-    config = CONFIGS[name]
+    config = deeper(CONFIGS[name])
     model = model_of(config, weights)
     step = NativeStep(model, deterministic=True)
     ids = tokens(700)
@@ -232,7 +297,7 @@ def test_many_sequences_in_one_step() -> None:
 
 @pytest.mark.parametrize("weights", ["bf16", "int4"])
 def test_rows_whose_logits_nobody_wants_change_nothing(weights: str) -> None:
-    config = CONFIGS["wide"]
+    config = deeper(CONFIGS["wide"])
     model = model_of(config, weights)
     step = NativeStep(model, deterministic=True)
     lengths = [130, 1, 700, 40]

@@ -89,7 +89,8 @@ class Step {
     size_t rows = batch.rows;
     qkv_ = qkv_buffer_.get(rows * (query_size_ + 2 * kv_size_));
     gate_ = gate_buffer_.get(2 * threads_ * rows * mlp_width_);
-    scratch_ = scratch_buffer_.get(plain_ ? threads_ * bfloat16_scratch(batch.rows, widest_) : 1);
+    scratch_size_ = (linear_scratch(plain_, batch.rows, widest_) + 31) / 32 * 32;
+    scratch_ = scratch_buffer_.get(threads_ * scratch_size_ + 1);
     partial_ = partial_buffer_.get(
         split_ ? tiles_.size() * m_.kv_heads * segments_ * tile_queries_ * (m_.head_dim + 2) : 1);
     if (!qkv_ || !gate_ || !scratch_ || !partial_ || !all_space_.get(*this, batch.rows, all_) ||
@@ -132,7 +133,7 @@ class Step {
 
   void run_thread(const Batch& b, int t, Barrier& barrier) {
     const int hidden = m_.hidden, ld = query_size_ + 2 * kv_size_;
-    bf16* scratch = scratch_ + (plain_ ? t * bfloat16_scratch(b.rows, widest_) : 0);
+    bf16* scratch = scratch_ + t * scratch_size_;
     float* x = all_.x;
 
     Range rows = share(b.rows, 1, t, threads_);
@@ -389,6 +390,7 @@ class Step {
   bool fused_ = false, split_ = false, exact_ = false;
   bool cut_ = false;  // some rows end with the attention of the last layer
   int segments_ = 0, tile_queries_ = 0;
+  size_t scratch_size_ = 0;  // of a thread
   std::atomic<int> next_item_{0};
   Buffer<float> qkv_buffer_, gate_buffer_, partial_buffer_;
   Buffer<bf16> scratch_buffer_;
@@ -416,7 +418,7 @@ int everlong_linear(const Matrix* w, const float* x, float* y, int m, int thread
   Buffer<bf16> scratch_buffer;
   Rows rows;
   const bool plain = w->bits == 16;
-  const size_t size = plain ? bfloat16_scratch(m, w->k) : 0;
+  const size_t size = linear_scratch(plain, m, w->k);
   bf16* scratch = scratch_buffer.get(threads * size + 1);
   if (!scratch || !buffer.get(m, w->k, plain, !plain, rows)) return 1;
 #pragma omp parallel num_threads(threads)
@@ -432,6 +434,41 @@ int everlong_linear(const Matrix* w, const float* x, float* y, int m, int thread
     linear(*w, rows, y + n.begin, w->n, n, false, scratch + t * size, exact != 0);
   }
   return 0;
+}
+
+#if defined(__AMX_INT8__)
+static bool units_agree() {
+  constexpr int kRows = 40, kOutputs = 48, kInputs = 96;
+  std::vector<uint8_t> codes(kOutputs * kInputs);
+  std::vector<float> scales(kOutputs * kInputs / 16), x(kRows * kInputs), y[2];
+  for (size_t i = 0; i < codes.size(); ++i) codes[i] = uint8_t(i * 2654435761u >> 11);
+  for (size_t i = 0; i < scales.size(); ++i) scales[i] = 0.01f * float(i % 7 + 1);
+  for (size_t i = 0; i < x.size(); ++i) x[i] = std::sin(float(i));
+  for (auto [bits, group] : {std::pair{4, 32}, {8, 32}, {8, 16}}) {
+    const Matrix w{codes.data(), scales.data(), nullptr, bits, group, 0, 0, kOutputs, kInputs};
+    for (Unit unit : {Unit::none, Unit::hardware}) {
+      unit_in_use = unit;
+      auto& out = y[unit == Unit::hardware];
+      out.assign(kRows * kOutputs, 0.0f);
+      if (everlong_linear(&w, x.data(), out.data(), kRows, 2, 1)) return false;
+    }
+    unit_in_use = Unit::none;
+    if (y[0] != y[1]) return false;
+  }
+  return true;
+}
+#endif
+
+// Chooses who multiplies integers for many rows: a `Unit`; returns the one in use from now on. The
+// processor's own is used only if the system allows it and it computes what is computed without it.
+int everlong_use_unit(int unit) {
+  unit_in_use = Unit::none;
+  if (Unit(unit) == Unit::emulated) unit_in_use = Unit::emulated;
+#if defined(__AMX_INT8__)
+  if (Unit(unit) == Unit::hardware && HardwareUnit::allowed() && units_agree())
+    unit_in_use = Unit::hardware;
+#endif
+  return int(unit_in_use);
 }
 
 // Rows `index` of the weights, float [count, K].

@@ -21,6 +21,14 @@ inline __m512 load_scales(const Matrix& w, int64_t at) {
   return _mm512_loadu_ps((const float*)w.scales + at);
 }
 
+// Stores outputs of one row: `count` of the block's 16, or all if it is more.
+inline void store_outputs(const Matrix& w, int block, __m512 sum, float* out, int count, bool add) {
+  const __mmask16 stored = count >= 16 ? 0xffff : __mmask16((1u << count) - 1);
+  if (w.bias) sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(stored, w.bias + block * 16));
+  if (add) sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(stored, out));
+  _mm512_mask_storeu_ps(out, stored, sum);
+}
+
 // R rows of one tile times 16 C outputs.
 //   Parts: scales in 32 inputs; y: first output of the first row; count: outputs to store
 //   ahead: fetch the C blocks that follow, which come next, into the second cache
@@ -110,18 +118,9 @@ void integer_tile(const Matrix& w, int block, const Rows& x, int tile, float* y,
       }
     }
   }
-  for (int c = 0; c < C; ++c) {
-    const int left = count - 16 * c;
-    const __mmask16 stored = left >= 16 ? 0xffff : __mmask16((1u << left) - 1);
-    const __m512 bias = w.bias ? _mm512_maskz_loadu_ps(stored, w.bias + (block + c) * 16)
-                               : _mm512_setzero_ps();
-    for (int r = 0; r < R; ++r) {
-      float* out = y + r * ldy + c * 16;
-      __m512 v = _mm512_add_ps(sum[r][c], bias);
-      if (add) v = _mm512_add_ps(v, _mm512_maskz_loadu_ps(stored, out));
-      _mm512_mask_storeu_ps(out, stored, v);
-    }
-  }
+  for (int c = 0; c < C; ++c)
+    for (int r = 0; r < R; ++r)
+      store_outputs(w, block + c, sum[r][c], y + r * ldy + c * 16, count - 16 * c, add);
 }
 
 template <int Bits, int Parts, int C, int R = kTileRows>

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import enum
+import os
 from ctypes import POINTER, Structure, c_float, c_int32, c_int64, c_void_p
 from functools import cache
 from typing import Any
 
+from everlong.device import cpu_features
 from everlong.model.native.build import find_or_build
 
 HEAD_SIZES = frozenset({32, 64, 96, 128, 256})
@@ -15,6 +18,14 @@ HEAD_SIZES = frozenset({32, 64, 96, 128, 256})
 
 MOST_INPUTS = 1 << 15
 """Inputs of a product at most."""
+
+
+class Unit(enum.IntEnum):
+    """``Unit`` of matrix_unit.h: who multiplies integers for many rows."""
+
+    NONE = 0
+    HARDWARE = 1
+    EMULATED = 2
 
 
 def _each(kind: type, *names: str) -> list[tuple[str, type]]:
@@ -78,7 +89,10 @@ def fits(inputs: int) -> bool:
 
 @cache
 def library() -> Any | None:
-    """The loaded library with its functions declared, or None where there is none."""
+    """The loaded library with its functions declared, or None where there is none.
+
+    ``EVERLONG_AMX=0`` leaves the processor's matrix units alone.
+    """
     path = find_or_build()
     if path is None:
         return None
@@ -93,4 +107,6 @@ def library() -> Any | None:
     loaded.everlong_rows.restype = None
     loaded.everlong_pack.argtypes = (c_void_p, c_int32, c_int64, c_int64, c_int32, c_void_p)
     loaded.everlong_pack.restype = None
+    if cpu_features().amx_int8 and os.environ.get("EVERLONG_AMX") != "0":
+        loaded.everlong_use_unit(Unit.HARDWARE)
     return loaded

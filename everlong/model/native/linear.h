@@ -2,21 +2,30 @@
 #pragma once
 
 #include "bfloat16.h"
-#include "integer.h"
+#include "matrix_unit.h"
 
 namespace everlong {
+
+// Values that `linear` needs as scratch space for M rows of at most K inputs.
+//   plain: whether there are bf16 weights
+inline size_t linear_scratch(bool plain, int m, int k) {
+  const size_t codes = unit_in_use == Unit::none ? 0 : size_t(k) * 16 / sizeof(bf16);
+  return std::max(plain ? bfloat16_scratch(m, k) : 0, codes);
+}
 
 // Outputs `n` of all rows.
 //   y: output n.begin of the first row
 //   n: begins at a multiple of 16
 //   add: to what is in y, instead of overwriting it
-//   scratch: `bfloat16_scratch` values
+//   scratch: `linear_scratch` values
 //   exact: a row's result is the same, bit for bit, whatever M is (for integers it always is)
 inline void linear(const Matrix& w, const Rows& x, float* y, int64_t ldy, Range n, bool add,
                    bf16* scratch, bool exact) {
   if (n.begin >= n.end) return;
   if (w.bits == 16)
     bfloat16_linear(w, x, y, ldy, n, add, scratch, exact);
+  else if (x.bytes)
+    unit_linear(w, x, y, ldy, n, add, reinterpret_cast<int8_t*>(scratch));
   else
     integer_linear(w, x, y, ldy, n, add);
 }

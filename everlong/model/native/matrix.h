@@ -32,6 +32,7 @@ constexpr int kTileRows = 8;  // rows that a product of integers computes togeth
 struct Rows {
   bf16* plain;      // [M][K]
   uint32_t* quads;  // [tiles][K / 4][kTileRows], four neighbouring inputs in each
+  int8_t* bytes;    // [tiles][kTileRows][K]: the same integers for a matrix unit, or null
   float* scales;    // [tiles][K / 32][kTileRows]
   float* sums;      // the same: scale times sum of the 32 integers
   int32_t* biases;  // [tiles][K / 32][3][kTileRows]: -128 times the sum of all 32, of each 16
@@ -68,6 +69,10 @@ struct Rows {
     const __m512 inverse = _mm512_set1_ps(highest == 0 ? 0.0f : 127 / highest);
     __m128i first = _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(a, inverse)));
     __m128i second = _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(b, inverse)));
+    if (bytes) {
+      int8_t* out = bytes + size_t(places[row]) * k + g * 32;
+      _mm_storeu_si128((__m128i*)out, first), _mm_storeu_si128((__m128i*)out + 1, second);
+    }
     alignas(32) uint32_t quad[8];
     _mm_store_si128((__m128i*)quad, first), _mm_store_si128((__m128i*)quad + 1, second);
     uint32_t* out = quads + (at - slot) * 8 + slot;

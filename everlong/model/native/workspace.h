@@ -4,7 +4,7 @@
 #include <cstdlib>
 #include <memory>
 
-#include "matrix.h"
+#include "matrix_unit.h"
 
 namespace everlong {
 
@@ -39,6 +39,10 @@ class RowsBuffer {
     if (plain && !(out.plain = plain_.get(size_t(m) * k))) return false;
     if (!integers) return true;
     out.quads = quads_.get(groups * 8), out.biases = biases_.get(groups * 3);
+    if (unit_in_use != Unit::none && m >= kUnitRows) {
+      // A unit reads two tiles together, also where the last one is alone.
+      if (!(out.bytes = bytes_.get((groups + kTileRows * (k / 32)) * 32))) return false;
+    }
     out.scales = scales_.get(groups), out.sums = sums_.get(groups);
     out.places = places_.get(m);
     if (!out.quads || !out.biases || !out.scales || !out.sums || !out.places) return false;
@@ -48,6 +52,7 @@ class RowsBuffer {
 
  private:
   Buffer<bf16> plain_;
+  Buffer<int8_t> bytes_;
   Buffer<uint32_t> quads_;
   Buffer<int32_t> biases_, places_;
   Buffer<float> scales_, sums_;
