@@ -29,7 +29,7 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "pinned threads": {"properties": {"PERFORMANCE_HINT": "LATENCY", "ENABLE_CPU_PINNING": True}},
 }
 
-BEST = {"prefill": "defaults", "decode1": "defaults", "decode16": "defaults"}
+BEST = dict.fromkeys(("prefill", "decode1", "decode16"), "cache in bfloat16")
 """Found with ``benchmarks/inference.py --tune``; the figures are in ``benchmarks/README.md``."""
 
 

@@ -19,7 +19,11 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "float32": {"dtype": "float32"},
 }
 
-BEST = {"prefill": "bfloat16", "decode1": "bfloat16", "decode16": "bfloat16"}
+BEST = {
+    "prefill": "bfloat16",
+    "decode1": "bfloat16",
+    "decode16": "bfloat16, eager attention",
+}
 """Found with ``benchmarks/inference.py --tune``; the figures are in ``benchmarks/README.md``."""
 
 
