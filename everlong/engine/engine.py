@@ -8,7 +8,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TypeVar
 
@@ -18,7 +18,7 @@ from everlong.engine.block_pool import BlockPool
 from everlong.engine.constraint import ConstraintCompiler
 from everlong.engine.request import Chunk, FinishReason, SamplingParams
 from everlong.engine.runner import Runner
-from everlong.engine.sampler import Sampled, SequenceSampler, sample
+from everlong.engine.sampler import Sampled, SequenceSampler, log_probability, sample
 from everlong.engine.scheduler import Scheduled, Scheduler
 from everlong.engine.sequence import EngineSequence, Sink
 from everlong.engine.stats import EngineStats
@@ -245,11 +245,37 @@ class Engine:
             return
         logits = self._runner.run(plan)
         self._steps += 1
-        sampling = [s.sequence for s in plan if s.samples]
+        sampling: list[EngineSequence] = []
+        rows: list[int] = []
+        scored: list[EngineSequence] = []
+        end = 0
         for scheduled in plan:
+            sequence, start, end = scheduled.sequence, end, end + scheduled.rows
+            if count := scheduled.scored:
+                self._score(sequence, logits[start : start + count])
+            if scheduled.samples:
+                sampling.append(sequence)
+                rows.append(end - 1)
             self._count_prompt(scheduled)
-            scheduled.sequence.advance(self._pool, scheduled.count)
-        self._deliver(sampling, logits)
+            sequence.advance(self._pool, scheduled.count)
+            if sequence.max_tokens == 0 and sequence.computed == sequence.length:
+                scored.append(sequence)
+        for sequence in scored:
+            self._end(sequence, "length")
+            told = tuple(sequence.prompt_logprobs)
+            self._tell(sequence, Chunk("", (), None, "length", sequence.usage, told))
+        self._deliver(sampling, logits if len(rows) == len(logits) else logits[rows])
+
+    @staticmethod
+    def _score(sequence: EngineSequence, logits: Tensor) -> None:
+        """Log-probabilities of the prompt's next tokens, from the logits before each of them."""
+        first = sequence.unscored
+        assert first is not None, "only what is wanted is scored"
+        top = sequence.params.logprobs or 0
+        sequence.prompt_logprobs += [
+            log_probability(row[: sequence.sampler.vocab_size], token, top)
+            for row, token in zip(logits.numpy(), sequence.prompt[first:], strict=False)
+        ]
 
     def _deliver(self, sequences: list[EngineSequence], logits: Tensor) -> None:
         if not sequences:
@@ -279,6 +305,8 @@ class Engine:
             text += sequence.assembler.flush()
         logprobs = None if sampled.logprob is None else (sampled.logprob,)
         chunk = Chunk(text, (token,), logprobs, reason, sequence.usage)
+        if sequence.params.prompt_logprobs_from is not None and len(sequence.output) == 1:
+            chunk = replace(chunk, prompt_logprobs=tuple(sequence.prompt_logprobs))
         if reason:
             self._end(sequence, reason)
         self._tell(sequence, chunk)
@@ -338,12 +366,18 @@ class Engine:
             )
         room = self.max_model_len - len(prompt)
         wanted = params.max_tokens
-        if room < 1 or (wanted is not None and wanted > room):
+        if room < (1 if wanted is None else wanted):
             asked = f" and {wanted} for the output" if wanted is not None else ""
             raise ContextLengthError(
                 f"the window has {self.max_model_len} tokens, and the request needs "
                 f"{len(prompt)} for the prompt{asked}; shorten the prompt"
                 + (" or lower max_tokens" if wanted is not None else "")
+            )
+        scored_from = params.prompt_logprobs_from
+        if scored_from is not None and scored_from >= len(prompt):
+            raise RequestError(
+                f"prompt_logprobs_from is {scored_from}, and the prompt has {len(prompt)} tokens; "
+                f"allowed are 1 to {len(prompt) - 1}"
             )
         constraint = None
         if params.constraint is not None:

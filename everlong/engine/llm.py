@@ -385,4 +385,5 @@ class _Collector:
             tuple(logprobs) if asked else None,
             last.finish_reason,
             last.usage,
+            self._chunks[0].prompt_logprobs,
         )

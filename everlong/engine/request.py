@@ -63,6 +63,10 @@ class SamplingParams:
     ignore_eos: bool = False
     logprobs: int | None = None
     """Return log-probabilities: of the chosen token, and of this many likeliest (0 to 20)."""
+    prompt_logprobs_from: int | None = None
+    """Return log-probabilities of the prompt's tokens too, from this place on: 1 is the second,
+    and the first follows nothing. Then ``max_tokens`` may be 0. With ``logprobs`` they come with
+    that many likeliest tokens."""
     constraint: Constraint | None = None
 
     def __post_init__(self) -> None:
@@ -70,7 +74,16 @@ class SamplingParams:
             if not ok:
                 raise RequestError(f"{name} must be {allowed}, not {getattr(self, name)!r}")
 
-        check(self.max_tokens is None or self.max_tokens >= 1, "max_tokens", "at least 1")
+        scores = self.prompt_logprobs_from is not None
+        least = 0 if scores else 1
+        check(
+            self.max_tokens is None or self.max_tokens >= least, "max_tokens", f"at least {least}"
+        )
+        check(
+            self.prompt_logprobs_from is None or self.prompt_logprobs_from >= 1,
+            "prompt_logprobs_from",
+            "at least 1",
+        )
         check(self.min_tokens >= 0, "min_tokens", "at least 0")
         check(0.0 <= self.temperature <= 100.0, "temperature", "between 0 and 100")
         check(self.top_k >= 0, "top_k", "at least 0 (0 keeps all)")
@@ -91,7 +104,7 @@ class SamplingParams:
 
 @dataclass(frozen=True)
 class TokenLogprob:
-    """Log-probability of one generated token, before temperature and truncation."""
+    """Log-probability of one token, before temperature and truncation."""
 
     token_id: int
     logprob: float
@@ -125,6 +138,8 @@ class Chunk:
     """Set on the last chunk only."""
     usage: Usage = field(default_factory=Usage)
     """So far."""
+    prompt_logprobs: tuple[TokenLogprob, ...] | None = None
+    """On the first chunk, when they were asked for."""
 
 
 @dataclass(frozen=True)
@@ -136,3 +151,4 @@ class Completion:
     logprobs: tuple[TokenLogprob, ...] | None
     finish_reason: FinishReason
     usage: Usage
+    prompt_logprobs: tuple[TokenLogprob, ...] | None = None

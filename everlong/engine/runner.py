@@ -50,17 +50,17 @@ class Runner:
         """Compute a step.
 
         Returns:
-            float32 [n, V]: the next-token logits of those sequences of ``plan`` that sample, in
-            order.
+            float32 [n, V]: next-token logits, as many rows of each sequence of ``plan`` as its
+            ``rows`` says, in order.
         """
         adapters = dict.fromkeys(s.sequence.adapter for s in plan)
         if len(adapters) == 1:
             return self._step([_span(s) for s in plan], next(iter(adapters)))
-        rows = torch.empty(sum(s.samples for s in plan), self.model.config.vocab_size)
-        sampling = [s.sequence.adapter for s in plan if s.samples]
+        rows = torch.empty(sum(s.rows for s in plan), self.model.config.vocab_size)
+        owners = [s.sequence.adapter for s in plan for _ in range(s.rows)]
         for adapter in adapters:
             spans = [_span(s) for s in plan if s.sequence.adapter == adapter]
-            rows[[a == adapter for a in sampling]] = self._step(spans, adapter)
+            rows[[a == adapter for a in owners]] = self._step(spans, adapter)
         return rows
 
     def logits(self, tokens: Sequence[int]) -> Tensor:
@@ -102,7 +102,7 @@ class Runner:
 def _span(scheduled: Scheduled) -> Span:
     s, start = scheduled.sequence, scheduled.sequence.computed
     tokens = s.tokens(start, start + scheduled.count)
-    return Span(tokens, s.table, start, logits="last" if scheduled.samples else "none")
+    return Span(tokens, s.table, start, logits=scheduled.rows)
 
 
 def _one_by_one(model: Transformer, spans: list[Span], states: bool) -> Tensor:
@@ -112,7 +112,6 @@ def _one_by_one(model: Transformer, spans: list[Span], states: bool) -> Tensor:
         for i, token in enumerate(span.tokens):
             one = Span([token], span.table, span.start + i)
             result = model.step(Batch([one]), states=states)
-            last = i == len(span.tokens) - 1
-            if states or span.logits == "all" or (span.logits == "last" and last):
+            if states or i >= len(span.tokens) - span.wanted:
                 results.append(result)
     return torch.cat(results) if results else torch.empty(0, model.config.vocab_size)

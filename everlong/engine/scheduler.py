@@ -20,7 +20,22 @@ class Scheduled:
     @property
     def samples(self) -> bool:
         """Whether the step reaches the end of the sequence, so that a token follows."""
-        return self.sequence.computed + self.count == self.sequence.length
+        end = self.sequence.computed + self.count == self.sequence.length
+        return end and self.sequence.max_tokens > 0
+
+    @property
+    def scored(self) -> int:
+        """How many of the step's last tokens tell the probability of the prompt's token after."""
+        first = self.sequence.unscored
+        end = min(self.sequence.computed + self.count, len(self.sequence.prompt) - 1)
+        return 0 if first is None else max(0, end + 1 - max(first, self.sequence.computed + 1))
+
+    @property
+    def rows(self) -> int:
+        """Of how many of the step's last tokens the logits are wanted."""
+        # The prompt's last token is followed by none of it: it counts only if a token is sampled.
+        last = self.sequence.computed + self.count >= len(self.sequence.prompt)
+        return self.scored + (1 if last and self.scored else int(self.samples))
 
 
 class Scheduler:
@@ -127,7 +142,7 @@ class Scheduler:
         """Whether the next block that ``sequence`` would compute is being computed by another."""
         if not upcoming:
             return False
-        for at in range((sequence.length - 1) // BLOCK):
+        for at in range(sequence.reusable // BLOCK):
             known = sequence.id_of(at)
             if not self._pool.contains(known):
                 return known in upcoming

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from everlong.engine.block_pool import ROOT, BlockId, BlockPool, block_id
 from everlong.engine.constraint import ConstraintState
-from everlong.engine.request import Chunk, SamplingParams, Usage
+from everlong.engine.request import Chunk, SamplingParams, TokenLogprob, Usage
 from everlong.engine.sampler import SequenceSampler
 from everlong.engine.text import TextAssembler
 from everlong.errors import EverlongError
@@ -46,11 +46,27 @@ class EngineSequence:
     cached: int = 0
     """Prompt tokens that were found when the request was first begun."""
     begun: bool = False
+    prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
+    """Of the prompt's tokens from ``params.prompt_logprobs_from`` on, as far as they are known."""
 
     @property
     def length(self) -> int:
         """Tokens so far, prompt and output."""
         return len(self.prompt) + len(self.output)
+
+    @property
+    def unscored(self) -> int | None:
+        """Place of the prompt's next token whose log-probability is wanted, or None."""
+        if self.params.prompt_logprobs_from is None:
+            return None
+        place = self.params.prompt_logprobs_from + len(self.prompt_logprobs)
+        return place if place < len(self.prompt) else None
+
+    @property
+    def reusable(self) -> int:
+        """Tokens whose keys and values may be found instead of computed: what follows the others
+        is still to be told."""
+        return (self.length if self.unscored is None else self.unscored) - 1
 
     @property
     def usage(self) -> Usage:
@@ -81,9 +97,9 @@ class EngineSequence:
         return self.ids[block]
 
     def attach_known(self, pool: BlockPool) -> None:
-        """Hold the blocks of the longest known prefix; at least one token stays to compute."""
+        """Hold the blocks of the longest known prefix that is ``reusable``."""
         assert not self.blocks
-        for at in range((self.length - 1) // BLOCK):
+        for at in range(self.reusable // BLOCK):
             block = pool.find(self.id_of(at))
             if block is None:
                 break

@@ -86,8 +86,14 @@ class Span:
     """Rotary position of the first token; None: ``start``."""
     sight: Sight = "causal"
     """With anything but "causal", ``tokens`` reach at least to the end of what they see."""
-    logits: Literal["none", "last", "all"] = "last"
-    """Of which tokens the next-token logits are wanted."""
+    logits: Literal["none", "last", "all"] | int = "last"
+    """Of which tokens the next-token logits are wanted; an integer: of so many of the last."""
+
+    @property
+    def wanted(self) -> int:
+        """Of how many of the last tokens logits are wanted."""
+        named = {"none": 0, "last": 1, "all": len(self.tokens)}
+        return self.logits if isinstance(self.logits, int) else named[self.logits]
 
 
 class Batch:
@@ -125,10 +131,8 @@ class Batch:
                 reach = end if span.sight == "bidirectional" else span.sight
                 assert reach <= end, "a prefix is computed in one step"
                 visible.extend(max(reach, t + 1) for t in range(span.start, end))
-            if span.logits == "last":
-                wanted.append(row + count - 1)
-            elif span.logits == "all":
-                wanted.extend(range(row, row + count))
+            assert 0 <= span.wanted <= count, "logits of tokens of the span"
+            wanted.extend(range(row + count - span.wanted, row + count))
         self.tokens = torch.tensor(tokens, dtype=torch.int32)
         self.positions = torch.tensor(positions, dtype=torch.int64)
         self.index = torch.tensor(index, dtype=torch.int32)
