@@ -18,7 +18,7 @@ from everlong.engine.block_pool import BlockPool
 from everlong.engine.constraint import ConstraintCompiler
 from everlong.engine.request import Chunk, FinishReason, SamplingParams
 from everlong.engine.runner import Runner
-from everlong.engine.sampler import Sampled, SequenceSampler, log_probability, sample
+from everlong.engine.sampler import Sampled, SequenceSampler, log_probabilities, sample
 from everlong.engine.scheduler import Scheduled, Scheduler
 from everlong.engine.sequence import EngineSequence, Sink
 from everlong.engine.stats import EngineStats
@@ -271,11 +271,11 @@ class Engine:
         """Log-probabilities of the prompt's next tokens, from the logits before each of them."""
         first = sequence.unscored
         assert first is not None, "only what is wanted is scored"
-        top = sequence.params.logprobs or 0
-        sequence.prompt_logprobs += [
-            log_probability(row[: sequence.sampler.vocab_size], token, top)
-            for row, token in zip(logits.numpy(), sequence.prompt[first:], strict=False)
-        ]
+        sequence.prompt_logprobs += log_probabilities(
+            logits[:, : sequence.sampler.vocab_size],
+            sequence.prompt[first : first + len(logits)],
+            sequence.params.logprobs or 0,
+        )
 
     def _deliver(self, sequences: list[EngineSequence], logits: Tensor) -> None:
         if not sequences:

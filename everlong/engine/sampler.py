@@ -22,6 +22,7 @@ Letters: B rows, V vocabulary, N candidates of a row.
 from __future__ import annotations
 
 import hashlib
+import math
 import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from functools import cache
 from typing import Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -326,6 +328,20 @@ def log_probability(row: Floats, token_id: int, count: int) -> TokenLogprob:
         ids = ids[np.argsort(-row[ids], kind="stable")]
         best = tuple((int(i), float(row[i]) - log_total) for i in ids if row[i] > -np.inf)
     return TokenLogprob(token_id, float(row[token_id]) - log_total, best)
+
+
+def log_probabilities(rows: Tensor, tokens: Sequence[int], count: int) -> list[TokenLogprob]:
+    """As :func:`log_probability` for many rows at once: float32 [T, V], a token for each."""
+    totals = rows.logsumexp(-1)
+    chosen = rows.gather(1, torch.tensor(tokens)[:, None])[:, 0] - totals
+    if not count:
+        return [TokenLogprob(t, p) for t, p in zip(tokens, chosen.tolist(), strict=True)]
+    best, ids = rows.topk(count)
+    told = zip((best - totals[:, None]).tolist(), ids.tolist(), strict=True)
+    return [
+        TokenLogprob(t, p, tuple((i, b) for b, i in zip(bs, names, strict=True) if b > -math.inf))
+        for t, p, (bs, names) in zip(tokens, chosen.tolist(), told, strict=True)
+    ]
 
 
 def _weights(values: Floats, top: np.float32, temperature: np.float32) -> Floats:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 from everlong.engine.async_engine import AsyncEngine
-from everlong.engine.request import Chunk
+from everlong.engine.request import Chunk, SamplingParams
 from everlong.errors import RequestError
 from everlong.serving.generation import Job, UsageSum, finish_reason
 from everlong.serving.logprobs import CompletionLogprobWriter, told
@@ -47,11 +48,6 @@ class CompletionCall:
     """
 
     def __init__(self, request: CompletionRequest, engine: AsyncEngine, model: str) -> None:
-        if request.echo and request.logprobs is not None:
-            raise RequestError(
-                "logprobs with echo would need those of the prompt, which are not kept; "
-                "send one of the two"
-            )
         self._request = request
         tokenizer = self._tokenizer = engine.tokenizer
         self._n = request.n or 1
@@ -72,16 +68,30 @@ class CompletionCall:
             request,
             defaults=engine.default_sampling,
             vocab_size=tokenizer.vocab_size,
-            max_tokens=max_tokens,
+            # 0 is for what is scored only, which each prompt decides for itself below.
+            max_tokens=None if request.echo and max_tokens == 0 else max_tokens,
             logprobs=request.logprobs,
             constraint=structured_constraint(request),
         )
         self.jobs = [
-            Job(prompt, for_choice(sampling, number))
+            Job(prompt, for_choice(self._scoring(sampling, prompt), number))
             for prompt in prompts
             for number in range(self._n)
         ]
         """One per choice, those of the first prompt first."""
+
+    def _scoring(self, sampling: SamplingParams, prompt: Sequence[int]) -> SamplingParams:
+        """Of an echoed prompt, log-probabilities are told too, and nothing has to follow it."""
+        nothing = self._request.echo and self._request.max_tokens == 0
+        if not self._request.echo or len(prompt) < 2:
+            if nothing:
+                raise RequestError("max_tokens is 0, and a prompt of one token has nothing to tell")
+            return sampling
+        first = 1 if self._request.logprobs is not None else len(prompt) - 1
+        if self._request.logprobs is None and not nothing:
+            return sampling
+        max_tokens = 0 if nothing else sampling.max_tokens
+        return replace(sampling, prompt_logprobs_from=first, max_tokens=max_tokens)
 
     async def reply(self, chunks: AsyncGenerator[tuple[int, Chunk], None]) -> CompletionReply:
         """The whole answer, once all choices are finished."""
@@ -124,11 +134,14 @@ class CompletionCall:
         async with aclosing(chunks) as source:
             async for index, chunk in source:
                 usage.update(index, chunk.usage)
-                shown = told(chunk, self._tokenizer.eos_token_ids)
+                shown, first = told(chunk, self._tokenizer.eos_token_ids), None
+                if self._request.logprobs is not None and chunk.prompt_logprobs is not None:
+                    shown = [*chunk.prompt_logprobs, *shown]
+                    first = self.jobs[index].prompt_ids[0]
                 yield CompletionChoice(
                     index=index,
                     text=echoed.pop(index, "") + chunk.text,
-                    logprobs=writers[index].write(shown) if shown else None,
+                    logprobs=writers[index].write(shown, first) if shown else None,
                     finish_reason=finish_reason(chunk),
                 )
 

@@ -64,13 +64,24 @@ class CompletionLogprobWriter:
         self._offset = 0
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
-    def write(self, logprobs: Sequence[TokenLogprob]) -> CompletionLogprobs:
+    def write(
+        self, logprobs: Sequence[TokenLogprob], first: int | None = None
+    ) -> CompletionLogprobs:
         """The next tokens of the choice.
+
+        Args:
+            logprobs: of the tokens.
+            first: token before them that begins the text, and so has no probability.
 
         A token that is not text by itself is named ``bytes:\\xe2\\x82``, so that tokens stay
         different from each other.
         """
         reply = CompletionLogprobs(tokens=[], token_logprobs=[], top_logprobs=[], text_offset=[])
+        if first is not None:
+            reply.tokens.append(self._name(first))
+            reply.token_logprobs.append(None)
+            reply.top_logprobs.append(None)
+            reply.text_offset.append(self._advance(self._tokenizer.token_bytes(first)))
         for item in logprobs:
             reply.tokens.append(self._name(item.token_id))
             reply.token_logprobs.append(max(item.logprob, LOWEST))

@@ -50,8 +50,9 @@ class ChatLogprobs(Reply):
 
 class CompletionLogprobs(Reply):
     tokens: list[str]
-    token_logprobs: list[float]
-    top_logprobs: list[dict[str, float]]
+    token_logprobs: list[float | None]
+    """None for the first token of an echoed prompt, which follows nothing."""
+    top_logprobs: list[dict[str, float] | None]
     text_offset: list[int]
 
 

@@ -60,6 +60,36 @@ def test_echo(client: openai.OpenAI) -> None:
     assert "".join(chunk.choices[0].text for chunk in chunks) == PROMPT + continued
 
 
+def test_an_echoed_prompt_is_scored(client: openai.OpenAI) -> None:
+    no_control_tokens = dict.fromkeys(range(3), -100)
+    options = {"echo": True, "logprobs": 2, "temperature": 0, "logit_bias": no_control_tokens}
+    whole = create(client, **options).choices[0]
+    told = whole.logprobs
+    count = create(client).usage.prompt_tokens
+    assert told.token_logprobs[0] is None
+    assert told.top_logprobs[0] is None
+    assert len(told.tokens) == count + 10
+    scored = list(zip(told.token_logprobs, told.top_logprobs, strict=True))[1:]
+    assert all(p <= max(top.values()) for p, top in scored)
+    for name, offset in zip(told.tokens, told.text_offset, strict=True):
+        if not name.startswith("bytes:") and not name.startswith("<|"):
+            assert whole.text[offset : offset + len(name)] == name
+    alone = create(client, max_tokens=0, **options)
+    assert alone.choices[0].text == PROMPT
+    assert alone.choices[0].finish_reason == "length"
+    assert alone.usage.completion_tokens == 0
+    assert alone.choices[0].logprobs.tokens == told.tokens[:count]
+    assert alone.choices[0].logprobs.token_logprobs == told.token_logprobs[:count]
+    streamed = list(create(client, stream=True, **options))
+    tokens = [t for chunk in streamed for t in (chunk.choices[0].logprobs or told).tokens]
+    assert tokens == told.tokens
+    assert texts(create(client, echo=True, max_tokens=0)) == [PROMPT]
+    with pytest.raises(openai.BadRequestError, match="nothing to tell"):
+        create(client, prompt=[5], echo=True, max_tokens=0)
+    with pytest.raises(openai.BadRequestError, match="max_tokens must be at least 1"):
+        create(client, max_tokens=0)
+
+
 def test_logprobs_and_where_they_stand_in_the_text(client: openai.OpenAI) -> None:
     no_control_tokens = dict.fromkeys(range(3), -100)
     options = {"logprobs": 2, "temperature": 0, "logit_bias": no_control_tokens}
@@ -111,7 +141,6 @@ def test_streams_of_several_choices(client: openai.OpenAI) -> None:
         ({"prompt": ["a"] * 65, "n": 2}, "prompt", "at most 128"),
         ({"suffix": "end"}, "suffix", "prompt"),
         ({"best_of": 2}, "best_of", "send n"),
-        ({"echo": True, "logprobs": 1}, "logprobs", "echo"),
         ({"logprobs": 21}, "logprobs", "between 0 and 20"),
         ({"extra_body": {"messages": []}}, "messages", "not a known field"),
     ],
