@@ -195,6 +195,32 @@ def serve(config: Any) -> None:
     run(config)
 
 
+def evaluate(
+    model: str,
+    data: Path = Path("data"),
+    suite: Literal["understanding"] = "understanding",
+    tasks: Texts = (),
+    limit: int | None = None,
+    out: Path | None = None,
+    weights: Weights = "auto",
+) -> None:
+    """Measure a model on public tasks, with 95 % intervals.
+
+    Args:
+        model: name, folder or file.
+        data: folder with the data sets.
+        suite: which tasks.
+        tasks: only these of the suite, one or a list.
+        limit: only so many examples of each, from the beginning.
+        out: folder for every sample as JSON lines.
+        weights: how weights are kept; auto keeps the file's own values.
+    """
+    from everlong.apps.evaluate import evaluate as measure
+
+    with _load(model, weights, None) as llm:
+        measure(llm, data, suite, _several(tasks), limit, out)
+
+
 _EXAMPLES: dict[str, str] = {
     "pull": "everlong pull smollm2-135m",
     "chat": "everlong chat --model smollm2-135m --temperature 0.3",
@@ -202,6 +228,7 @@ _EXAMPLES: dict[str, str] = {
     "serve": "everlong serve smollm2-135m --port 8000 --api-key secret",
     "convert": "everlong convert smollm2-135m ./smollm2-hf --dtype bfloat16",
     "bench": "everlong bench --model ./model.gguf --llama-cpp true",
+    "eval": "everlong eval smollm2-135m --data ./data --tasks arc_easy --limit 200",
     "demo": "everlong demo",
 }
 _FUNCTIONS: dict[str, Callable[..., None]] = {
@@ -210,6 +237,7 @@ _FUNCTIONS: dict[str, Callable[..., None]] = {
     "generate": generate,
     "convert": convert,
     "bench": bench,
+    "eval": evaluate,
     "demo": demo,
 }
 

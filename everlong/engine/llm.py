@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from everlong.checkpoint.checkpoint import Checkpoint
 from everlong.checkpoint.fingerprint import fingerprint
 from everlong.checkpoint.loading import load_model
 from everlong.engine.engine import Engine, EngineConfig
-from everlong.engine.request import Chunk, Completion, SamplingParams
+from everlong.engine.request import Chunk, Completion, SamplingParams, TokenLogprob
 from everlong.engine.sequence import EngineSequence
 from everlong.errors import ConfigError, ContextLengthError, EverlongError, RequestError
 from everlong.model.adapters import Adapter
@@ -178,7 +179,7 @@ class LLM:
         texts: Sequence[Prompt] = [prompts] if isinstance(prompts, str) else prompts
         options, chosen = self._options(sampling, params)
         ids = [self.tokenizer.encode(p) if isinstance(p, str) else list(p) for p in texts]
-        done = self._run_all(ids, chosen, options)
+        done = list(self._run_all([(i, chosen) for i in ids], options))
         return done[0] if single else done
 
     def chat(
@@ -196,7 +197,7 @@ class LLM:
         """
         options, chosen = self._options(sampling, params)
         ids = self.tokenizer.encode_chat(messages, tools=tools)
-        return self._run_all([ids], chosen, options)[0]
+        return next(self._run_all([(ids, chosen)], options))
 
     def stream(
         self,
@@ -256,6 +257,29 @@ class LLM:
         self._check_length(token_ids)
         return self.engine.call(lambda runner: runner.logits(token_ids)).result()
 
+    def score(
+        self, prompts: Iterable[tuple[Sequence[int], int]]
+    ) -> Iterator[tuple[TokenLogprob, ...]]:
+        """Log-probabilities of given tokens, many prompts at a time.
+
+        Args:
+            prompts: token ids, and the place from which on they are scored (1 is the second).
+
+        Yields:
+            For each prompt, in order, its tokens from that place on, each with the likeliest one.
+
+        Raises:
+            RequestError: a place is not inside its prompt.
+            ContextLengthError: a prompt does not fit the window.
+        """
+        requests = (
+            (ids, SamplingParams(max_tokens=0, prompt_logprobs_from=start, logprobs=1))
+            for ids, start in prompts
+        )
+        for done in self._run_all(requests, {}):
+            assert done.prompt_logprobs is not None
+            yield done.prompt_logprobs
+
     def close(self) -> None:
         """Stop the engine; unfinished requests fail."""
         self.engine.close()
@@ -293,27 +317,27 @@ class LLM:
         return options, replace(sampling or self.default_sampling, **params)
 
     def _run_all(
-        self, prompts: Sequence[Sequence[int]], sampling: SamplingParams, options: dict[str, Any]
-    ) -> list[Completion]:
+        self,
+        requests: Iterable[tuple[Sequence[int], SamplingParams]],
+        options: dict[str, Any],
+    ) -> Iterator[Completion]:
         # As many at a time as the engine runs: the queue is left to others.
-        submitted: list[tuple[EngineSequence, _Collector]] = []
-        done: list[Completion] = []
+        pending: deque[tuple[EngineSequence, _Collector]] = deque()
         at_once = self.engine.config.max_num_seqs
         try:
-            for ids in prompts:
-                if len(submitted) - len(done) >= at_once:
-                    done.append(submitted[len(done)][1].result())
+            for ids, sampling in requests:
+                if len(pending) >= at_once:
+                    yield pending[0][1].result()
+                    pending.popleft()
                 collector = _Collector()
-                submitted.append(
-                    (self.engine.submit(ids, sampling, collector, **options), collector)
-                )
-            while len(done) < len(submitted):
-                done.append(submitted[len(done)][1].result())
+                pending.append((self.engine.submit(ids, sampling, collector, **options), collector))
+            while pending:
+                yield pending[0][1].result()
+                pending.popleft()
         finally:
-            for sequence, collector in submitted[len(done) :]:
+            for sequence, collector in pending:
                 if not collector.finished:
                     self.engine.cancel(sequence)
-        return done
 
     def _stream(
         self, ids: Sequence[int], sampling: SamplingParams, options: dict[str, Any]

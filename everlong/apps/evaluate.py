@@ -1,0 +1,71 @@
+"""Tasks and their figures in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from everlong.engine.llm import LLM
+from everlong.errors import ConfigError
+from everlong.evaluation.runner import evaluate as run
+from everlong.evaluation.runner import write_samples
+from everlong.evaluation.statistics import Estimate
+from everlong.evaluation.task import LikelihoodTask
+from everlong.evaluation.tasks import understanding
+
+SUITES: Mapping[str, Sequence[LikelihoodTask]] = {"understanding": understanding.TASKS}
+
+
+def evaluate(
+    llm: LLM, data: Path, suite: str, names: Sequence[str], limit: int | None, out: Path | None
+) -> None:
+    """Run a suite and print a table.
+
+    Args:
+        llm: loaded model.
+        data: folder with the data sets.
+        suite: one of ``SUITES``.
+        names: of tasks; none: all of the suite.
+        limit: most examples of a task; None: all.
+        out: folder for the samples, or None.
+
+    Raises:
+        ConfigError: a task is unknown, or its data is missing; tasks before it are shown.
+    """
+    by_name = {task.name: task for task in SUITES[suite]}
+    if unknown := sorted(set(names) - set(by_name)):
+        raise ConfigError(f"{unknown[0]!r} is no task of {suite}; allowed: {', '.join(by_name)}")
+    if limit is not None and limit < 1:
+        raise ConfigError(f"limit is {limit}; give 1 or more, or leave it out for all examples")
+    table = Table("task", "examples", "accuracy", "by length")
+    bar = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    try:
+        with Progress(*bar, TimeRemainingColumn(), console=Console(stderr=True)) as progress:
+            for name in names or by_name:
+                shown = progress.add_task(name, total=None)
+                result = run(
+                    llm,
+                    by_name[name],
+                    data,
+                    limit=limit,
+                    progress=lambda done, of, shown=shown: progress.update(  # type: ignore[misc]
+                        shown, completed=done, total=of
+                    ),
+                )
+                if out is not None:
+                    write_samples(result, out / f"{name}.jsonl")
+                count = f"{result.accuracy.count:,}"
+                figures = (result.accuracy, result.accuracy_by_length)
+                table.add_row(name, count, *map(_interval, figures))
+    finally:
+        if table.row_count:
+            Console().print(table)
+
+
+def _interval(estimate: Estimate) -> str:
+    low, mean, high = (f"{100 * v:.1f}" for v in (estimate.low, estimate.mean, estimate.high))
+    return f"{mean} ({low} to {high})"

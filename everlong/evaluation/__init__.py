@@ -1,0 +1,1 @@
+"""Honest figures for any model, offline: tasks, their runner, and intervals."""
