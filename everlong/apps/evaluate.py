@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import MofNCompleteColumn
 from rich.table import Table
 
+from everlong.checkpoint.progress import terminal_progress
 from everlong.engine.llm import LLM
 from everlong.errors import ConfigError
 from everlong.evaluation.runner import evaluate as run
@@ -42,20 +44,11 @@ def evaluate(
     if limit is not None and limit < 1:
         raise ConfigError(f"limit is {limit}; give 1 or more, or leave it out for all examples")
     table = Table("task", "examples", "accuracy", "by length")
-    bar = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     try:
-        with Progress(*bar, TimeRemainingColumn(), console=Console(stderr=True)) as progress:
+        with terminal_progress(MofNCompleteColumn()) as report:
             for name in names or by_name:
-                shown = progress.add_task(name, total=None)
-                result = run(
-                    llm,
-                    by_name[name],
-                    data,
-                    limit=limit,
-                    progress=lambda done, of, shown=shown: progress.update(  # type: ignore[misc]
-                        shown, completed=done, total=of
-                    ),
-                )
+                told = partial(report, name)
+                result = run(llm, by_name[name], data, limit=limit, progress=told)
                 if out is not None:
                     write_samples(result, out / f"{name}.jsonl")
                 count = f"{result.accuracy.count:,}"

@@ -1,4 +1,4 @@
-"""Showing how far a long read or download has come."""
+"""Showing how far long work has come."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from rich.progress import (
     BarColumn,
     DownloadColumn,
     Progress,
+    ProgressColumn,
     TextColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
 
 ProgressCallback = Callable[[str, int, int], None]
-"""Called with what is being done (a file's name), bytes done, and bytes in all."""
+"""Called with what is being done (a file's name), how much is done, and how much there is."""
 
 
 @contextmanager
-def terminal_progress() -> Iterator[ProgressCallback]:
-    """Bars on the terminal's standard error, one for each name that is reported."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
+def terminal_progress(*amount: ProgressColumn) -> Iterator[ProgressCallback]:
+    """Bars on the terminal's standard error, one for each name that is reported.
+
+    Args:
+        amount: how what is done is written; nothing: as bytes.
+    """
+    written = amount or (DownloadColumn(), TransferSpeedColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), *written, TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bars:
         tasks = {}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 
 from everlong.engine.llm import LLM
@@ -59,19 +60,17 @@ def evaluate(
         ConfigError: the task's data is missing or malformed.
     """
     examples = task.examples(data)[:limit]
-    asked = [
+    answers = llm.score(
         place_of(llm.tokenizer, context, text, llm.max_model_len)
         for example in examples
         for context, text in example.options
-    ]
-    told: list[tuple[TokenLogprob, ...]] = []
-    for answer in llm.score(asked):
-        told.append(answer)
-        progress(len(told), len(asked))
+    )
+    done, of = 0, sum(len(example.options) for example in examples)
     samples: list[Sample] = []
     for example in examples:
-        answers, told = told[: len(example.options)], told[len(example.options) :]
-        samples.append(judge(example, answers))
+        samples.append(judge(example, list(islice(answers, len(example.options)))))
+        done += len(example.options)
+        progress(done, of)
     return Result(
         task.name,
         task.version,

@@ -82,16 +82,14 @@ class CompletionCall:
 
     def _scoring(self, sampling: SamplingParams, prompt: Sequence[int]) -> SamplingParams:
         """Of an echoed prompt, log-probabilities are told too, and nothing has to follow it."""
-        nothing = self._request.echo and self._request.max_tokens == 0
-        if not self._request.echo or len(prompt) < 2:
-            if nothing:
-                raise RequestError("max_tokens is 0, and a prompt of one token has nothing to tell")
+        told, nothing = self._request.logprobs is not None, self._request.max_tokens == 0
+        if not self._request.echo or not (told or nothing):
             return sampling
-        first = 1 if self._request.logprobs is not None else len(prompt) - 1
-        if self._request.logprobs is None and not nothing:
-            return sampling
-        max_tokens = 0 if nothing else sampling.max_tokens
-        return replace(sampling, prompt_logprobs_from=first, max_tokens=max_tokens)
+        if len(prompt) > 1:
+            sampling = replace(sampling, prompt_logprobs_from=1 if told else len(prompt) - 1)
+        elif nothing:
+            raise RequestError("max_tokens is 0, and a prompt of one token has nothing to tell")
+        return replace(sampling, max_tokens=0) if nothing else sampling
 
     async def reply(self, chunks: AsyncGenerator[tuple[int, Chunk], None]) -> CompletionReply:
         """The whole answer, once all choices are finished."""
