@@ -16,6 +16,7 @@ from everlong.errors import EverlongError
 
 Weights = Literal["auto", "float32", "bf16", "int8", "int4"]
 Texts = str | tuple[str, ...]
+Suite = Literal["understanding", "all"]
 
 
 def pull(model: str) -> None:
@@ -198,11 +199,14 @@ def serve(config: Any) -> None:
 def evaluate(
     model: str,
     data: Path = Path("data"),
-    suite: Literal["understanding"] = "understanding",
+    suite: Suite = "understanding",
     tasks: Texts = (),
     limit: int | None = None,
+    shots: int | None = None,
+    chat: bool = False,
     out: Path | None = None,
     weights: Weights = "auto",
+    max_model_len: int | None = None,
 ) -> None:
     """Measure a model on public tasks, with 95 % intervals.
 
@@ -212,13 +216,22 @@ def evaluate(
         suite: which tasks.
         tasks: only these of the suite, one or a list.
         limit: only so many examples of each, from the beginning.
+        shots: solved examples before each question; default: as each task's protocol says.
+        chat: ask what is answered in writing through the model's chat template.
         out: folder for every sample as JSON lines.
         weights: how weights are kept; auto keeps the file's own values.
+        max_model_len: window in tokens.
     """
     from everlong.apps.evaluate import evaluate as measure
+    from everlong.engine.engine import EngineConfig
+    from everlong.engine.llm import load
+    from everlong.evaluation.task import Settings
 
-    with _load(model, weights, None) as llm:
-        measure(llm, data, suite, _several(tasks), limit, out)
+    settings = Settings(shots, chat)
+    # Nobody waits for a single token here: more at a time is faster.
+    engine = EngineConfig(max_model_len, max_num_seqs=64, max_num_batched_tokens=1024)
+    with load(model, weights=weights, engine=engine) as llm:
+        measure(llm, data, suite, _several(tasks), settings, limit, out)
 
 
 _EXAMPLES: dict[str, str] = {

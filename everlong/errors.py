@@ -5,6 +5,7 @@ Every message says what was given, what is allowed, and what to change. A bug of
 
     EverlongError
     ├── ConfigError            a setting or option that cannot be
+    │   └── MissingDataError       a data set that is not there
     ├── CheckpointError        a model folder or file that cannot be read
     │   ├── UnsupportedError       well-formed, but of a kind that is not implemented
     │   └── DownloadError          could not be fetched, or its checksum differs
@@ -25,6 +26,10 @@ class EverlongError(Exception):
 
 class ConfigError(EverlongError, ValueError):
     """A setting has a value that is not allowed."""
+
+
+class MissingDataError(ConfigError):
+    """A data set is not where it was looked for."""
 
 
 class CheckpointError(EverlongError):

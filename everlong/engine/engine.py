@@ -98,7 +98,8 @@ class Engine:
         self.config = config
         self.tokenizer = tokenizer
         self.adapters = adapters
-        self._fingerprint = fingerprint
+        self.fingerprint = fingerprint
+        """Of the model without adapters."""
         self._runner = Runner(
             model,
             deterministic=config.deterministic,
@@ -404,11 +405,11 @@ class Engine:
 
     def _fingerprint_with(self, adapter: str | None) -> bytes:
         if adapter is None:
-            return self._fingerprint
+            return self.fingerprint
         if adapter not in self.adapters:
             known = ", ".join(sorted(self.adapters)) or "none"
             raise UnknownModelError(f"adapter {adapter!r} is not loaded; loaded are: {known}")
-        return self._fingerprint + self.adapters[adapter].fingerprint
+        return self.fingerprint + self.adapters[adapter].fingerprint
 
     def _secret(self, namespace: str) -> bytes:
         with self._lock:

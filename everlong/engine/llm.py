@@ -280,6 +280,21 @@ class LLM:
             assert done.prompt_logprobs is not None
             yield done.prompt_logprobs
 
+    def complete(
+        self, requests: Iterable[tuple[Sequence[int], SamplingParams]]
+    ) -> Iterator[Completion]:
+        """Completions of many prompts, in order, each as soon as those before it are done.
+
+        Requests are taken from the iterable as the engine gets to them, so there may be any number.
+
+        Args:
+            requests: token ids, and how to continue them.
+
+        Raises:
+            RequestError: a prompt or a parameter is not allowed; the requests before it are done.
+        """
+        return self._run_all(requests, {})
+
     def close(self) -> None:
         """Stop the engine; unfinished requests fail."""
         self.engine.close()

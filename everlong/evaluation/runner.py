@@ -1,31 +1,23 @@
-"""Runs tasks through the engine's batches."""
+"""Runs a task: what is known already is not asked again, the rest goes through the engine."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import islice
 from pathlib import Path
+from time import perf_counter
+from typing import Any
 
 from everlong.engine.llm import LLM
-from everlong.engine.request import TokenLogprob
+from everlong.errors import ConfigError
+from everlong.evaluation.data import Data
+from everlong.evaluation.samples import SampleFile, file_name, key_of
 from everlong.evaluation.statistics import Estimate, bootstrap
-from everlong.evaluation.task import Example, LikelihoodTask
-from everlong.tokenizer import Tokenizer
+from everlong.evaluation.task import Sample, Settings, Task
+from everlong.files import cache_dir
 
-
-@dataclass(frozen=True)
-class Sample:
-    """One example as the model answered it."""
-
-    chosen: int
-    """Option of the highest log-probability; -1: the only option was not the likeliest text."""
-    chosen_by_length: int
-    """The same after dividing by the continuation's characters."""
-    gold: int
-    logprobs: tuple[float, ...]
-    """Of each option's continuation."""
+Progress = Callable[[int, int], None]
+"""Told how many examples of how many are answered."""
 
 
 @dataclass(frozen=True)
@@ -34,84 +26,87 @@ class Result:
 
     task: str
     version: int
-    accuracy: Estimate
-    accuracy_by_length: Estimate
+    metrics: Mapping[str, Estimate]
+    """The task's own figure first."""
+    groups: Mapping[str, Mapping[str, Estimate]]
+    """The same for each part of the task that has a name."""
     samples: tuple[Sample, ...]
+    data: Mapping[str, str]
+    """SHA-256 of the files, by name."""
+    seconds: float
+    """That answering took, without what was known already."""
+    answered: int
+    """Examples that were asked now; the others were known."""
 
 
 def evaluate(
     llm: LLM,
-    task: LikelihoodTask,
-    data: Path,
+    task: Task[Any],
+    folder: Path,
     *,
+    settings: Settings | None = None,
     limit: int | None = None,
-    progress: Callable[[int, int], None] = lambda done, of: None,
+    kept: Path | None = None,
+    progress: Progress = lambda done, of: None,
 ) -> Result:
     """Figures of a model on a task.
 
     Args:
         llm: loaded model; other requests may run beside.
         task: what is asked.
-        data: folder with the data sets.
+        folder: with the data sets.
+        settings: what may be chosen.
         limit: only so many examples, from the beginning.
-        progress: told how many of how many continuations are judged.
+        kept: folder where answers are kept and found again; None: the cache folder.
+        progress: told of every answer.
 
     Raises:
-        ConfigError: the task's data is missing or malformed.
+        MissingDataError: the task's data is not there.
+        ConfigError: the data is malformed, or a setting is not possible.
     """
-    examples = task.examples(data)[:limit]
-    answers = llm.score(
-        place_of(llm.tokenizer, context, text, llm.max_model_len)
-        for example in examples
-        for context, text in example.options
-    )
-    done, of = 0, sum(len(example.options) for example in examples)
-    samples: list[Sample] = []
-    for example in examples:
-        samples.append(judge(example, list(islice(answers, len(example.options)))))
-        done += len(example.options)
-        progress(done, of)
+    chosen = settings or Settings()
+    data = Data(folder)
+    examples = task.examples(data, chosen)[:limit]
+    if not examples:
+        raise ConfigError(f"the data of {task.name} leaves no example to ask")
+    assert len({e.id for e in examples}) == len(examples), f"{task.name}: ids are not unique"
+    circumstances = {
+        "model": llm.engine.fingerprint.hex(),
+        "task": task.name,
+        "version": task.version,
+        "settings": asdict(chosen),
+        "window": llm.max_model_len,
+        "data": data.digests,
+    }
+    place = (kept or cache_dir() / "evaluation") / key_of(circumstances) / file_name(task.name)
+    with SampleFile(place, circumstances) as answers:
+        missing = [example for example in examples if example.id not in answers.known]
+        done = len(examples) - len(missing)
+        progress(done, len(examples))
+        begin = perf_counter()
+        if missing:
+            for sample in task.answers(llm, missing, data, chosen):
+                answers.add(sample)
+                done += 1
+                progress(done, len(examples))
+        seconds = perf_counter() - begin
+        samples = tuple(answers.known[example.id] for example in examples)
+    metrics, groups = figures(samples, task.metrics)
     return Result(
-        task.name,
-        task.version,
-        bootstrap([s.chosen == s.gold for s in samples]),
-        bootstrap([s.chosen_by_length == s.gold for s in samples]),
-        tuple(samples),
+        task.name, task.version, metrics, groups, samples, data.digests, seconds, len(missing)
     )
 
 
-def place_of(
-    tokenizer: Tokenizer, context: str, continuation: str, most: int
-) -> tuple[list[int], int]:
-    """Tokens of both texts together, and where the continuation begins among them.
+def figures(
+    samples: Sequence[Sample], metrics: Sequence[str]
+) -> tuple[dict[str, Estimate], dict[str, dict[str, Estimate]]]:
+    """Means over all samples, and over those of each named group, with their intervals."""
+    groups: dict[str, list[Sample]] = {}
+    for sample in samples:
+        groups.setdefault(sample.group, []).append(sample)
 
-    White space at the context's end belongs to the continuation, as it does to the first token
-    there. What does not fit the window is left out at the beginning.
-    """
-    kept = context.rstrip()
-    continuation = context[len(kept) :] + continuation
-    ids = tokenizer.encode(kept + continuation)
-    start = len(tokenizer.encode(kept))
-    cut = max(0, len(ids) - most)
-    return ids[cut:], max(1, min(start, len(ids) - 1) - cut)
+    def means(of: Sequence[Sample]) -> dict[str, Estimate]:
+        return {m: bootstrap([s.scores[m] for s in of]) for m in metrics}
 
-
-def judge(example: Example, answers: Sequence[Sequence[TokenLogprob]]) -> Sample:
-    """Which option the log-probabilities speak for."""
-    sums = [sum(token.logprob for token in answer) for answer in answers]
-    if len(answers) == 1:
-        likeliest = all(token.top[0][0] == token.token_id for token in answers[0])
-        chosen = by_length = 0 if likeliest else -1
-    else:
-        lengths = [len(text) for _, text in example.options]
-        chosen = max(range(len(sums)), key=sums.__getitem__)
-        by_length = max(range(len(sums)), key=lambda i: sums[i] / lengths[i])
-    return Sample(chosen, by_length, example.gold, tuple(sums))
-
-
-def write_samples(result: Result, path: Path) -> None:
-    """Samples as JSON lines, for reading."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as lines:
-        for number, sample in enumerate(result.samples):
-            lines.write(json.dumps({"example": number, **asdict(sample)}) + "\n")
+    parts = {name: means(groups[name]) for name in sorted(groups) if name}
+    return means(samples), parts

@@ -1,88 +1,90 @@
-"""What a task is: a set of examples, and how an answer to one is judged."""
+"""What a task is: examples, how a model is asked them, and how its answers are judged."""
 
 from __future__ import annotations
 
-import gzip
-import json
-from collections.abc import Callable, Iterator, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
+from everlong.engine.llm import LLM
 from everlong.errors import ConfigError
+from everlong.evaluation.data import Data
 
 
 @dataclass(frozen=True)
 class Example:
-    """A question whose answer is the likeliest of several texts.
+    """One thing that is asked. Subclasses say what."""
 
-    With one option only it is answered rightly when each of its tokens is the likeliest.
-    """
+    id: str
+    """Unique in its task and the same in every run: answers are kept under it."""
+    group: str
+    """Language or part of the task that has a figure of its own; "" where there are none."""
 
-    options: tuple[tuple[str, str], ...]
-    """Context and continuation of each; the continuation is judged, given the context."""
-    gold: int
-    """Which option is right."""
+
+E = TypeVar("E", bound=Example)
 
 
 @dataclass(frozen=True)
-class LikelihoodTask:
-    """A set of examples in a file of JSON lines.
+class Sample:
+    """One example as the model answered it."""
 
-    Prompts are part of the version: whoever changes one counts ``version`` up.
+    id: str
+    group: str
+    scores: Mapping[str, float]
+    """By metric, for instance ``{"accuracy": 1.0}``; the task's figure is their mean."""
+    record: Mapping[str, Any]
+    """What was asked, what came back, what was right: plain JSON, for reading."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What may be chosen about a run; part of the name under which answers are kept."""
+
+    shots: int | None = None
+    """Solved examples before each question; None: as many as the task's protocol says."""
+    chat: bool = False
+    """Questions that are answered in writing go through the model's chat template."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.shots is not None and self.shots < 0:
+            raise ConfigError(f"shots is {self.shots}; give 0 or more")
+
+
+@dataclass(frozen=True)
+class Task(ABC, Generic[E]):
+    """A set of examples with a way to ask and to judge them.
+
+    Prompts, shots and judging are part of the version: whoever changes one counts ``version`` up.
     """
 
     name: str
     version: int
-    file: str
-    """Inside the data folder; ``.gz`` is read, too."""
-    read: Callable[[Mapping[str, Any]], Example]
 
-    def examples(self, data: Path) -> list[Example]:
-        """All examples, in the file's order.
+    @property
+    @abstractmethod
+    def metrics(self) -> tuple[str, ...]:
+        """What samples are scored by; the first is the task's figure."""
 
-        Args:
-            data: folder with the data sets.
+    @abstractmethod
+    def examples(self, data: Data, settings: Settings) -> Sequence[E]:
+        """All examples, in an order that does not change.
 
         Raises:
-            ConfigError: the file is missing, or a line is not what the task expects.
+            MissingDataError: the task's data is not there.
+            ConfigError: the data is malformed.
         """
-        path = data / self.file
-        path = path if path.exists() else path.with_name(path.name + ".gz")
-        if not path.exists():
-            raise ConfigError(
-                f"the task {self.name} needs {data / self.file} (or .gz), which is not there; "
-                "name the folder that has it with --data"
-            )
-        found: list[Example] = []
-        for number, line in enumerate(_lines(path), start=1):
-            try:
-                found.append(self.read(json.loads(line)))
-            except (ValueError, KeyError, TypeError, IndexError) as error:
-                raise ConfigError(
-                    f"{path}, line {number}: not an example of {self.name} ({error!r})"
-                ) from None
-        if not found:
-            raise ConfigError(f"{path} has no examples")
-        return found
+
+    @abstractmethod
+    def answers(
+        self, llm: LLM, examples: Sequence[E], data: Data, settings: Settings
+    ) -> Iterator[Sample]:
+        """Samples of ``examples``, in order, each as soon as it is known."""
 
 
-def choice(options: list[tuple[str, str]], gold: object) -> Example:
-    """An example after a look at its parts.
-
-    Raises:
-        ValueError: there is no option, a text is missing, or ``gold`` is none of them.
-    """
-    if not all(isinstance(text, str) and text.strip() for _, text in options):
-        raise ValueError("a continuation is empty or no text")
-    if not isinstance(gold, int) or not 0 <= gold < len(options):
-        raise ValueError(f"gold is {gold!r}, and there are {len(options)} options")
-    return Example(tuple(options), gold)
-
-
-def _lines(path: Path) -> Iterator[str]:
-    try:
-        with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as lines:
-            yield from (line for line in lines if line.strip())
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}") from None
+def solved(demonstrations: Sequence[str], shots: int) -> str:
+    """The text before a question: solved examples, an empty line after each."""
+    if shots > len(demonstrations):
+        raise ConfigError(f"shots is {shots}, and there are {len(demonstrations)} to show")
+    return "".join(f"{text}\n\n" for text in demonstrations[:shots])

@@ -1,0 +1,1 @@
+"""Language understanding, a file for each set of data."""
