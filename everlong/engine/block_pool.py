@@ -37,12 +37,30 @@ def block_id(secret: bytes, fingerprint: bytes, parent: BlockId, tokens: Sequenc
     return digest.digest()
 
 
+LEAD = 16
+"""Tokens that a block must share with another to be worth copying."""
+
+_CANDIDATES = 8
+
+
+def common(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many tokens two sequences begin with in common."""
+    for count, (x, y) in enumerate(zip(a, b, strict=False)):
+        if x != y:
+            return count
+    return min(len(a), len(b))
+
+
 class BlockPool:
     """A fixed number of equal blocks.
 
     A block is *held* by one or more sequences, or *cached* (nobody holds it but its content is
     known), or *free*. Asking for a block takes a free one, else the cached one that was released
     longest ago.
+
+    Full blocks are shared: who needs the same tokens holds the same block. A block that begins
+    with the same tokens and then differs, or that is not full, can only be copied from; such
+    blocks are found by their *lead*, the id of their first ``LEAD`` tokens.
 
     Args:
         shape: of one block, :func:`everlong.model.cache.block_shape`.
@@ -60,6 +78,8 @@ class BlockPool:
         self._ids: list[BlockId | None] = [None] * count
         self._known: dict[BlockId, int] = {}
         self._cached: OrderedDict[int, None] = OrderedDict()
+        self._leads: list[BlockId | None] = [None] * count
+        self._begun: dict[BlockId, dict[int, Sequence[int]]] = {}
 
     @property
     def total(self) -> int:
@@ -73,7 +93,7 @@ class BlockPool:
 
     @property
     def cached(self) -> int:
-        """Blocks that nobody holds and that would be found again."""
+        """Blocks that nobody holds and whose content would be found again."""
         return len(self._cached)
 
     @property
@@ -101,8 +121,7 @@ class BlockPool:
         """The block with this content, now held once more; None if there is none."""
         block = self._known.get(known)
         if block is not None:
-            self._cached.pop(block, None)
-            self._holders[block] += 1
+            self.hold(block)
         return block
 
     def contains(self, known: BlockId) -> bool:
@@ -113,16 +132,60 @@ class BlockPool:
         """Make a full block findable. The first of two equal blocks is the one that is found."""
         assert self._holders[block], "only a held block can be published"
         if known not in self._known:
-            self._forget(block)
+            self._forget_id(block)
             self._known[known] = block
             self._ids[block] = known
+
+    def describe(self, block: int, lead: BlockId, tokens: Sequence[int]) -> None:
+        """Make the beginning of a held block findable.
+
+        Args:
+            block: holds at least ``tokens``; they are not written again.
+            lead: id of the first ``LEAD`` of them.
+        """
+        assert self._holders[block], "only a held block can be described"
+        assert len(tokens) >= LEAD, "short beginnings are not worth a copy"
+        if self._leads[block] != lead:
+            self._forget_lead(block)
+            self._leads[block] = lead
+        bucket = self._begun.setdefault(lead, {})
+        bucket.pop(block, None)
+        bucket[block] = tokens
+        if len(bucket) > _CANDIDATES:
+            self._forget_lead(next(iter(bucket)))
+
+    def longest(self, lead: BlockId, tokens: Sequence[int]) -> tuple[int, int]:
+        """The block that begins with most of ``tokens``, and with how many; (-1, 0): none.
+
+        Args:
+            lead: id of the first ``LEAD`` of them.
+        """
+        best = (-1, 0)
+        for block, begun in self._begun.get(lead, {}).items():
+            if (count := common(begun, tokens)) > best[1]:
+                best = (block, count)
+        return best
+
+    def copy(self, block: int, count: int) -> int | None:
+        """A new block, held once, with the first ``count`` tokens of ``block``; None: no room."""
+        self.hold(block)  # taking a block must not take this one
+        copied = self.take()
+        if copied is not None:
+            self._storage[copied, ..., :count, :] = self._storage[block, ..., :count, :]
+        self.release(block)
+        return copied
+
+    def hold(self, block: int) -> None:
+        """One more hold on a block whose content is known."""
+        self._cached.pop(block, None)
+        self._holders[block] += 1
 
     def release(self, block: int) -> None:
         """Give back one hold."""
         assert self._holders[block] > 0, f"block {block} is not held"
         self._holders[block] -= 1
         if self._holders[block] == 0:
-            if self._ids[block] is None:
+            if self._ids[block] is None and self._leads[block] is None:
                 self._free.append(block)
             else:
                 self._cached[block] = None
@@ -135,7 +198,20 @@ class BlockPool:
             self._free.append(block)
 
     def _forget(self, block: int) -> None:
+        self._forget_id(block)
+        self._forget_lead(block)
+
+    def _forget_id(self, block: int) -> None:
         known = self._ids[block]
         if known is not None:
             del self._known[known]
             self._ids[block] = None
+
+    def _forget_lead(self, block: int) -> None:
+        lead = self._leads[block]
+        if lead is not None:
+            bucket = self._begun[lead]
+            del bucket[block]
+            if not bucket:
+                del self._begun[lead]
+            self._leads[block] = None

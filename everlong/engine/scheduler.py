@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from everlong.engine.block_pool import BlockId, BlockPool
+from everlong.engine.block_pool import LEAD, BlockId, BlockPool, common
 from everlong.engine.sequence import EngineSequence
 from everlong.model.cache import BLOCK
 
@@ -110,7 +111,7 @@ class Scheduler:
                 break
             self.running.append(sequence)
             admitted.append(Scheduled(sequence, count))
-            upcoming |= self._will_publish(sequence)
+            upcoming.add(sequence)
             budget -= count
         self.waiting.extendleft(reversed(passed))
         return admitted
@@ -130,20 +131,50 @@ class Scheduler:
         self.waiting.appendleft(sequence)
         self.preemptions += 1
 
-    def _upcoming(self) -> set[BlockId]:
-        return {known for sequence in self.running for known in self._will_publish(sequence)}
+    def _upcoming(self) -> Upcoming:
+        upcoming = Upcoming()
+        for sequence in self.running:
+            upcoming.add(sequence)
+        return upcoming
 
-    def _will_publish(self, sequence: EngineSequence) -> set[BlockId]:
-        """Ids of the prompt's blocks that the sequence is about to compute."""
-        first, last = sequence.computed // BLOCK, len(sequence.prompt) // BLOCK
-        return {sequence.id_of(at) for at in range(first, last)}
-
-    def _should_wait_for(self, sequence: EngineSequence, upcoming: set[BlockId]) -> bool:
-        """Whether the next block that ``sequence`` would compute is being computed by another."""
-        if not upcoming:
+    def _should_wait_for(self, sequence: EngineSequence, upcoming: Upcoming) -> bool:
+        """Whether what ``sequence`` would compute next is just being computed by another."""
+        if not upcoming.blocks and not upcoming.beginnings:
             return False
+        at = 0
         for at in range(sequence.reusable // BLOCK):
             known = sequence.id_of(at)
             if not self._pool.contains(known):
-                return known in upcoming
-        return False
+                if known in upcoming.blocks:
+                    return True
+                break
+        else:
+            at = sequence.reusable // BLOCK
+        first, end = at * BLOCK, min((at + 1) * BLOCK, sequence.reusable)
+        if end - first < LEAD:
+            return False
+        lead, tokens = sequence.lead_of(at), sequence.tokens(first, end)
+        most = max((common(tokens, t) for t in upcoming.beginnings.get(lead, ())), default=0)
+        return most >= LEAD + self._pool.longest(lead, tokens)[1]
+
+
+class Upcoming:
+    """What prompts that have begun are about to compute."""
+
+    def __init__(self) -> None:
+        self.blocks: set[BlockId] = set()
+        """Ids of full blocks."""
+        self.beginnings: dict[BlockId, list[Sequence[int]]] = {}
+        """Tokens of blocks, full or not, by the lead they will be found under."""
+
+    def add(self, sequence: EngineSequence) -> None:
+        """Note the blocks of the prompt that ``sequence`` has yet to compute."""
+        if sequence.computed >= len(sequence.prompt):
+            return
+        for at in range(sequence.computed // BLOCK, -(-len(sequence.prompt) // BLOCK)):
+            first, end = at * BLOCK, min((at + 1) * BLOCK, len(sequence.prompt))
+            if end - first == BLOCK:
+                self.blocks.add(sequence.id_of(at))
+            if end - first >= LEAD:
+                tokens = sequence.prompt[first:end]
+                self.beginnings.setdefault(sequence.lead_of(at), []).append(tokens)

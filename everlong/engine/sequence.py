@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from everlong.engine.block_pool import ROOT, BlockId, BlockPool, block_id
+from everlong.engine.block_pool import LEAD, ROOT, BlockId, BlockPool, block_id
 from everlong.engine.constraint import ConstraintState
 from everlong.engine.request import Chunk, SamplingParams, TokenLogprob, Usage
 from everlong.engine.sampler import SequenceSampler
@@ -41,6 +41,8 @@ class EngineSequence:
     """Pool numbers of the table's blocks."""
     ids: list[BlockId] = field(default_factory=list)
     """Ids of the full blocks, as far as they are known."""
+    leads: dict[int, BlockId] = field(default_factory=dict)
+    """Ids of beginnings of blocks, by the block's number."""
     computed: int = 0
     """Tokens whose keys and values are in the blocks."""
     cached: int = 0
@@ -96,8 +98,21 @@ class EngineSequence:
             )
         return self.ids[block]
 
+    def lead_of(self, block: int) -> BlockId:
+        """Id of the first ``LEAD`` tokens of block number ``block``, which has them."""
+        lead = self.leads.get(block)
+        if lead is None:
+            parent = self.id_of(block - 1) if block else ROOT
+            first = block * BLOCK
+            tokens = self.tokens(first, first + LEAD)
+            lead = self.leads[block] = block_id(self.secret, self.fingerprint, parent, tokens)
+        return lead
+
     def attach_known(self, pool: BlockPool) -> None:
-        """Hold the blocks of the longest known prefix that is ``reusable``."""
+        """Take over the longest known prefix that is ``reusable``.
+
+        Full blocks are held; of the block after them, what another begins with is copied.
+        """
         assert not self.blocks
         for at in range(self.reusable // BLOCK):
             block = pool.find(self.id_of(at))
@@ -105,6 +120,15 @@ class EngineSequence:
                 break
             self._append(pool, block)
         self.computed = len(self.blocks) * BLOCK
+        if self.reusable - self.computed >= LEAD:
+            at = len(self.blocks)
+            source, count = pool.longest(
+                self.lead_of(at), self.tokens(self.computed, self.reusable)
+            )
+            copied = pool.copy(source, count) if count else None
+            if copied is not None:
+                self._append(pool, copied)
+                self.computed += count
         if not self.begun:
             self.begun = True
             self.cached = min(self.computed, len(self.prompt))
@@ -124,9 +148,19 @@ class EngineSequence:
         self.computed += count
         for at in range(before, self.computed // BLOCK):
             pool.publish(self.blocks[at], self.id_of(at))
+            self._describe(pool, at)
+        # While a sequence grows by single tokens its last block is described once, at the end.
+        if count > 1:
+            self._describe(pool, self.computed // BLOCK)
+
+    def _describe(self, pool: BlockPool, at: int) -> None:
+        first, end = at * BLOCK, min((at + 1) * BLOCK, self.computed)
+        if end - first >= LEAD:
+            pool.describe(self.blocks[at], self.lead_of(at), tuple(self.tokens(first, end)))
 
     def give_back(self, pool: BlockPool) -> None:
-        """Release every block; the tokens stay."""
+        """Release every block; the tokens stay, and the blocks can be found again."""
+        self._describe(pool, self.computed // BLOCK)
         # Last first, so that the beginnings of sequences stay known longest.
         for block in reversed(self.blocks):
             pool.release(block)

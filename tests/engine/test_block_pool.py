@@ -73,6 +73,43 @@ def test_forgetting_leaves_held_blocks_alone() -> None:
     assert p.take() == cached
 
 
+def test_the_longest_beginning_is_copied_from() -> None:
+    p = pool(4)
+    short, long = p.take(), p.take()
+    assert short is not None
+    assert long is not None
+    p.tensor(short).fill_(1)
+    p.tensor(long).fill_(2)
+    p.describe(short, b"lead", range(20))
+    p.describe(long, b"lead", [*range(30), 99, 31])
+    assert p.longest(b"lead", range(64)) == (long, 30)
+    assert p.longest(b"lead", range(18))[1] == 18
+    assert p.longest(b"other", range(64)) == (-1, 0)
+    copied = p.copy(long, 30)
+    assert copied not in (None, short, long)
+    assert (p.tensor(copied)[..., :30, :] == 2).all()  # type: ignore[arg-type]
+    # Nobody holds it, yet it is found, until its memory is needed.
+    p.release(long)
+    assert p.longest(b"lead", range(64)) == (long, 30)
+    assert p.take() is not None
+    assert p.copy(long, 30) is None, "the last block is not taken to copy it into itself"
+    assert p.longest(b"lead", range(64)) == (long, 30)
+    assert p.take() == long
+    assert p.longest(b"lead", range(64)) == (short, 20)
+
+
+def test_few_of_many_equal_beginnings_are_kept() -> None:
+    p = pool(40)
+    blocks = [p.take() for _ in range(40)]
+    for block in blocks:
+        p.describe(block, b"lead", range(20))  # type: ignore[arg-type]
+        p.release(block)  # type: ignore[arg-type]
+    found, _ = p.longest(b"lead", range(20))
+    assert found in blocks[-8:]
+    assert p.available == 40
+    assert len({p.take() for _ in range(40)}) == 40
+
+
 def test_a_pool_needs_blocks() -> None:
     with pytest.raises(ConfigError, match="at least 1 block"):
         pool(0)

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import everlong
+from everlong.engine.block_pool import LEAD
 from everlong.engine.engine import EngineConfig
 from everlong.engine.llm import LLM
 from everlong.engine.request import Chunk, Completion, Constraint, SamplingParams
@@ -87,26 +88,56 @@ def test_a_known_prefix_is_not_computed_again() -> None:
         assert again.token_ids == first.token_ids
         # What was generated is known as well.
         longer = [*prompt(200), *first.token_ids, *prompt(60, seed=5)]
-        assert made.generate([longer], GREEDY)[0].usage.cached_tokens == 192
+        assert made.generate([longer], GREEDY)[0].usage.cached_tokens == 223
         stats = made.engine.stats()
-        assert stats.cached_tokens == 384
+        assert stats.cached_tokens == 192 + 223
         assert stats.prompt_tokens == 200 + 200 + 284
         # The last token is always computed: its logits are needed.
         whole = made.generate([prompt(128)], GREEDY)[0]
-        assert whole.usage.cached_tokens == 64
+        assert whole.usage.cached_tokens == 127
 
 
 def test_equal_prompts_that_arrive_together_share_their_blocks() -> None:
     with tiny_llm(max_num_seqs=8) as made:
         done = made.generate([prompt(300)] * 8, GREEDY)
         assert len({c.token_ids for c in done}) == 1
-        assert [c.usage.cached_tokens for c in done] == [0] + [256] * 7
+        assert [c.usage.cached_tokens for c in done] == [0] + [299] * 7
+
+
+@pytest.mark.parametrize("shared", [10, 16, 40, 63, 64, 80, 150])
+def test_prompts_that_begin_alike_compute_that_once(shared: int) -> None:
+    """Whatever the place where they part, and whether they come together or one by one."""
+    prompts = [prompt(shared) + prompt(30 + i, seed=i) for i in range(1, 7)]
+    with tiny_llm(deterministic=True) as made:
+        alone = [made.generate([p], GREEDY, namespace=str(i))[0] for i, p in enumerate(prompts)]
+        one_by_one = [made.generate([p], GREEDY)[0] for p in prompts]
+        together = made.generate(prompts, GREEDY, namespace="together")
+    assert {c.usage.cached_tokens for c in alone} == {0}
+    known = shared if shared % BLOCK >= LEAD else shared // BLOCK * BLOCK
+    for done in (one_by_one, together):
+        assert [c.token_ids for c in done] == [c.token_ids for c in alone]
+        assert done[0].usage.cached_tokens == 0
+        # A token or two more may be equal by chance.
+        assert all(known <= c.usage.cached_tokens <= known + 2 for c in done[1:])
+
+
+def test_copies_of_beginnings_are_made_when_the_pool_is_full() -> None:
+    """The block that is copied from may be the oldest one, which a new block would take."""
+    with tiny_llm(blocks=4, max_num_seqs=1, deterministic=True) as made:
+        first = made.generate([prompt(100)], GREEDY)[0]
+        for seed in range(1, 6):
+            made.generate([prompt(100, seed=seed)], GREEDY)
+            changed = [*prompt(40), *prompt(60, seed=seed)]
+            made.generate([changed], GREEDY)
+        assert made.generate([prompt(100)], GREEDY)[0].token_ids == first.token_ids
+        assert made.engine.stats().blocks_used == 0
 
 
 def test_namespaces_do_not_share_blocks() -> None:
     with tiny_llm() as made:
         made.generate([prompt(200)], GREEDY, namespace="a")
         assert made.generate([prompt(200)], GREEDY, namespace="b")[0].usage.cached_tokens == 0
+        assert made.generate([prompt(40)], GREEDY, namespace="c")[0].usage.cached_tokens == 0
         assert made.generate([prompt(200)], GREEDY, namespace="a")[0].usage.cached_tokens == 192
 
 
@@ -454,7 +485,9 @@ def test_the_prompt_s_log_probabilities(llm: LLM, start: int) -> None:
         assert all(len(p.top) == 2 and p.top[0][1] >= p.logprob for p in done.prompt_logprobs)
         assert len(done.token_ids) == tokens
         assert done.finish_reason == "length"
-    assert done.usage.cached_tokens == (start - 1) // BLOCK * BLOCK
+    # Beginnings of less than LEAD tokens are not worth a copy.
+    known = start - 1 if (start - 1) % BLOCK >= LEAD else (start - 1) // BLOCK * BLOCK
+    assert done.usage.cached_tokens == known
     plain = llm.generate([prompt], max_tokens=3, **greedy)[0]
     assert plain.token_ids == done.token_ids
     assert plain.prompt_logprobs is None

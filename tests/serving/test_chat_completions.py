@@ -171,7 +171,7 @@ def test_cached_tokens_are_told_in_both_ways(client: openai.OpenAI) -> None:
     assert first.prompt_tokens > 128
     again = create(client, messages=messages).usage
     assert again.prompt_tokens_details.cached_tokens >= 128
-    assert again.prompt_tokens_details.cached_tokens % 64 == 0
+    assert again.prompt_tokens_details.cached_tokens < again.prompt_tokens
     stream = create(client, messages=messages, stream=True, stream_options={"include_usage": True})
     *_, last = stream
     assert last.choices == []
