@@ -9,6 +9,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from itertools import islice
 from types import MappingProxyType
 from typing import TypeVar
 
@@ -246,37 +247,50 @@ class Engine:
             return
         logits = self._runner.run(plan)
         self._steps += 1
+        self._score(plan, logits)
         sampling: list[EngineSequence] = []
         rows: list[int] = []
-        scored: list[EngineSequence] = []
+        only_scored: list[EngineSequence] = []
         end = 0
         for scheduled in plan:
-            sequence, start, end = scheduled.sequence, end, end + scheduled.rows
-            if count := scheduled.scored:
-                self._score(sequence, logits[start : start + count])
+            sequence, end = scheduled.sequence, end + scheduled.rows
             if scheduled.samples:
                 sampling.append(sequence)
                 rows.append(end - 1)
             self._count_prompt(scheduled)
             sequence.advance(self._pool, scheduled.count)
-            if sequence.max_tokens == 0 and sequence.computed == sequence.length:
-                scored.append(sequence)
-        for sequence in scored:
+            if sequence.max_tokens == 0 and sequence.computed == sequence.wanted:
+                only_scored.append(sequence)
+        for sequence in only_scored:
             self._end(sequence, "length")
             told = tuple(sequence.prompt_logprobs)
             self._tell(sequence, Chunk("", (), None, "length", sequence.usage, told))
         self._deliver(sampling, logits if len(rows) == len(logits) else logits[rows])
 
     @staticmethod
-    def _score(sequence: EngineSequence, logits: Tensor) -> None:
-        """Log-probabilities of the prompt's next tokens, from the logits before each of them."""
-        first = sequence.unscored
-        assert first is not None, "only what is wanted is scored"
-        sequence.prompt_logprobs += log_probabilities(
-            logits[:, : sequence.sampler.vocab_size],
-            sequence.prompt[first : first + len(logits)],
-            sequence.params.logprobs or 0,
-        )
+    def _score(plan: Sequence[Scheduled], logits: Tensor) -> None:
+        """Log-probabilities of prompts' next tokens, from the logits before each of them."""
+        rows: list[int] = []
+        tokens: list[int] = []
+        start = most = 0
+        for scheduled in plan:
+            if count := scheduled.scored:
+                sequence, first = scheduled.sequence, scheduled.sequence.unscored
+                assert first is not None, "only what is wanted is scored"
+                rows += range(start, start + count)
+                tokens += sequence.prompt[first : first + count]
+                most = max(most, sequence.params.logprobs or 0)
+            start += scheduled.rows
+        if not rows:
+            return
+        # A model may have more ids than the tokenizer; they are no text.
+        vocabulary = next(s.sequence.sampler.vocab_size for s in plan if s.scored)
+        wanted = logits if len(rows) == len(logits) else logits[rows]
+        told = iter(log_probabilities(wanted[:, :vocabulary], tokens, most))
+        for scheduled in plan:
+            sequence, asked = scheduled.sequence, scheduled.sequence.params.logprobs or 0
+            for token in list(islice(told, scheduled.scored)):
+                sequence.prompt_logprobs.append(replace(token, top=token.top[:asked]))
 
     def _deliver(self, sequences: list[EngineSequence], logits: Tensor) -> None:
         if not sequences:

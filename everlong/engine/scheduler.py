@@ -17,26 +17,25 @@ class Scheduled:
 
     sequence: EngineSequence
     count: int
+    samples: bool
+    """Whether the step reaches the end of the sequence, so that a token follows."""
+    scored: int
+    """How many of the step's last tokens tell the probability of the prompt's token after."""
+    rows: int
+    """Of how many of the step's last tokens the logits are wanted."""
 
-    @property
-    def samples(self) -> bool:
-        """Whether the step reaches the end of the sequence, so that a token follows."""
-        end = self.sequence.computed + self.count == self.sequence.length
-        return end and self.sequence.max_tokens > 0
-
-    @property
-    def scored(self) -> int:
-        """How many of the step's last tokens tell the probability of the prompt's token after."""
-        first = self.sequence.unscored
-        end = min(self.sequence.computed + self.count, len(self.sequence.prompt) - 1)
-        return 0 if first is None else max(0, end + 1 - max(first, self.sequence.computed + 1))
-
-    @property
-    def rows(self) -> int:
-        """Of how many of the step's last tokens the logits are wanted."""
-        # The prompt's last token is followed by none of it: it counts only if a token is sampled.
-        last = self.sequence.computed + self.count >= len(self.sequence.prompt)
-        return self.scored + (1 if last and self.scored else int(self.samples))
+    @classmethod
+    def of(cls, sequence: EngineSequence, count: int) -> Scheduled:
+        """The next ``count`` tokens of a sequence as it stands."""
+        reached, prompt = sequence.computed + count, len(sequence.prompt)
+        samples = reached == sequence.length and sequence.max_tokens > 0
+        scored, first = 0, sequence.unscored
+        if first is not None:
+            begin = max(first, sequence.computed + 1)
+            scored = max(0, min(reached, prompt - 1) + 1 - begin)
+        # The prompt's last token tells of none of it; logits are those of the last rows, though.
+        rows = scored + (reached >= prompt) if scored else int(samples)
+        return cls(sequence, count, samples, scored, rows)
 
 
 class Scheduler:
@@ -76,13 +75,13 @@ class Scheduler:
         budget = self._max_tokens
         plan: list[Scheduled] = []
         # Generating sequences first: they need one token each and are what people wait for.
-        order = sorted(self.running, key=lambda s: (s.computed + 1 < s.length, s.number))
+        order = sorted(self.running, key=lambda s: (s.computed + 1 < s.wanted, s.number))
         for sequence in order:
             if sequence not in self.running:  # preempted for one before it
                 continue
-            count = min(sequence.length - sequence.computed, budget)
+            count = min(sequence.wanted - sequence.computed, budget)
             if count and self._make_room(sequence, sequence.computed + count):
-                plan.append(Scheduled(sequence, count))
+                plan.append(Scheduled.of(sequence, count))
                 budget -= count
         plan = [s for s in plan if s.sequence in self.running]
         return plan + self._admit(budget)
@@ -97,7 +96,7 @@ class Scheduler:
                 passed.append(sequence)
                 continue
             sequence.attach_known(self._pool)
-            count = min(sequence.length - sequence.computed, budget)
+            count = min(sequence.wanted - sequence.computed, budget)
             # Blocks for the whole prompt and a first token: begun prompts are not abandoned for
             # lack of room, and growing sequences are not preempted at once.
             needed = -(-(sequence.length + 1) // BLOCK) - len(sequence.blocks)
@@ -110,7 +109,7 @@ class Scheduler:
                 self.waiting.appendleft(sequence)
                 break
             self.running.append(sequence)
-            admitted.append(Scheduled(sequence, count))
+            admitted.append(Scheduled.of(sequence, count))
             upcoming.add(sequence)
             budget -= count
         self.waiting.extendleft(reversed(passed))

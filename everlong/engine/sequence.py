@@ -57,6 +57,12 @@ class EngineSequence:
         return len(self.prompt) + len(self.output)
 
     @property
+    def wanted(self) -> int:
+        """Tokens whose keys and values are needed now: all of them, but nothing follows the last
+        token of a prompt that is only scored."""
+        return self.length - (self.max_tokens == 0)
+
+    @property
     def unscored(self) -> int | None:
         """Place of the prompt's next token whose log-probability is wanted, or None."""
         if self.params.prompt_logprobs_from is None:
