@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
-from benchmarks.report import ROOT
+from everlong.evaluation.provenance import ROOT
 
 _CAN_STOP = hasattr(signal, "SIGSTOP")
 

@@ -25,15 +25,14 @@ from benchmarks.perplexity import claim as perplexity_claim
 from benchmarks.perplexity import measure_losses
 from benchmarks.prompts import Prompts
 from benchmarks.report import (
-    ROOT,
     Goal,
     Measured,
     compare,
-    cores,
     default_results_path,
     write_results,
 )
 from benchmarks.speed import DECODE1, DECODE16, PREFILL, Entrant, Race, field_of, race, tune
+from everlong.evaluation.provenance import ROOT, cores
 
 NAME = "inference"
 

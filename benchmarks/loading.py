@@ -12,8 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report import ROOT, Measured
+from benchmarks.report import Measured
 from benchmarks.rounds import Spread, spread
+from everlong.evaluation.provenance import ROOT
 
 _COLD, _FIRST, _AGAIN = "cold", "first", "again"
 

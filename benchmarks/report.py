@@ -12,19 +12,15 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import platform
 import shlex
-import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-ROOT = Path(__file__).resolve().parents[1]
-"""The checkout that is measured."""
+from everlong.evaluation.provenance import ROOT, commit, hardware
 
 RESULTS = ROOT / "benchmarks" / "results"
 
@@ -168,53 +164,3 @@ def write_results(
 def default_results_path(benchmark: str) -> Path:
     """``benchmarks/results/NAME-DATE.json``, with the time of day in UTC."""
     return RESULTS / f"{benchmark}-{datetime.now(UTC):%Y-%m-%d-%H%M}.json"
-
-
-def commit() -> str:
-    """The commit that is checked out, ``+changes`` if tracked files differ; or ``unknown``."""
-    head = _git("rev-parse", "--short=12", "HEAD")
-    if not head:
-        return "unknown"
-    return head + ("+changes" if _git("status", "--porcelain", "--untracked-files=no") else "")
-
-
-def _git(*arguments: str) -> str:
-    try:
-        done = subprocess.run(
-            ["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
-        )
-    except OSError:
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
-
-
-def hardware() -> str:
-    """Processor, cores, memory and system in a line."""
-    parts = [_processor(), f"{cores()} cores"]
-    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        parts.append(f"{memory / 2**30:.0f} GiB")
-    parts.append(f"{platform.system()} {platform.release()}")
-    return ", ".join(parts)
-
-
-def cores() -> int:
-    """Cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-_DECISIVE = ("amx_bf16", "avx512_bf16", "avx512_vnni", "avx512f", "avx2")
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    fields = {key.strip(): value.strip() for key, _, value in (ln.partition(":") for ln in lines)}
-    name = fields.get("model name", platform.machine())
-    flags = fields.get("flags", "").split()
-    best: Sequence[str] = [flag for flag in _DECISIVE if flag in flags][:2]
-    return f"{name} ({' '.join(best)})" if best else name

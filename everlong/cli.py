@@ -6,7 +6,7 @@ import re
 import sys
 import warnings
 from argparse import HelpFormatter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -204,6 +204,7 @@ def evaluate(
     limit: int | None = None,
     shots: int | None = None,
     chat: bool = False,
+    parts: bool = False,
     out: Path | None = None,
     weights: Weights = "auto",
     max_model_len: int | None = None,
@@ -218,7 +219,8 @@ def evaluate(
         limit: only so many examples of each, from the beginning.
         shots: solved examples before each question; default: as each task's protocol says.
         chat: ask what is answered in writing through the model's chat template.
-        out: folder for every sample as JSON lines.
+        parts: show the figures of languages and other parts of tasks, too.
+        out: folder for figures and every answer, for eval compare and eval report.
         weights: how weights are kept; auto keeps the file's own values.
         max_model_len: window in tokens.
     """
@@ -231,7 +233,36 @@ def evaluate(
     # Nobody waits for a single token here: more at a time is faster.
     engine = EngineConfig(max_model_len, max_num_seqs=64, max_num_batched_tokens=1024)
     with load(model, weights=weights, engine=engine) as llm:
-        measure(llm, data, suite, _several(tasks), settings, limit, out)
+        measure(llm, data, suite, _several(tasks), settings, limit, out, parts)
+
+
+def compare(a: Path, b: Path, tasks: Texts = ()) -> None:
+    """Tell which of two models is better on which task, by paired tests.
+
+    Args:
+        a: folder that everlong eval --out wrote.
+        b: another one.
+        tasks: only these, one or a list.
+    """
+    from everlong.apps.evaluate import show_comparison
+
+    show_comparison(a, b, _several(tasks))
+
+
+def report(
+    folders: Texts, out: Path = Path("report"), peer: Path | None = None, pictures: bool = True
+) -> None:
+    """Write the figures of models as Markdown, JSON and pictures.
+
+    Args:
+        folders: that everlong eval --out wrote, one or a list.
+        out: folder for the report.
+        peer: results file of lm_eval --output_path, of the first model's weights.
+        pictures: draw them, with matplotlib.
+    """
+    from everlong.apps.evaluate import make_report
+
+    make_report([Path(folder) for folder in _several(folders)], peer, out, pictures)
 
 
 _EXAMPLES: dict[str, str] = {
@@ -242,6 +273,8 @@ _EXAMPLES: dict[str, str] = {
     "convert": "everlong convert smollm2-135m ./smollm2-hf --dtype bfloat16",
     "bench": "everlong bench --model ./model.gguf --llama-cpp true",
     "eval": "everlong eval smollm2-135m --data ./data --tasks arc_easy --limit 200",
+    "eval-compare": "everlong eval compare ./figures/small ./figures/large",
+    "eval-report": "everlong eval report ./figures/small --out ./report",
     "demo": "everlong demo",
 }
 _FUNCTIONS: dict[str, Callable[..., None]] = {
@@ -251,6 +284,8 @@ _FUNCTIONS: dict[str, Callable[..., None]] = {
     "convert": convert,
     "bench": bench,
     "eval": evaluate,
+    "eval-compare": compare,
+    "eval-report": report,
     "demo": demo,
 }
 
@@ -270,6 +305,14 @@ def _given(**fields: Any) -> dict[str, Any]:
 
 def _several(texts: Texts) -> tuple[str, ...]:
     return (texts,) if isinstance(texts, str) else tuple(texts)
+
+
+def _as_parsed(arguments: Sequence[str]) -> list[str]:
+    """Arguments as the parser spells them: ``eval compare`` and ``eval report`` are commands."""
+    words = list(arguments)
+    if words[:2] in (["eval", "compare"], ["eval", "report"]):
+        words[:2] = ["-".join(words[:2])]
+    return [_with_underscores(word) for word in words]
 
 
 def _with_underscores(argument: str) -> str:
@@ -337,7 +380,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Entry point of ``everlong``; returns the exit status."""
     warnings.showwarning = lambda message, *_, **__: print(f"everlong: {message}", file=sys.stderr)
     given = sys.argv[1:] if arguments is None else arguments
-    parsed = build_parser().parse_args([_with_underscores(a) for a in given])
+    parsed = build_parser().parse_args(_as_parsed(given))
     try:
         run(parsed)
     except EverlongError as error:

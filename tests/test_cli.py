@@ -40,17 +40,17 @@ def test_help_has_an_example_that_parses(command: str, capsys: pytest.CaptureFix
     assert ended.value.code == 0
     shown = capsys.readouterr().out
     example = re.sub(r"\s+", " ", shown[shown.index("example: ") + 9 :]).strip()
-    assert example.startswith(f"everlong {command}")
+    assert example.startswith(f"everlong {command.replace('-', ' ')}")
     import shlex
 
-    arguments = [cli._with_underscores(a) for a in shlex.split(example)[1:]]
+    arguments = cli._as_parsed(shlex.split(example)[1:])
     assert cli.build_parser().parse_args(arguments).command == command
     assert "_" not in "".join(re.findall(r"--[a-z_-]+", shown))
 
 
 @pytest.mark.parametrize("command", commands())
 def test_every_command_is_in_the_readme(command: str) -> None:
-    assert f"everlong {command}" in README.read_text()
+    assert f"everlong {command.replace('-', ' ')}" in README.read_text()
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,11 @@ from rich.table import Table
 from everlong.checkpoint.progress import terminal_progress
 from everlong.engine.llm import LLM
 from everlong.errors import ConfigError, MissingDataError
+from everlong.evaluation.comparison import compare
+from everlong.evaluation.report import read_peer, write_report, written
+from everlong.evaluation.results import add_result, read_results
 from everlong.evaluation.runner import Result
 from everlong.evaluation.runner import evaluate as run
-from everlong.evaluation.samples import file_name, write_samples
-from everlong.evaluation.statistics import Estimate
 from everlong.evaluation.task import Settings, Task
 from everlong.evaluation.tasks.suites import SUITES
 
@@ -30,6 +31,7 @@ def evaluate(
     settings: Settings,
     limit: int | None,
     out: Path | None,
+    parts: bool,
 ) -> None:
     """Run a suite and print a table.
 
@@ -40,7 +42,8 @@ def evaluate(
         names: of tasks; none: all of the suite.
         settings: what may be chosen about a run.
         limit: most examples of a task; None: all.
-        out: folder for the samples, or None.
+        out: folder for figures and answers, or None.
+        parts: show the figures of languages and other parts of tasks, too.
 
     Raises:
         ConfigError: a task is unknown, or its data is malformed, or there is data for none; the
@@ -54,7 +57,7 @@ def evaluate(
     broken: list[str] = []
     try:
         with terminal_progress(MofNCompleteColumn()) as report:
-            for task in tasks:
+            for in_suite, task in tasks:
                 told = partial(report, task.name)
                 try:
                     result = run(llm, task, data, settings=settings, limit=limit, progress=told)
@@ -65,8 +68,16 @@ def evaluate(
                     broken.append(f"{task.name}: {error}")
                     continue
                 if out is not None:
-                    write_samples(result.samples, out / "samples" / file_name(task.name))
-                _show(table, result)
+                    add_result(
+                        out,
+                        result,
+                        model=llm.name,
+                        fingerprint=llm.engine.fingerprint.hex(),
+                        suite=in_suite,
+                        settings=settings,
+                        limit=limit,
+                    )
+                _show(table, result, parts)
     finally:
         if table.row_count:
             Console().print(table)
@@ -76,26 +87,57 @@ def evaluate(
         raise ConfigError("; ".join(broken) or "no task has its data")
 
 
-def chosen(suite: str, names: Sequence[str]) -> list[Task[Any]]:
-    """The tasks of a suite, or those of them that are named.
+def chosen(suite: str, names: Sequence[str]) -> list[tuple[str, Task[Any]]]:
+    """The tasks of a suite (or of ``all``), or those of them that are named, with their suite.
 
     Raises:
         ConfigError: there is no such task in the suite.
     """
-    suites = SUITES.values() if suite == "all" else [SUITES[suite]]
-    by_name = {task.name: task for tasks in suites for task in tasks}
+    suites = SUITES.items() if suite == "all" else [(suite, SUITES[suite])]
+    by_name = {task.name: (of, task) for of, tasks in suites for task in tasks}
     if unknown := sorted(set(names) - set(by_name)):
         raise ConfigError(f"{unknown[0]!r} is no task of {suite}; allowed: {', '.join(by_name)}")
     return [by_name[name] for name in names or by_name]
 
 
-def _show(table: Table, result: Result) -> None:
-    for part, figures in (("", result.metrics), *result.groups.items()):
+def show_comparison(a: Path, b: Path, tasks: Sequence[str]) -> None:
+    """Print which of two models is better on which task.
+
+    Args:
+        a, b: folders that ``everlong eval --out`` wrote.
+        tasks: only these; none: all that both have.
+    """
+    table = Table("task", "metric", "examples", str(a), str(b), "difference, 95 %", "p", "verdict")
+    for d in compare(a, b, tasks):
+        verdict = "no difference shown"
+        if d.adjusted_p < 0.05:
+            verdict = f"{b if d.difference.mean > 0 else a} scores higher"
+        table.add_row(
+            d.task,
+            d.metric,
+            f"{d.difference.count:,}",
+            f"{100 * d.a:.1f}",
+            f"{100 * d.b:.1f}",
+            written(d.metric, d.difference),
+            f"{d.adjusted_p:.3g}",
+            verdict,
+        )
+    Console().print(table)
+    print("p: paired permutation test, adjusted for the number of tasks (Holm)")
+
+
+def make_report(folders: Sequence[Path], peer: Path | None, out: Path, pictures: bool) -> None:
+    """Write the report of several folders of figures, and say where it is."""
+    models = [read_results(folder) for folder in folders]
+    for path in write_report(models, read_peer(peer) if peer else None, out, pictures):
+        print(path)
+
+
+def _show(table: Table, result: Result, parts: bool) -> None:
+    shown = [("", result.metrics), *(result.groups.items() if parts else ())]
+    for part, figures in shown:
         for metric, estimate in figures.items():
             count = f"{estimate.count:,}"
-            table.add_row(result.task, part, count, metric, _interval(estimate))
-
-
-def _interval(estimate: Estimate) -> str:
-    low, mean, high = (f"{100 * v:.1f}" for v in (estimate.low, estimate.mean, estimate.high))
-    return f"{mean} ({low} to {high})"
+            table.add_row(result.task, part, count, metric, written(metric, estimate))
+    if result.groups and not parts:
+        table.add_row("", f"[dim]{len(result.groups)} parts: --parts true", "", "", "")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.inference import GOALS, main
-from benchmarks.report import ROOT
+from everlong.evaluation.provenance import ROOT
 
 
 @pytest.fixture(autouse=True)
