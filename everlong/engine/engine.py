@@ -185,6 +185,10 @@ class Engine:
             self._post(run)
         return future
 
+    def forget_cached(self) -> None:
+        """Forget every block that no request holds: what comes next is computed from nothing."""
+        self.call(lambda runner: self._pool.forget_cached()).result()
+
     def stats(self) -> EngineStats:
         """A snapshot of counters and gauges."""
         with self._lock:

@@ -131,11 +131,15 @@ def _split(name: str, text: str, header: bool) -> Iterator[Any]:
         lines = io.StringIO(text, newline="")
         yield from csv.DictReader(lines, strict=True) if header else csv.reader(lines)
     elif suffix == ".tsv":
-        rows = (line.split("\t") for line in text.replace("\r\n", "\n").split("\n") if line)
+        rows = [line.split("\t") for line in text.replace("\r\n", "\n").split("\n") if line]
+        if header and any(len(row) != len(rows[0]) for row in rows):
+            # Some tables quote texts that have tabs or line feeds in them; in most, a quotation
+            # mark is one.
+            rows = list(csv.reader(io.StringIO(text, newline=""), delimiter="\t", strict=True))
         if not header:
             yield from rows
             return
-        titles = next(rows, [])
-        yield from (dict(zip(titles, row, strict=True)) for row in rows)
+        titles = rows[0] if rows else []
+        yield from (dict(zip(titles, row, strict=True)) for row in rows[1:])
     else:
         yield from (line for line in text.split("\n") if line.strip())

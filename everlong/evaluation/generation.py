@@ -12,7 +12,7 @@ from everlong.engine.llm import LLM
 from everlong.engine.request import Completion, SamplingParams
 from everlong.errors import ConfigError
 from everlong.evaluation.data import Data
-from everlong.evaluation.task import Example, Sample, Settings, Task, solved
+from everlong.evaluation.task import Example, Sample, Settings, Task, with_shots
 from everlong.tokenizer import Tokenizer
 
 _JUDGES = 4
@@ -65,13 +65,12 @@ class GenerationTask(Task[Question]):
 
     def examples(self, data: Data, settings: Settings) -> list[Question]:
         """See :class:`Task`."""
-        every = self.read(data)
         shots = self.shots if settings.shots is None else settings.shots
-        shown = every[::-1] if self.read_shots is None else self.read_shots(data)
-        before = solved([question.demonstration for question in shown[:shots]], shots)
-        if self.read_shots is None and shots:
-            every = every[:-shots]
-        return [replace(q, prompt=before + q.prompt) for q in every] if before else every
+        shown = self.read_shots(data) if self.read_shots and shots else None
+        return [
+            replace(q, prompt=before + q.prompt)
+            for q, before in with_shots(self.read(data), shown, shots)
+        ]
 
     def answers(
         self, llm: LLM, examples: Sequence[Question], data: Data, settings: Settings

@@ -7,13 +7,13 @@ log-probability by its characters.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from everlong.engine.llm import LLM
 from everlong.engine.request import TokenLogprob
 from everlong.evaluation.data import Data
-from everlong.evaluation.task import Example, Sample, Settings, Task, solved
+from everlong.evaluation.task import Example, Sample, Settings, Task, with_shots
 from everlong.tokenizer import Tokenizer
 
 
@@ -92,17 +92,11 @@ class LikelihoodTask(Task[Choice]):
 
     def examples(self, data: Data, settings: Settings) -> list[Choice]:
         """See :class:`Task`."""
-        every = self.read(data)
         shots = self.shots if settings.shots is None else settings.shots
-        shown = every[::-1] if self.read_shots is None else self.read_shots(data)
-        before = solved([example.demonstration for example in shown[:shots]], shots)
-        if self.read_shots is None and shots:
-            every = every[:-shots]
-        if not before:
-            return every
+        shown = self.read_shots(data) if self.read_shots and shots else None
         return [
-            Choice(e.id, e.group, tuple((before + c, t) for c, t in e.options), e.gold)
-            for e in every
+            replace(e, options=tuple((before + c, t) for c, t in e.options))
+            for e, before in with_shots(self.read(data), shown, shots)
         ]
 
     def answers(

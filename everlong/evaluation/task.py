@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from everlong.engine.llm import LLM
 from everlong.errors import ConfigError
@@ -83,8 +83,57 @@ class Task(ABC, Generic[E]):
         """Samples of ``examples``, in order, each as soon as it is known."""
 
 
-def solved(demonstrations: Sequence[str], shots: int) -> str:
-    """The text before a question: solved examples, an empty line after each."""
-    if shots > len(demonstrations):
-        raise ConfigError(f"shots is {shots}, and there are {len(demonstrations)} to show")
-    return "".join(f"{text}\n\n" for text in demonstrations[:shots])
+class Demonstrated(Protocol):
+    """An example that can be shown with its answer."""
+
+    @property
+    def group(self) -> str:
+        """See :class:`Example`."""
+
+    @property
+    def demonstration(self) -> str:
+        """The example with its answer."""
+
+
+D = TypeVar("D", bound=Demonstrated)
+
+
+def with_shots(every: Sequence[D], shown: Sequence[D] | None, shots: int) -> list[tuple[D, str]]:
+    """What is asked, each with the text that comes before it: solved examples of its own part.
+
+    Args:
+        every: all examples.
+        shown: examples to show, such as a training set; a part that has none there is shown those
+            of all parts. None: the last of each part are shown, and not asked.
+        shots: how many; each is followed by an empty line.
+
+    Raises:
+        ConfigError: there are not so many to show.
+    """
+    if not shots:
+        return [(example, "") for example in every]
+    parts: dict[str, list[D]] = {}
+    for example in reversed(every) if shown is None else shown:
+        part = parts.setdefault(example.group, [])
+        if len(part) < shots:
+            part.append(example)
+    first = list(shown or ())[:shots]
+    before: dict[str, str] = {}
+    for group in {example.group for example in every}:
+        chosen = parts.get(group, first)
+        if len(chosen) < shots:
+            raise ConfigError(f"shots is {shots}, and there are {len(chosen)} examples to show")
+        before[group] = "".join(f"{example.demonstration}\n\n" for example in chosen)
+    kept = {id(e) for part in parts.values() for e in part} if shown is None else set()
+    return [(e, before[e.group]) for e in every if id(e) not in kept]
+
+
+def spread(examples: Sequence[E]) -> list[E]:
+    """The examples in an order whose beginning is a fair sample of all groups: the first of each
+    group, the second of each, and so on."""
+    seen: dict[str, int] = {}
+    ranked = []
+    for example in examples:
+        rank = seen[example.group] = seen.get(example.group, -1) + 1
+        ranked.append((rank, example))
+    return [example for _, example in sorted(ranked, key=lambda pair: pair[0])]

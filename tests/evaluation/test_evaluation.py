@@ -61,7 +61,7 @@ def test_solved_examples_are_shown_and_not_asked(tmp_path: Path) -> None:
     assert [example.id for example in asked] == ["0", "1"]
     before = "Question: 3?\nAnswer: the sun\n\nQuestion: 2?\nAnswer: the sun\n\n"
     assert asked[0].options[0] == (before + "Question: 0?\nAnswer:", " ice")
-    with pytest.raises(ConfigError, match="shots is 5, and there are 4 to show"):
+    with pytest.raises(ConfigError, match="shots is 5, and there are 4 examples to show"):
         read(task, tmp_path, shots=5)
 
 

@@ -6,14 +6,32 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from everlong.evaluation.task import Task
+from everlong.evaluation.tasks.multilingual import emoji_names, mgsm, sib200, udhr_language
+from everlong.evaluation.tasks.reasoning import (
+    ar_lsat,
+    babi,
+    bbh,
+    clutrr,
+    gsm8k,
+    logical_deduction,
+)
+from everlong.evaluation.tasks.safety import crows_pairs, winobias
 from everlong.evaluation.tasks.understanding import (
+    ag_news,
     arc_easy,
+    banking77,
     boolq,
+    clinc150,
     copa,
     lambada,
     piqa,
+    snips,
+    sst2,
+    trec,
     winogrande,
 )
+
+_LABELLED = (sst2, trec, ag_news, snips, clinc150, banking77)
 
 SUITES: Mapping[str, Sequence[Task[Any]]] = {
     "understanding": (
@@ -23,6 +41,18 @@ SUITES: Mapping[str, Sequence[Task[Any]]] = {
         arc_easy.TASK,
         winogrande.TASK,
         lambada.TASK,
+        *(labelled.TASK for labelled in _LABELLED),
+        *(labelled.HEAD for labelled in _LABELLED),
     ),
+    "reasoning": (
+        babi.TASK,
+        gsm8k.TASK,
+        bbh.TASK,
+        clutrr.TASK,
+        logical_deduction.TASK,
+        ar_lsat.TASK,
+    ),
+    "multilingual": (sib200.TASK, mgsm.TASK, udhr_language.TASK, emoji_names.TASK),
+    "safety": (crows_pairs.TASK, winobias.TASK),
 }
 """The tasks of each suite, in the order they are run."""

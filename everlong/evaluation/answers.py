@@ -1,0 +1,44 @@
+"""Judging what a model wrote: words after normalising, numbers in any script's digits."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+_NUMBER = re.compile(r"-?\d[\d,٬]*(?:[.٫]\d+)?")
+
+
+def normalised(text: str) -> str:
+    """Lower case, without punctuation at the ends and with single spaces."""
+    words = " ".join(text.lower().split())
+    return words.strip(" .,;:!?\"'()[]")
+
+
+def first_line(text: str) -> str:
+    """An answer up to its first line feed; leading ones do not count."""
+    return text.strip().split("\n", 1)[0]
+
+
+def number(text: str) -> str | None:
+    """A number in plain digits, without separators of thousands and zeros after the point.
+
+    Digits of every script are read: ``"১,২৫০"`` is ``"1250"``.
+    """
+    found = _NUMBER.fullmatch(text.strip().rstrip("."))
+    return _plain(found[0]) if found else None
+
+
+def last_number(text: str) -> str | None:
+    """The last number in a text, as :func:`number` writes it."""
+    found = _NUMBER.findall(text)
+    return _plain(found[-1]) if found else None
+
+
+def _plain(written: str) -> str:
+    digits = "".join(
+        str(unicodedata.digit(c)) if c.isdigit() else {"٫": ".", "٬": ","}.get(c, c)
+        for c in written
+    ).replace(",", "")
+    if "." in digits:
+        digits = digits.rstrip("0").rstrip(".")
+    return digits

@@ -1,0 +1,1 @@
+"""Many languages, a file for each set of data."""

@@ -1,0 +1,1 @@
+"""Reasoning, a file for each set of data."""

@@ -1,0 +1,1 @@
+"""Bias and harm, a file for each set of data."""
