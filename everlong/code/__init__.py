@@ -1,0 +1,1 @@
+"""Code that models write: run where it can do no harm."""
