@@ -28,7 +28,8 @@ def _commands() -> Mapping[str, Command]:
         if kind == "everlong":
             from everlong.evaluation.lm_eval import EverlongLM
 
-            state["model"] = EverlongLM(path)
+            # As hf below: the checkpoint's values, and activations, in bfloat16.
+            state["model"] = EverlongLM(path, weights="bf16")
         else:
             from lm_eval.models.huggingface import HFLM
 

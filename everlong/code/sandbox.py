@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import selectors
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -45,6 +47,7 @@ _VISIBLE = (
     "/etc/ld.so.cache",
 )
 _GRACE_SECONDS = 2.0
+_PROBING = threading.Lock()
 
 
 class SandboxError(EverlongError):
@@ -273,14 +276,19 @@ print(json.dumps(escaped))
 """
 
 
-@cache
 def _probe() -> None:
+    with _PROBING:  # once, even if several threads come first
+        _probe_once()
+
+
+@cache
+def _probe_once() -> None:
     """Try from inside what must not be possible.
 
     Raises:
         SandboxError: some of it was, or the sandbox cannot be set up.
     """
-    name = f"everlong-probe-{os.getpid()}"
+    name = f"everlong-probe-{secrets.token_hex(8)}"
     with (
         socket.create_server(("127.0.0.1", 0)) as server,
         socket.socket(socket.AF_UNIX) as local,

@@ -192,7 +192,8 @@ def test_nothing_outlives_the_caller() -> None:
         [
             sys.executable,
             "-c",
-            f"from everlong.code.sandbox import *; run_python({source!r}, limits=Limits(seconds=60))",
+            "from everlong.code.sandbox import *\n"
+            f"run_python({source!r}, limits=Limits(seconds=60))",
         ]
     )
     deadline = time.monotonic() + 20
@@ -305,9 +306,9 @@ def test_many_at_once() -> None:
 
 @pytest.fixture
 def unprobed(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
-    sandbox._probe.cache_clear()
+    sandbox._probe_once.cache_clear()
     yield monkeypatch
-    sandbox._probe.cache_clear()
+    sandbox._probe_once.cache_clear()
 
 
 @pytest.mark.parametrize(

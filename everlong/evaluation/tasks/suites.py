@@ -6,6 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from everlong.evaluation.task import Task
+from everlong.evaluation.tasks.code import (
+    humaneval,
+    mbpp,
+    mbxp,
+    quixbugs,
+    scan,
+    text_to_sql,
+)
 from everlong.evaluation.tasks.multilingual import emoji_names, mgsm, sib200, udhr_language
 from everlong.evaluation.tasks.reasoning import (
     ar_lsat,
@@ -43,6 +51,14 @@ SUITES: Mapping[str, Sequence[Task[Any]]] = {
         lambada.TASK,
         *(labelled.TASK for labelled in _LABELLED),
         *(labelled.HEAD for labelled in _LABELLED),
+    ),
+    "code": (
+        mbpp.TASK,
+        mbxp.TASK,
+        humaneval.TASK,
+        quixbugs.TASK,
+        text_to_sql.TASK,
+        scan.TASK,
     ),
     "reasoning": (
         babi.TASK,
