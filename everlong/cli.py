@@ -16,7 +16,7 @@ from everlong.errors import EverlongError
 
 Weights = Literal["auto", "float32", "bf16", "int8", "int4"]
 Texts = str | tuple[str, ...]
-Suite = Literal["understanding", "code", "reasoning", "multilingual", "safety", "all"]
+Suite = Literal["understanding", "code", "reasoning", "multilingual", "memory", "safety", "all"]
 
 
 def pull(model: str) -> None:

@@ -14,6 +14,7 @@ from everlong.evaluation.tasks.code import (
     scan,
     text_to_sql,
 )
+from everlong.evaluation.tasks.memory import babilong, locomo_evidence, needles
 from everlong.evaluation.tasks.multilingual import emoji_names, mgsm, sib200, udhr_language
 from everlong.evaluation.tasks.reasoning import (
     ar_lsat,
@@ -69,6 +70,12 @@ SUITES: Mapping[str, Sequence[Task[Any]]] = {
         ar_lsat.TASK,
     ),
     "multilingual": (sib200.TASK, mgsm.TASK, udhr_language.TASK, emoji_names.TASK),
+    "memory": (
+        locomo_evidence.BY_WORDS,
+        locomo_evidence.BY_STATES,
+        *babilong.TASKS,
+        *needles.TASKS,
+    ),
     "safety": (crows_pairs.TASK, winobias.TASK),
 }
 """The tasks of each suite, in the order they are run."""

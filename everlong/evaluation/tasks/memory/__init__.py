@@ -1,0 +1,1 @@
+"""Memory: long texts and long conversations, a file for each set of data."""
