@@ -20,7 +20,9 @@ PACKAGES = ("lm_eval", "transformers", "torch", "everlong")
 def _commands() -> Mapping[str, Command]:
     state: dict[str, Any] = {}
 
-    def load(path: str, threads: int, kind: str, tasks: list[Mapping[str, Any]]) -> dict[str, Any]:
+    def load(
+        path: str, threads: int, kind: str, dtype: str, tasks: list[Mapping[str, Any]]
+    ) -> dict[str, Any]:
         import torch
         from lm_eval.tasks import TaskManager
 
@@ -29,6 +31,7 @@ def _commands() -> Mapping[str, Command]:
             from everlong.evaluation.lm_eval import EverlongLM
 
             # As hf below: the checkpoint's values, and activations, in bfloat16.
+            assert dtype == "bfloat16", dtype
             state["model"] = EverlongLM(path, weights="bf16")
         else:
             from lm_eval.models.huggingface import HFLM
@@ -37,7 +40,7 @@ def _commands() -> Mapping[str, Command]:
             state["model"] = HFLM(
                 pretrained=str(file.parent),
                 gguf_file=file.name,
-                dtype="bfloat16",
+                dtype=dtype,
                 device="cpu",
                 batch_size=1,
             )

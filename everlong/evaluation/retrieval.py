@@ -7,7 +7,6 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Protocol
 
 from everlong.engine.llm import LLM
@@ -51,7 +50,6 @@ class RetrievalTask(Task[Search]):
 
     collections: Callable[[Data], Mapping[str, Sequence[Document]]]
     read: Callable[[Data], list[Search]]
-    """Searches of one collection stand together."""
     ranker: RankerOf
 
     @property
@@ -68,14 +66,15 @@ class RetrievalTask(Task[Search]):
     ) -> Iterator[Sample]:
         """See :class:`Task`."""
         collections = self.collections(data)
-        for name, searches in groupby(examples, key=lambda search: search.collection):
-            ranker = self.ranker(llm, collections[name])
-            for search in searches:
-                found = ranker.search(search.query, CUTS[-1])
-                wanted = search.relevant
-                scores = {f"recall@{k}": len(wanted & set(found[:k])) / len(wanted) for k in CUTS}
-                record = {"query": search.query, "found": found, "relevant": sorted(wanted)}
-                yield Sample(search.id, search.group, scores, record)
+        rankers: dict[str, Ranker] = {}
+        for search in examples:
+            if search.collection not in rankers:
+                rankers[search.collection] = self.ranker(llm, collections[search.collection])
+            found = rankers[search.collection].search(search.query, CUTS[-1])
+            wanted = search.relevant
+            scores = {f"recall@{k}": len(wanted & set(found[:k])) / len(wanted) for k in CUTS}
+            record = {"query": search.query, "found": found, "relevant": sorted(wanted)}
+            yield Sample(search.id, search.group, scores, record)
 
 
 class Bm25:

@@ -251,14 +251,15 @@ def test_output_is_limited() -> None:
     assert len(outcome.stdout) <= SHORT.output
 
 
-def test_disk_is_limited() -> None:
+def test_disk_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     assert "OSError" in attempt(
         "import os\nfor n in range(100):\n    open(f'/work/{n}', 'wb').write(bytes(1 << 20))"
     )
     assert "OSError" in attempt("for n in range(10000):\n    open(f'/tmp/{n}', 'w').close()")
     outcome = run_python("open('/work/x', 'wb').write(bytes(40 << 20))", limits=SHORT)
     assert outcome.status in ("failed", "killed")
-    assert not list(Path(tempfile.gettempdir()).glob("everlong-sandbox-*"))
+    assert not list(tmp_path.iterdir()), "nothing is left behind"
 
 
 def test_files_and_recursion_are_limited() -> None:

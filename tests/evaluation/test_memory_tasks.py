@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -70,18 +71,24 @@ def test_needles_are_all_in_the_text_and_listing_does_not_pay(folder: Path) -> N
     examples = needles.TASKS[0].examples(Data(folder), Settings())
     assert {e.group for e in examples} == {
         "single",
+        "several keys",
         "several values",
         "variables",
         "frequent words",
     }
-    assert len({e.text for e in examples}) == 1
-    every = " ".join(examples[0].sentences)
+    assert min(Counter(e.group for e in examples).values()) >= 100
+    assert len({e.text for e in examples}) >= 8
+    assert len({e.group for e in examples[:5]}) == 5
     for example in examples:
+        every = " ".join(example.sentences)
         assert all(word in every for word in example.target)
         assert needles.judge(example, f" {', '.join(example.target)}.") == 1
         assert needles.judge(example, "") == 0
         assert needles.judge(example, every) < 0.5
+    longer = needles.TASKS[4].examples(Data(folder), Settings())
+    assert Counter(e.text for e in longer) == {f"needles 0.{n}": 65 for n in range(8)}
     chain = next(e for e in examples if e.group == "variables")
+    every = " ".join(chain.sentences)
     places = [every.index(f"VAR {name} =") for name in chain.target]
     assert places == sorted(places), "a variable has a value before another gets it"
     other = needles.TASKS[0].examples(Data(folder), Settings(seed=1))

@@ -11,6 +11,7 @@ from typing import Any
 
 from everlong.evaluation.data import Data
 from everlong.evaluation.retrieval import Bm25, Document, Encoder, RetrievalTask, Search
+from everlong.evaluation.task import spread
 
 _KINDS = {1: "multi-hop", 2: "temporal", 3: "open-domain", 4: "single-hop", 5: "adversarial"}
 
@@ -49,10 +50,10 @@ def _read(data: Data) -> list[Search]:
                     kind = _KINDS.get(asked["category"], str(asked["category"]))
                     question = str(asked["question"])
                     found.append(Search(f"{name}:{n}", kind, name, question, relevant))
-        return found
+        return spread(found)
 
     return data.document("locomo/locomo10.json", parse)
 
 
-BY_WORDS = RetrievalTask("locomo_evidence_bm25", 1, _collections, _read, Bm25)
-BY_STATES = RetrievalTask("locomo_evidence_encoder", 1, _collections, _read, Encoder)
+BY_WORDS = RetrievalTask("locomo_evidence_bm25", 2, _collections, _read, Bm25)
+BY_STATES = RetrievalTask("locomo_evidence_encoder", 2, _collections, _read, Encoder)
