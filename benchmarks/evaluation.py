@@ -1,9 +1,9 @@
 """Everlong as a model of lm-evaluation-harness beside the harness's own ``hf``.
 
 Both answer the same requests of the same harness with the same weights (SmolLM2-135M), in turn,
-round after round: in bfloat16 where time is taken. Scores are compared with ``hf`` in float32, whose
-rounding is too small to move them: in bfloat16 either loses or wins half a point by chance. Usage:
-``python benchmarks/evaluation.py --json --data FOLDER``; see ``benchmarks/README.md``.
+round after round: in bfloat16 where time is taken. Scores are compared with ``hf`` in float32,
+whose rounding is too small to move them: in bfloat16 either loses or wins half a point by chance.
+Usage: ``python benchmarks/evaluation.py --json --data FOLDER``; see ``benchmarks/README.md``.
 """
 
 from __future__ import annotations
