@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 
 _NUMBER = re.compile(r"-?\d[\d,٬]*(?:[.٫]\d+)?")
 
@@ -42,3 +43,20 @@ def _plain(written: str) -> str:
     if "." in digits:
         digits = digits.rstrip("0").rstrip(".")
     return digits
+
+
+def word_f1(answer: str, target: str) -> float:
+    """Harmonic mean of precision and recall of the words, as often as they come.
+
+    Capitals, punctuation and articles do not count (SQuAD, Rajpurkar et al. 2016, section 6.1).
+    """
+    said, wanted = _words(answer), _words(target)
+    shared = (said & wanted).total()
+    if not shared:
+        return float(not said and not wanted)
+    return 2 * shared / (said.total() + wanted.total())
+
+
+def _words(text: str) -> Counter[str]:
+    words = re.findall(r"\w+", text.lower())
+    return Counter(word for word in words if word not in {"a", "an", "the"})

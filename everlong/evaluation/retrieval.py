@@ -80,7 +80,7 @@ class RetrievalTask(Task[Search]):
 class Bm25:
     """Words, weighed by BM25 (Robertson and Zaragoza 2009), as SQLite's FTS5 has it."""
 
-    def __init__(self, llm: LLM, documents: Sequence[Document]) -> None:
+    def __init__(self, documents: Sequence[Document]) -> None:
         self._ids = [document.id for document in documents]
         self._connection = sqlite3.connect(":memory:")
         self._connection.execute("create virtual table t using fts5(text, tokenize=porter)")

@@ -12,11 +12,12 @@ import pytest
 
 from everlong.errors import ConfigError
 from everlong.evaluation.data import Data
+from everlong.evaluation.generation import Question
 from everlong.evaluation.haystack import HaystackTask, Hidden, haystack, sentences
 from everlong.evaluation.retrieval import Bm25, Document, Encoder
 from everlong.evaluation.runner import evaluate
 from everlong.evaluation.task import Settings
-from everlong.evaluation.tasks.memory import babilong, locomo_evidence, needles
+from everlong.evaluation.tasks.memory import babilong, locomo_answers, locomo_evidence, needles
 from tests.engine.tiny import tiny_llm, tokenizer
 
 
@@ -137,10 +138,32 @@ def test_evidence_is_found_by_words(tmp_path: Path) -> None:
         assert states.metrics["recall@5"].mean == 1, "all three are among the first five"
 
 
+def test_answers_are_compared_by_their_words(tmp_path: Path) -> None:
+    def score(kind: str, answer: str, target: str) -> float:
+        return locomo_answers.judge(Question("", kind, "", target), answer)["f1"]
+
+    assert score("single-hop", " The red bicycle.\nQuestion:", "a red bicycle") == 1
+    assert score("single-hop", "red", "red bicycle") == pytest.approx(2 / 3)
+    assert score("single-hop", "", "red") == 0
+    assert score("multi-hop", "Rome, Lisbon", "Lisbon, Oslo") == 0.5
+    assert score("adversarial", "It is not mentioned.", "not mentioned") == 1
+    assert score("adversarial", "red", "not mentioned") == 0
+    talk(tmp_path)
+    content = json.loads((tmp_path / "locomo/locomo10.json").read_text())
+    for asked, answer in zip(content[0]["qa"], ("a bicycle", "Lisbon", None), strict=True):
+        if answer:
+            asked["answer"] = answer
+    (tmp_path / "locomo/locomo10.json").write_text(json.dumps(content))
+    examples = locomo_answers.TASK.examples(Data(tmp_path), Settings())
+    assert [e.target for e in examples] == ["a bicycle", "Lisbon", "not mentioned"]
+    assert "Ann (): My sister lives in Lisbon." in examples[1].prompt
+    assert "weather" not in examples[1].prompt
+
+
 def test_rankers_find_what_is_there() -> None:
     documents = [Document(str(n), f"word{n} and some text") for n in range(30)]
     with tiny_llm() as llm:
-        words = Bm25(llm, documents)
+        words = Bm25(documents)
         assert words.search("where is word7?", 3)[0] == "7"
         assert words.search('"; drop table t --', 3) == []
         assert words.search("???", 3) == []

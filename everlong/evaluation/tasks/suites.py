@@ -14,7 +14,7 @@ from everlong.evaluation.tasks.code import (
     scan,
     text_to_sql,
 )
-from everlong.evaluation.tasks.memory import babilong, locomo_evidence, needles
+from everlong.evaluation.tasks.memory import babilong, locomo_answers, locomo_evidence, needles
 from everlong.evaluation.tasks.multilingual import emoji_names, mgsm, sib200, udhr_language
 from everlong.evaluation.tasks.reasoning import (
     ar_lsat,
@@ -24,7 +24,7 @@ from everlong.evaluation.tasks.reasoning import (
     gsm8k,
     logical_deduction,
 )
-from everlong.evaluation.tasks.safety import crows_pairs, winobias
+from everlong.evaluation.tasks.safety import crows_pairs, seat, winobias
 from everlong.evaluation.tasks.understanding import (
     ag_news,
     arc_easy,
@@ -73,9 +73,10 @@ SUITES: Mapping[str, Sequence[Task[Any]]] = {
     "memory": (
         locomo_evidence.BY_WORDS,
         locomo_evidence.BY_STATES,
+        locomo_answers.TASK,
         *babilong.TASKS,
         *needles.TASKS,
     ),
-    "safety": (crows_pairs.TASK, winobias.TASK),
+    "safety": (crows_pairs.TASK, seat.TASK, winobias.TASK),
 }
 """The tasks of each suite, in the order they are run."""

@@ -13,7 +13,8 @@ from everlong.evaluation.data import Data
 from everlong.evaluation.retrieval import Bm25, Document, Encoder, RetrievalTask, Search
 from everlong.evaluation.task import spread
 
-_KINDS = {1: "multi-hop", 2: "temporal", 3: "open-domain", 4: "single-hop", 5: "adversarial"}
+FILE = "locomo/locomo10.json"
+KINDS = {1: "multi-hop", 2: "temporal", 3: "open-domain", 4: "single-hop", 5: "adversarial"}
 
 
 def _documents(content: Any) -> dict[str, list[Document]]:
@@ -32,12 +33,13 @@ def _documents(content: Any) -> dict[str, list[Document]]:
     return found
 
 
-def _collections(data: Data) -> dict[str, list[Document]]:
-    return data.document("locomo/locomo10.json", _documents)
+def collections(data: Data) -> dict[str, list[Document]]:
+    """The turns of each conversation, in order."""
+    return data.document(FILE, _documents)
 
 
 def _read(data: Data) -> list[Search]:
-    turns = {name: {d.id for d in documents} for name, documents in _collections(data).items()}
+    turns = {name: {d.id for d in documents} for name, documents in collections(data).items()}
 
     def parse(content: Any) -> list[Search]:
         found = []
@@ -47,13 +49,15 @@ def _read(data: Data) -> list[Search]:
                 # Some are written together: "D8:6; D9:17".
                 named = set(re.findall(r"D\d+:\d+", " ".join(map(str, asked["evidence"]))))
                 if relevant := frozenset(named & turns[name]):
-                    kind = _KINDS.get(asked["category"], str(asked["category"]))
+                    kind = KINDS.get(asked["category"], str(asked["category"]))
                     question = str(asked["question"])
                     found.append(Search(f"{name}:{n}", kind, name, question, relevant))
         return spread(found)
 
-    return data.document("locomo/locomo10.json", parse)
+    return data.document(FILE, parse)
 
 
-BY_WORDS = RetrievalTask("locomo_evidence_bm25", 2, _collections, _read, Bm25)
-BY_STATES = RetrievalTask("locomo_evidence_encoder", 2, _collections, _read, Encoder)
+BY_WORDS = RetrievalTask(
+    "locomo_evidence_bm25", 2, collections, _read, lambda llm, documents: Bm25(documents)
+)
+BY_STATES = RetrievalTask("locomo_evidence_encoder", 2, collections, _read, Encoder)
