@@ -208,6 +208,8 @@ def evaluate(
     out: Path | None = None,
     weights: Weights = "auto",
     max_model_len: int | None = None,
+    download: bool = False,
+    processes: int = 1,
 ) -> None:
     """Measure a model on public tasks, with 95 % intervals.
 
@@ -223,17 +225,20 @@ def evaluate(
         out: folder for figures and every answer, for eval compare and eval report.
         weights: how weights are kept; auto keeps the file's own values.
         max_model_len: window in tokens.
+        download: fetch sets that are not in the folder from the Hugging Face hub, if it has them.
+        processes: with a copy of the model and a part of the cores each.
     """
     from everlong.apps.evaluate import evaluate as measure
     from everlong.engine.engine import EngineConfig
-    from everlong.engine.llm import load
+    from everlong.evaluation.processes import Model, Processes
     from everlong.evaluation.task import Settings
 
     settings = Settings(shots, chat)
     # Nobody waits for a single token here: more at a time is faster.
     engine = EngineConfig(max_model_len, max_num_seqs=64, max_num_batched_tokens=1024)
-    with load(model, weights=weights, engine=engine) as llm:
-        measure(llm, data, suite, _several(tasks), settings, limit, out, parts)
+    loaded = Model(model, weights, engine)
+    with Processes(loaded, processes) as several, loaded.load() as llm:
+        measure(llm, data, suite, _several(tasks), settings, limit, out, parts, download, several)
 
 
 def compare(a: Path, b: Path, tasks: Texts = ()) -> None:

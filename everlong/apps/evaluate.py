@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,10 @@ from rich.table import Table
 
 from everlong.checkpoint.progress import terminal_progress
 from everlong.engine.llm import LLM
-from everlong.errors import ConfigError, MissingDataError
+from everlong.errors import ConfigError, MissingDataError, MissingExtraError
 from everlong.evaluation.comparison import compare
+from everlong.evaluation.data import Data
+from everlong.evaluation.processes import Processes
 from everlong.evaluation.report import read_peer, write_report, written
 from everlong.evaluation.results import add_result, read_results
 from everlong.evaluation.runner import Result
@@ -25,25 +26,29 @@ from everlong.evaluation.tasks.suites import SUITES
 
 def evaluate(
     llm: LLM,
-    data: Path,
+    folder: Path,
     suite: str,
     names: Sequence[str],
     settings: Settings,
     limit: int | None,
     out: Path | None,
     parts: bool,
+    download: bool = False,
+    processes: Processes | None = None,
 ) -> None:
     """Run a suite and print a table.
 
     Args:
         llm: loaded model.
-        data: folder with the data sets.
+        folder: with the data sets.
         suite: one of ``SUITES``, or ``all``.
         names: of tasks; none: all of the suite.
         settings: what may be chosen about a run.
         limit: most examples of a task; None: all.
         out: folder for figures and answers, or None.
         parts: show the figures of languages and other parts of tasks, too.
+        download: fetch sets that are not in the folder, where the hub has them.
+        processes: others that answer with the same model, too.
 
     Raises:
         ConfigError: a task is unknown, or its data is malformed, or there is data for none; the
@@ -58,10 +63,17 @@ def evaluate(
     try:
         with terminal_progress(MofNCompleteColumn()) as report:
             for in_suite, task in tasks:
-                told = partial(report, task.name)
                 try:
-                    result = run(llm, task, data, settings=settings, limit=limit, progress=told)
-                except MissingDataError as error:
+                    result = run(
+                        llm,
+                        task,
+                        Data(folder, download=download),
+                        settings=settings,
+                        limit=limit,
+                        processes=processes,
+                        progress=report,
+                    )
+                except (MissingDataError, MissingExtraError) as error:
                     missing.append(f"{task.name}: {error}")
                     continue
                 except ConfigError as error:

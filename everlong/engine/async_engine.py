@@ -121,7 +121,7 @@ class AsyncEngine:
     async def encode(self, prompts: Sequence[Sequence[int]], pooling: Pooling) -> Tensor:
         """Unit vectors of token sequences, float32 [n, hidden]; see ``LLM.encode``."""
         futures = self.llm.encode_tokens(prompts, pooling)
-        return torch.stack([await asyncio.wrap_future(f) for f in futures])
+        return torch.cat([await asyncio.wrap_future(f) for f in futures])
 
     def stats(self) -> EngineStats:
         """Counters and gauges."""

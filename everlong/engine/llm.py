@@ -229,28 +229,40 @@ class LLM:
                 with; ``mean``: the mean of all states under a bidirectional mask.
         """
         futures = self.encode_tokens([self.tokenizer.encode(text) for text in texts], pooling)
-        rows = [future.result() for future in futures]
-        return torch.stack(rows) if rows else torch.empty(0, self.config.hidden_size)
+        parts = [future.result() for future in futures]
+        return torch.cat(parts) if parts else torch.empty(0, self.config.hidden_size)
 
     def encode_tokens(
         self, prompts: Sequence[Sequence[int]], pooling: Pooling
     ) -> list[Future[Tensor]]:
-        """As :meth:`encode`, from token ids; each future gives float32 [hidden]."""
+        """As :meth:`encode`, from token ids; futures of the next few: float32 [n, hidden]."""
         if pooling not in ("last", "mean"):
             raise RequestError(f"pooling {pooling!r} is unknown; allowed: last, mean")
         for ids in prompts:
             self._check_length(ids)
 
-        def vector(ids: Sequence[int]) -> Future[Tensor]:
+        def vectors(few: Sequence[Sequence[int]]) -> Future[Tensor]:
             if pooling == "last":
                 return self.engine.call(
-                    lambda runner: normalize(runner.states(ids, "causal")[-1], dim=0)
+                    lambda runner: _stacked(s[-1] for s in runner.states(few, "causal"))
                 )
             return self.engine.call(
-                lambda runner: normalize(runner.states(ids, "bidirectional").mean(0), dim=0)
+                lambda runner: _stacked(s.mean(0) for s in runner.states(few, "bidirectional"))
             )
 
-        return [vector(ids) for ids in prompts]
+        return [vectors(few) for few in self._steps(prompts)]
+
+    def _steps(self, prompts: Sequence[Sequence[int]]) -> Iterator[list[Sequence[int]]]:
+        """Prompts in groups that fit a step; what is longer is alone."""
+        most = self.engine.config.max_num_batched_tokens
+        few: list[Sequence[int]] = []
+        for ids in prompts:
+            if few and sum(map(len, few)) + len(ids) > most:
+                yield few
+                few = []
+            few.append(ids)
+        if few:
+            yield few
 
     def logits(self, token_ids: Sequence[int]) -> Tensor:
         """Next-token logits after every token, float32 [T, V]."""
@@ -378,6 +390,10 @@ class LLM:
         # Enters the try above: from here on, closing the iterator cancels the request.
         next(iterator)
         return iterator
+
+
+def _stacked(vectors: Iterable[Tensor]) -> Tensor:
+    return normalize(torch.stack(list(vectors)), dim=-1)
 
 
 _STARTED = Chunk("", ())

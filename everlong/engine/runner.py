@@ -67,15 +67,25 @@ class Runner:
         """Next-token logits after every token of one sequence, float32 [T, V]."""
         return self._whole(tokens, "causal", states=False)
 
-    def states(self, tokens: Sequence[int], sight: Sight) -> Tensor:
-        """Last hidden states of one sequence, float32 [T, hidden]."""
-        return self._whole(tokens, sight, states=True)
+    def states(self, prompts: Sequence[Sequence[int]], sight: Sight) -> list[Tensor]:
+        """Last hidden states of sequences, float32 [T, hidden] each.
 
-    def _whole(self, tokens: Sequence[int], sight: Sight, states: bool) -> Tensor:
+        Several are computed in one step, whatever they take together; one alone in parts.
+        """
+        if len(prompts) == 1:
+            return [self._whole(prompts[0], sight, states=True)]
+        spans = [Span(p, self._table(len(p)), 0, sight=sight, logits="none") for p in prompts]
+        return list(torch.split(self._step(spans, states=True), [len(p) for p in prompts]))
+
+    def _table(self, tokens: int) -> BlockTable:
         table = BlockTable()
         shape = block_shape(self.model.config)
-        while table.capacity < len(tokens):
+        while table.capacity < tokens:
             table.append(torch.empty(shape, dtype=self.dtype))
+        return table
+
+    def _whole(self, tokens: Sequence[int], sight: Sight, states: bool) -> Tensor:
+        table = self._table(len(tokens))
         # Only what is causal can be cut.
         size = self._chunk if sight == "causal" else len(tokens)
         parts = []

@@ -8,14 +8,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from everlong.engine.llm import LLM
 from everlong.evaluation.data import Data
-from everlong.evaluation.task import Example, Sample, Settings, Task
+from everlong.evaluation.task import Example, Run, Sample, Settings, Task
 from everlong.evaluation.tasks.understanding.labelled import LabelledSet
 
 _PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)
 _HELD_OUT = 0.1
 _STEPS = 100
+_AT_ONCE = 256
+"""Texts read between two reports of progress."""
 
 
 @dataclass(frozen=True)
@@ -46,23 +47,26 @@ class HeadTask(Task[Text]):
         self.texts.train(data)  # what it holds belongs to the circumstances of the answers
         return [Text(t.id, "", t.text, t.label) for t in self.texts.test(data)]
 
-    def answers(
-        self, llm: LLM, examples: Sequence[Text], data: Data, settings: Settings
-    ) -> Iterator[Sample]:
+    def answers(self, run: Run, examples: Sequence[Text]) -> Iterator[Sample]:
         """See :class:`Task`."""
-        train = self.texts.train(data)
+        train = self.texts.train(run.data)
         labels = self.texts.labels(train)
         place = {label: i for i, label in enumerate(labels)}
-        states = self._states(llm, [t.text for t in train])
-        head = Head.fit(states, torch.tensor([place[t.label] for t in train]), settings.seed)
-        asked = self._states(llm, [e.text for e in examples])
+        states = self._states(run, "what the head learns from", [t.text for t in train])
+        head = Head.fit(states, torch.tensor([place[t.label] for t in train]), run.settings.seed)
+        asked = self._states(run, "what is asked", [e.text for e in examples])
         for example, chosen in zip(examples, head.predict(asked).tolist(), strict=True):
             right = labels[chosen] == example.label
             record = {"text": example.text, "answer": labels[chosen], "target": example.label}
             yield Sample(example.id, "", {"accuracy": float(right)}, record)
 
-    def _states(self, llm: LLM, texts: Sequence[str]) -> Tensor:
-        return llm.encode([self.texts.prompt(text) for text in texts], "last")
+    def _states(self, run: Run, what: str, texts: Sequence[str]) -> Tensor:
+        parts = []
+        for start in range(0, len(texts), _AT_ONCE):
+            prompts = [self.texts.prompt(text) for text in texts[start : start + _AT_ONCE]]
+            parts.append(run.llm.encode(prompts, "last"))
+            run.preparing(f"{self.name}: {what}", min(start + _AT_ONCE, len(texts)), len(texts))
+        return torch.cat(parts)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from everlong.errors import ConfigError, MissingDataError
+from everlong.evaluation.hub import SETS, fetched
 
 T = TypeVar("T")
 
@@ -23,10 +24,12 @@ class Data:
 
     Args:
         folder: what ``--data`` names.
+        download: fetch what is not there from the Hugging Face hub, as far as it is known there.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, download: bool = False) -> None:
         self.folder = folder
+        self.download = download
         self._digests: dict[str, str] = {}
 
     @property
@@ -38,14 +41,17 @@ class Data:
         """The file itself, packed or not.
 
         Raises:
-            MissingDataError: it is not there.
+            MissingDataError: it is not there, and cannot be fetched.
         """
         plain = self.folder / name
         packed = plain.with_name(plain.name + ".gz")
         for path in (plain, packed):
             if path.is_file():
                 return path
-        raise MissingDataError(f"needs {plain} (or .gz), which is not there; see --data")
+        if self.download and (known := fetched(name)) is not None:
+            return known
+        hint = "--data, or --download true" if name in SETS and not self.download else "--data"
+        raise MissingDataError(f"needs {plain} (or .gz), which is not there; see {hint}")
 
     def names(self, pattern: str) -> list[str]:
         """Names of the files that match a pattern such as ``mgsm/mgsm_*.tsv``, sorted.

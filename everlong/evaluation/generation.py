@@ -8,11 +8,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
-from everlong.engine.llm import LLM
 from everlong.engine.request import Completion, SamplingParams
 from everlong.errors import ConfigError
 from everlong.evaluation.data import Data
-from everlong.evaluation.task import Example, Sample, Settings, Task, with_shots
+from everlong.evaluation.task import Example, Run, Sample, Settings, Task, with_shots
 from everlong.tokenizer import Tokenizer
 
 _JUDGES = 4
@@ -72,23 +71,21 @@ class GenerationTask(Task[Question]):
             for q, before in with_shots(self.read(data), shown, shots)
         ]
 
-    def answers(
-        self, llm: LLM, examples: Sequence[Question], data: Data, settings: Settings
-    ) -> Iterator[Sample]:
+    def answers(self, run: Run, examples: Sequence[Question]) -> Iterator[Sample]:
         """See :class:`Task`."""
         sampling = SamplingParams(temperature=0.0, stop=self.stop)
         requests = (
             prompt_for(
-                llm.tokenizer,
+                run.llm.tokenizer,
                 question.prompt,
-                settings.chat,
-                llm.max_model_len,
+                run.settings.chat,
+                run.llm.max_model_len,
                 sampling,
                 self.max_tokens,
             )
             for question in examples
         )
-        completions = llm.complete(requests)
+        completions = run.llm.complete(requests)
         pending: deque[Future[Sample]] = deque()
         with ThreadPoolExecutor(_JUDGES, "everlong-judge") as judges:
             for question, completion in zip(examples, completions, strict=True):

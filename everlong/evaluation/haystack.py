@@ -7,11 +7,10 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from everlong.engine.llm import LLM
 from everlong.engine.request import SamplingParams
 from everlong.errors import ConfigError
 from everlong.evaluation.data import Data
-from everlong.evaluation.task import Example, Sample, Settings, Task
+from everlong.evaluation.task import Example, Run, Sample, Settings, Task
 from everlong.tokenizer import Tokenizer
 
 LENGTHS: Mapping[str, int] = {
@@ -19,6 +18,8 @@ LENGTHS: Mapping[str, int] = {
     "1m": 1 << 20,
 }
 """Tokens of prompt and answer together, by the name in a task's name."""
+_QUESTION = 96
+"""Place for the longest question: the text before it is the same for all."""
 
 
 @dataclass(frozen=True)
@@ -64,32 +65,41 @@ class HaystackTask(Task[Hidden]):
             data.content(name)  # they belong to the circumstances of the answers
         return self.read(data, settings.seed)
 
-    def answers(
-        self, llm: LLM, examples: Sequence[Hidden], data: Data, settings: Settings
-    ) -> Iterator[Sample]:
+    def answers(self, run: Run, examples: Sequence[Hidden]) -> Iterator[Sample]:
         """See :class:`Task`.
 
         Raises:
             ConfigError: the model's window is shorter than the task's length.
         """
+        llm = run.llm
         if llm.max_model_len < self.length:
             raise ConfigError(
                 f"needs a window of {self.length:,} tokens, and the model has "
                 f"{llm.max_model_len:,}; ask a shorter one, or raise --max-model-len"
             )
-        books = sentences(data)
+        books = sentences(run.data)
         sampling = SamplingParams(temperature=0.0, max_tokens=self.max_tokens, stop=("\n",))
         room = self.length - self.max_tokens
         known: dict[str, list[int]] = {}
 
         def prompt(asked: Hidden) -> list[int]:
             question = llm.tokenizer.encode(_ask(asked), bos=False)
-            # A place for the longest question: the text before it is the same for all.
-            most = room - 96
+            most = room - _QUESTION
             if asked.text not in known:
                 known.clear()
                 hay = haystack(books, asked.sentences, llm.tokenizer, most, asked.text)
-                known[asked.text] = llm.tokenizer.encode(f"{self.instruction}\n\n{hay}\n\n")[:most]
+                text = llm.tokenizer.encode(f"{self.instruction}\n\n{hay}\n\n")
+                if len(text) > most:
+                    raise ConfigError(
+                        f"what is hidden takes {len(text):,} tokens with this model's tokenizer, "
+                        f"and a text has room for {most:,}; ask a longer one"
+                    )
+                known[asked.text] = text
+            if len(question) > _QUESTION:
+                raise ConfigError(
+                    f"a question takes {len(question)} tokens with this model's tokenizer, and "
+                    f"there is room for {_QUESTION}"
+                )
             return [*known[asked.text], *question]
 
         completions = llm.complete((prompt(asked), sampling) for asked in examples)

@@ -10,10 +10,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from everlong.engine.llm import LLM
 from everlong.engine.request import TokenLogprob
 from everlong.evaluation.data import Data
-from everlong.evaluation.task import Example, Sample, Settings, Task, with_shots
+from everlong.evaluation.task import Example, Run, Sample, Settings, Task, with_shots
 from everlong.tokenizer import Tokenizer
 
 
@@ -99,12 +98,10 @@ class LikelihoodTask(Task[Choice]):
             for e, before in with_shots(self.read(data), shown, shots)
         ]
 
-    def answers(
-        self, llm: LLM, examples: Sequence[Choice], data: Data, settings: Settings
-    ) -> Iterator[Sample]:
+    def answers(self, run: Run, examples: Sequence[Choice]) -> Iterator[Sample]:
         """See :class:`Task`."""
-        likelihoods = llm.score(
-            place_of(llm.tokenizer, context, text, llm.max_model_len)
+        likelihoods = run.llm.score(
+            place_of(run.llm.tokenizer, context, text, run.llm.max_model_len)
             for example in examples
             for context, text in example.options
         )

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from everlong.engine.llm import LLM
 from everlong.evaluation.data import Data
-from everlong.evaluation.task import Example, Sample, Settings, Task
+from everlong.evaluation.task import Example, Run, Sample, Settings, Task
 
 CUTS = (1, 5, 10, 20)
 
@@ -61,15 +61,13 @@ class RetrievalTask(Task[Search]):
         """See :class:`Task`."""
         return self.read(data)
 
-    def answers(
-        self, llm: LLM, examples: Sequence[Search], data: Data, settings: Settings
-    ) -> Iterator[Sample]:
+    def answers(self, run: Run, examples: Sequence[Search]) -> Iterator[Sample]:
         """See :class:`Task`."""
-        collections = self.collections(data)
+        collections = self.collections(run.data)
         rankers: dict[str, Ranker] = {}
         for search in examples:
             if search.collection not in rankers:
-                rankers[search.collection] = self.ranker(llm, collections[search.collection])
+                rankers[search.collection] = self.ranker(run.llm, collections[search.collection])
             found = rankers[search.collection].search(search.query, CUTS[-1])
             wanted = search.relevant
             scores = {f"recall@{k}": len(wanted & set(found[:k])) / len(wanted) for k in CUTS}

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from everlong.checkpoint.progress import ProgressCallback
 from everlong.engine.llm import LLM
 from everlong.errors import ConfigError
 from everlong.evaluation.data import Data
+from everlong.evaluation.processes import Processes
 from everlong.evaluation.samples import SampleFile, file_name, key_of
 from everlong.evaluation.statistics import Estimate, bootstrap
-from everlong.evaluation.task import Sample, Settings, Task
+from everlong.evaluation.task import Run, Sample, Settings, Task
 from everlong.files import cache_dir
-
-Progress = Callable[[int, int], None]
-"""Told how many examples of how many are answered."""
 
 
 @dataclass(frozen=True)
@@ -42,30 +42,31 @@ class Result:
 def evaluate(
     llm: LLM,
     task: Task[Any],
-    folder: Path,
+    data: Data,
     *,
     settings: Settings | None = None,
     limit: int | None = None,
     kept: Path | None = None,
-    progress: Progress = lambda done, of: None,
+    processes: Processes | None = None,
+    progress: ProgressCallback = lambda what, done, of: None,
 ) -> Result:
     """Figures of a model on a task.
 
     Args:
         llm: loaded model; other requests may run beside.
         task: what is asked.
-        folder: with the data sets.
+        data: the data sets; one for each task, as it notes what was read.
         settings: what may be chosen.
         limit: only so many examples, from the beginning.
         kept: folder where answers are kept and found again; None: the cache folder.
-        progress: told of every answer.
+        processes: others that answer with the same model, too.
+        progress: told of every answer under the task's name, and of what comes before the first.
 
     Raises:
         MissingDataError: the task's data is not there.
         ConfigError: the data is malformed, or a setting is not possible.
     """
     chosen = settings or Settings()
-    data = Data(folder)
     examples = task.examples(data, chosen)[:limit]
     if not examples:
         raise ConfigError(f"the data of {task.name} leaves no example to ask")
@@ -82,13 +83,15 @@ def evaluate(
     with SampleFile(place, circumstances) as answers:
         missing = [example for example in examples if example.id not in answers.known]
         done = len(examples) - len(missing)
-        progress(done, len(examples))
+        progress(task.name, done, len(examples))
         begin = perf_counter()
         if missing:
-            for sample in task.answers(llm, missing, data, chosen):
+            run = Run(llm, data, chosen, progress)
+            ask = partial(processes.answers, task) if processes else task.answers
+            for sample in ask(run, missing):
                 answers.add(sample)
                 done += 1
-                progress(done, len(examples))
+                progress(task.name, done, len(examples))
         seconds = perf_counter() - begin
         samples = tuple(answers.known[example.id] for example in examples)
     metrics, groups = figures(samples, task.metrics)

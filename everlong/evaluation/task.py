@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
+from everlong.checkpoint.progress import ProgressCallback
 from everlong.engine.llm import LLM
 from everlong.errors import ConfigError
 from everlong.evaluation.data import Data
@@ -52,6 +53,22 @@ class Settings:
             raise ConfigError(f"shots is {self.shots}; give 0 or more")
 
 
+def _silent(what: str, done: int, of: int) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a task is asked with."""
+
+    llm: LLM
+    """The model; other requests may run beside."""
+    data: Data
+    settings: Settings
+    preparing: ProgressCallback = _silent
+    """Told of what comes before the first answer, where that takes long."""
+
+
 @dataclass(frozen=True)
 class Task(ABC, Generic[E]):
     """A set of examples with a way to ask and to judge them.
@@ -77,9 +94,7 @@ class Task(ABC, Generic[E]):
         """
 
     @abstractmethod
-    def answers(
-        self, llm: LLM, examples: Sequence[E], data: Data, settings: Settings
-    ) -> Iterator[Sample]:
+    def answers(self, run: Run, examples: Sequence[E]) -> Iterator[Sample]:
         """Samples of ``examples``, in order, each as soon as it is known."""
 
 

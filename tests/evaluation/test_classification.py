@@ -39,14 +39,14 @@ def test_a_trained_head_is_a_task(tmp_path: Path) -> None:
     write(tmp_path)
     task: HeadTask = sst2.HEAD
     with tiny_llm("float32") as llm:
-        result = evaluate(llm, task, tmp_path, kept=tmp_path / "kept")
+        result = evaluate(llm, task, Data(tmp_path), kept=tmp_path / "kept")
         assert result.metrics["accuracy"].mean >= 0.9
         assert result.samples[0].record["target"] in ("0", "1")
         assert len(result.data) == 2
         # Another training part gives other answers: nothing is found.
         path = tmp_path / "sentence_classification/stsa.binary.train.txt"
         path.write_text(path.read_text() + "0 one more\n")
-        assert evaluate(llm, task, tmp_path, kept=tmp_path / "kept").answered == 20
+        assert evaluate(llm, task, Data(tmp_path), kept=tmp_path / "kept").answered == 20
 
 
 def test_labels_are_options_in_words(tmp_path: Path) -> None:

@@ -16,8 +16,7 @@ from everlong.evaluation.task import Settings
 from everlong.evaluation.tasks.code import humaneval, mbpp, mbxp, quixbugs, scan, text_to_sql
 from everlong.evaluation.tasks.code.answers import completed, program
 from everlong.evaluation.tasks.code.text_to_sql import find, same
-
-SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
+from tests.evaluation.public_data import public_data
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -29,9 +28,7 @@ def confined() -> None:
 
 
 def asked(task: Any) -> list[Question]:
-    if not SHARED.exists():
-        pytest.skip("the public data is not here")
-    return list(task.examples(Data(SHARED), Settings()))
+    return list(task.examples(Data(public_data()), Settings()))
 
 
 def score(task: Any, question: Question, text: str) -> float:
@@ -49,7 +46,9 @@ def test_published_solutions_pass_and_nothing_does_not(task: Any) -> None:
 
 def test_repairs_pass_and_the_bugs_do_not() -> None:
     questions = asked(quixbugs.TASK)
-    rows = [json.loads(x) for x in (SHARED / "quixbugs/quixbugs.jsonl").read_text().splitlines()]
+    rows = [
+        json.loads(x) for x in (public_data() / "quixbugs/quixbugs.jsonl").read_text().splitlines()
+    ]
     buggy = {row["name"]: row["buggy"] for row in rows}
     assert len(questions) == 31
     for question in questions[::3]:

@@ -127,11 +127,11 @@ def test_a_text_after_nothing_has_a_probability_for_every_token() -> None:
 def test_a_run_gives_the_model_s_own_likelihoods(tmp_path: Path) -> None:
     lines = [{**QUESTION, "query": f"Question {n}: what is warm?", "gold": n % 2} for n in range(9)]
     task = write(tmp_path, "arc_easy", lines)
-    told: list[tuple[int, int]] = []
+    told: list[tuple[str, int, int]] = []
     kept = tmp_path / "kept"
     with tiny_llm() as llm:
         result = evaluate(
-            llm, task, tmp_path, limit=7, kept=kept, progress=lambda *at: told.append(at)
+            llm, task, Data(tmp_path), limit=7, kept=kept, progress=lambda *at: told.append(at)
         )
         for example, sample in zip(read(task, tmp_path), result.samples, strict=False):
             logprobs = sample.record["logprobs"]
@@ -140,7 +140,7 @@ def test_a_run_gives_the_model_s_own_likelihoods(tmp_path: Path) -> None:
                 rows = llm.logits(ids)[start - 1 : -1, : llm.tokenizer.vocab_size].log_softmax(-1)
                 expected = rows.gather(1, torch.tensor(ids[start:])[:, None]).sum().item()
                 assert logprob == pytest.approx(expected, abs=0.2)
-    assert (told[0], told[-1]) == ((0, 7), (7, 7))
+    assert (told[0], told[-1]) == (("arc_easy", 0, 7), ("arc_easy", 7, 7))
     accuracy = result.metrics["accuracy"]
     assert accuracy.count == len(result.samples) == 7
     right = [s.record["chosen"] == n % 2 for n, s in enumerate(result.samples)]
@@ -154,21 +154,22 @@ def test_a_broken_run_goes_on_where_it_was(tmp_path: Path) -> None:
     task = write(tmp_path, "arc_easy", [{**QUESTION, "query": f"{n}?"} for n in range(9)])
     kept = tmp_path / "kept"
     with tiny_llm() as llm:
-        whole = evaluate(llm, task, tmp_path, kept=tmp_path / "other")
-        first = evaluate(llm, task, tmp_path, limit=3, kept=kept)
+        whole = evaluate(llm, task, Data(tmp_path), kept=tmp_path / "other")
+        first = evaluate(llm, task, Data(tmp_path), limit=3, kept=kept)
         (file,) = kept.rglob("*.jsonl")
         with file.open("a") as lines:
             lines.write('{"id": "3", "gro')  # the process was killed while it wrote
-        second = evaluate(llm, task, tmp_path, kept=kept)
+        second = evaluate(llm, task, Data(tmp_path), kept=kept)
         assert (first.answered, second.answered) == (3, 6)
         assert [s.scores for s in second.samples] == [s.scores for s in whole.samples]
-        third = evaluate(llm, task, tmp_path, kept=kept)
+        third = evaluate(llm, task, Data(tmp_path), kept=kept)
         assert third.answered == 0
         assert third.metrics == second.metrics
         # Other data, other settings: nothing is found.
-        assert evaluate(llm, task, tmp_path, kept=kept, settings=Settings(shots=1)).answered == 8
+        shown = evaluate(llm, task, Data(tmp_path), kept=kept, settings=Settings(shots=1))
+        assert shown.answered == 8
         write(tmp_path, "arc_easy", [QUESTION])
-        assert evaluate(llm, task, tmp_path, kept=kept).answered == 1
+        assert evaluate(llm, task, Data(tmp_path), kept=kept).answered == 1
 
 
 def test_intervals_cover_what_they_should() -> None:
@@ -186,7 +187,7 @@ def test_intervals_cover_what_they_should() -> None:
 def test_the_command_refuses_what_is_not_there(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("everlong.engine.llm.load", lambda *_, **__: tiny_llm())
+    monkeypatch.setattr("everlong.evaluation.processes.load", lambda *_, **__: tiny_llm())
     asked = ["eval", "tiny", "--data", str(tmp_path)]
     monkeypatch.setenv("EVERLONG_HOME", str(tmp_path / "home"))
     assert main([*asked, "--tasks", "chess"]) == 2

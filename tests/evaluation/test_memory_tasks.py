@@ -51,21 +51,21 @@ def test_many_questions_read_one_text_once(folder: Path) -> None:
 
     task = HaystackTask("little", 1, 900, read, lambda asked, text: 1.0, "Read.", 8)
     with tiny_llm() as llm:
-        whole = evaluate(llm, task, folder, kept=folder / "a")
+        whole = evaluate(llm, task, Data(folder), kept=folder / "a")
         records = [sample.record for sample in whole.samples]
         assert all(r["prompt_tokens"] + 8 <= 900 for r in records)
         assert records[0]["cached_tokens"] == 0
         assert all(r["cached_tokens"] > 0.9 * r["prompt_tokens"] - 20 for r in records[1:])
         # A run that was broken off asks the rest about the same text.
-        evaluate(llm, task, folder, kept=folder / "b", limit=2)
-        rest = evaluate(llm, task, folder, kept=folder / "b")
+        evaluate(llm, task, Data(folder), kept=folder / "b", limit=2)
+        rest = evaluate(llm, task, Data(folder), kept=folder / "b")
         assert rest.answered == 3
         assert [s.record["prompt_tokens"] for s in rest.samples] == [
             r["prompt_tokens"] for r in records
         ]
     long = HaystackTask("long", 1, 4096, read, lambda asked, text: 1.0, "Read.", 8)
     with tiny_llm() as llm, pytest.raises(ConfigError, match="needs a window of 4,096 tokens"):
-        evaluate(llm, long, folder, kept=folder / "c")
+        evaluate(llm, long, Data(folder), kept=folder / "c")
 
 
 def test_needles_are_all_in_the_text_and_listing_does_not_pay(folder: Path) -> None:
@@ -131,10 +131,10 @@ def talk(folder: Path) -> None:
 def test_evidence_is_found_by_words(tmp_path: Path) -> None:
     talk(tmp_path)
     with tiny_llm() as llm:
-        result = evaluate(llm, locomo_evidence.BY_WORDS, tmp_path, kept=tmp_path / "kept")
+        result = evaluate(llm, locomo_evidence.BY_WORDS, Data(tmp_path), kept=tmp_path / "kept")
         assert result.metrics["recall@1"].mean == 1
         assert set(result.groups) == {"single-hop", "multi-hop"}
-        states = evaluate(llm, locomo_evidence.BY_STATES, tmp_path, kept=tmp_path / "kept")
+        states = evaluate(llm, locomo_evidence.BY_STATES, Data(tmp_path), kept=tmp_path / "kept")
         assert states.metrics["recall@5"].mean == 1, "all three are among the first five"
 
 

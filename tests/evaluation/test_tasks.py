@@ -17,8 +17,8 @@ from everlong.evaluation.likelihood import Choice, Verdict
 from everlong.evaluation.task import Example, Settings, spread, with_shots
 from everlong.evaluation.tasks.reasoning import bbh, gsm8k
 from everlong.evaluation.tasks.suites import SUITES
+from tests.evaluation.public_data import public_data
 
-SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 TASKS: list[Any] = [task for tasks in SUITES.values() for task in tasks]
 GROUPS = {"sib200": 205, "mgsm": 11, "emoji_names": 100, "babi": 20, "bbh": 27, "clutrr": 9}
 """How many parts a task has at least."""
@@ -28,10 +28,9 @@ LEAST = {"seat": 20}
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
 def test_public_data_is_read(task: Any) -> None:
-    if not SHARED.exists():
-        pytest.skip("the public data is not here")
+    data = Data(public_data())
     try:
-        examples = task.examples(Data(SHARED), Settings())
+        examples = task.examples(data, Settings())
     except MissingDataError:
         assert task.name == "humaneval", "which is not among the public data"
         return

@@ -24,7 +24,7 @@ from everlong.evaluation.tasks.reasoning import (
     gsm8k,
     logical_deduction,
 )
-from everlong.evaluation.tasks.safety import crows_pairs, seat, winobias
+from everlong.evaluation.tasks.safety import crows_pairs, seat, toxicity, winobias
 from everlong.evaluation.tasks.understanding import (
     ag_news,
     arc_easy,
@@ -77,6 +77,6 @@ SUITES: Mapping[str, Sequence[Task[Any]]] = {
         *babilong.TASKS,
         *needles.TASKS,
     ),
-    "safety": (crows_pairs.TASK, seat.TASK, winobias.TASK),
+    "safety": (crows_pairs.TASK, seat.TASK, winobias.TASK, toxicity.TASK),
 }
 """The tasks of each suite, in the order they are run."""

@@ -17,9 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from everlong.engine.llm import LLM
 from everlong.evaluation.data import Data
-from everlong.evaluation.task import Example, Sample, Settings, Task, spread
+from everlong.evaluation.task import Example, Run, Sample, Settings, Task, spread
 
 _PARTS = {
     "sent-weat3": "race",
@@ -77,15 +76,13 @@ class SeatTask(Task[Association]):
             found.append(data.document(name, parse))
         return spread(found)
 
-    def answers(
-        self, llm: LLM, examples: Sequence[Association], data: Data, settings: Settings
-    ) -> Iterator[Sample]:
+    def answers(self, run: Run, examples: Sequence[Association]) -> Iterator[Sample]:
         """See :class:`Task`."""
         for test in examples:
-            targets = [llm.encode(texts) for texts in test.targets]
-            attributes = [llm.encode(texts) for texts in test.attributes]
+            targets = [run.llm.encode(texts) for texts in test.targets]
+            attributes = [run.llm.encode(texts) for texts in test.attributes]
             effect = effect_size(association(targets, attributes), len(targets[0]))
-            chance = p_value(association(targets, attributes), len(targets[0]), settings.seed)
+            chance = p_value(association(targets, attributes), len(targets[0]), run.settings.seed)
             scores = {"absolute_effect": abs(effect), "significant": float(chance < _LEVEL)}
             record = {"sets": test.called, "effect": effect, "p": chance}
             yield Sample(test.id, test.group, scores, record)
