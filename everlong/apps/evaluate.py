@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.progress import MofNCompleteColumn
 from rich.table import Table
@@ -57,7 +58,8 @@ def evaluate(
     tasks = chosen(suite, names)
     if limit is not None and limit < 1:
         raise ConfigError(f"limit is {limit}; give 1 or more, or leave it out for all examples")
-    table = Table("task", "part", "examples", "metric", "figure, 95 % interval")
+    titles = ("task", *(("part",) if parts else ()), "examples", "metric", "figure, 95 % interval")
+    table = Table(*titles, box=SIMPLE)
     missing: list[str] = []
     broken: list[str] = []
     try:
@@ -149,7 +151,7 @@ def _show(table: Table, result: Result, parts: bool) -> None:
     shown = [("", result.metrics), *(result.groups.items() if parts else ())]
     for part, figures in shown:
         for metric, estimate in figures.items():
-            count = f"{estimate.count:,}"
-            table.add_row(result.task, part, count, metric, written(metric, estimate))
+            named = (result.task, part) if parts else (result.task,)
+            table.add_row(*named, f"{estimate.count:,}", metric, written(metric, estimate))
     if result.groups and not parts:
-        table.add_row("", f"[dim]{len(result.groups)} parts: --parts true", "", "", "")
+        table.add_row(f"[dim]{result.task}: {len(result.groups)} parts with --parts true")

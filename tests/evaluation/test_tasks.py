@@ -136,3 +136,9 @@ def test_shots_come_from_the_same_part() -> None:
 def test_examples_are_spread_over_their_parts() -> None:
     examples = [Example(f"{g}{n}", g) for g in "abc" for n in range(2)]
     assert [e.id for e in spread(examples)] == ["a0", "b0", "c0", "a1", "b1", "c1"]
+
+
+def test_every_task_is_in_the_documentation() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "evaluation.md").read_text("utf-8")
+    missing = [task.name for task in TASKS if f"`{task.name}`" not in page]
+    assert not missing
