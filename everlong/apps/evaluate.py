@@ -154,4 +154,4 @@ def _show(table: Table, result: Result, parts: bool) -> None:
             named = (result.task, part) if parts else (result.task,)
             table.add_row(*named, f"{estimate.count:,}", metric, written(metric, estimate))
     if result.groups and not parts:
-        table.add_row(f"[dim]{result.task}: {len(result.groups)} parts with --parts true")
+        table.caption = "languages and other parts: --parts true"

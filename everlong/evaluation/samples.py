@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +14,7 @@ from typing import Any, TextIO
 
 from everlong.errors import ConfigError
 from everlong.evaluation.task import Sample
+from everlong.files import FileLock
 
 
 def key_of(circumstances: Mapping[str, Any]) -> str:
@@ -28,7 +30,8 @@ def key_of(circumstances: Mapping[str, Any]) -> str:
 class SampleFile:
     """Samples as JSON lines, added one by one.
 
-    The first line tells the circumstances. A line that a crash left unfinished is dropped.
+    The first line tells the circumstances. A line that a crash left unfinished is dropped. One
+    process at a time has it open.
 
     Args:
         path: the file; its folder is made.
@@ -39,16 +42,26 @@ class SampleFile:
         self.path = path
         self._circumstances = dict(circumstances)
         self._lines: TextIO | None = None
+        self._lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=0)
         self.known: dict[str, Sample] = {}
         """Samples in the file, by the example's id."""
 
     def __enter__(self) -> SampleFile:
+        """Read what is there.
+
+        Raises:
+            EverlongError: another process is answering the same.
+            ConfigError: the file is malformed.
+        """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        end = self._read()
-        self._lines = self.path.open("a+", encoding="utf-8")
-        self._lines.truncate(end)
-        if not end:
-            self._lines.write(json.dumps(self._circumstances) + "\n")
+        with ExitStack() as undo:
+            undo.enter_context(self._lock)
+            end = self._read()
+            self._lines = self.path.open("a+", encoding="utf-8")
+            self._lines.truncate(end)
+            if not end:
+                self._lines.write(json.dumps(self._circumstances) + "\n")
+            undo.pop_all()
         return self
 
     def __exit__(
@@ -59,6 +72,7 @@ class SampleFile:
     ) -> None:
         assert self._lines is not None
         self._lines.close()
+        self._lock.__exit__(kind, error, traceback)
 
     def add(self, sample: Sample) -> None:
         """Keep a sample."""

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from everlong.cli import main
-from everlong.errors import ConfigError
+from everlong.errors import ConfigError, EverlongError
 from everlong.evaluation.comparison import compare, holm, paired_test
 from everlong.evaluation.report import read_peer, write_report
 from everlong.evaluation.results import add_result, read_results
 from everlong.evaluation.runner import Result, figures
+from everlong.evaluation.samples import SampleFile
 from everlong.evaluation.task import Sample, Settings
 
 
@@ -52,6 +53,16 @@ def test_figures_are_read_as_they_were_written(tmp_path: Path) -> None:
     assert "cores" in read.tasks["one"].provenance.hardware
     keep(tmp_path, result("one", [0, 0]))
     assert read_results(tmp_path).tasks["one"].metrics["accuracy"].mean == 0
+
+
+def test_two_runs_do_not_write_the_same_answers(tmp_path: Path) -> None:
+    path = tmp_path / "kept/task.jsonl"
+    with SampleFile(path, {"task": "a"}) as first:
+        first.add(Sample("1", "", {"accuracy": 1.0}, {}))
+        with pytest.raises(EverlongError, match="is held by"), SampleFile(path, {"task": "a"}):
+            pass
+    with SampleFile(path, {"task": "a"}) as second:
+        assert set(second.known) == {"1"}
 
 
 def test_a_folder_belongs_to_one_model(tmp_path: Path) -> None:
