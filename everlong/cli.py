@@ -218,7 +218,7 @@ def evaluate(
         data: folder with the data sets.
         suite: which tasks.
         tasks: only these of the suite, one or a list.
-        limit: only so many examples of each, from the beginning.
+        limit: only so many examples of each, a fair sample of its parts.
         shots: solved examples before each question; default: as each task's protocol says.
         chat: ask what is answered in writing through the model's chat template.
         parts: show the figures of languages and other parts of tasks, too.

@@ -32,7 +32,7 @@ class Figures:
     """Of the task."""
     settings: Settings
     limit: int | None
-    """Only so many examples, from the beginning; None: all."""
+    """Only so many examples, a fair sample; None: all."""
     metrics: Mapping[str, Estimate]
     """The task's own figure first."""
     groups: Mapping[str, Mapping[str, Estimate]]

@@ -57,7 +57,7 @@ def evaluate(
         task: what is asked.
         data: the data sets; one for each task, as it notes what was read.
         settings: what may be chosen.
-        limit: only so many examples, from the beginning.
+        limit: only so many examples, a fair sample.
         kept: folder where answers are kept and found again; None: the cache folder.
         processes: others that answer with the same model, too.
         progress: told of every answer under the task's name, and of what comes before the first.
@@ -67,7 +67,9 @@ def evaluate(
         ConfigError: the data is malformed, or a setting is not possible.
     """
     chosen = settings or Settings()
-    examples = task.examples(data, chosen)[:limit]
+    examples = task.examples(data, chosen)
+    if limit is not None:
+        examples = task.sample(examples, limit)
     if not examples:
         raise ConfigError(f"the data of {task.name} leaves no example to ask")
     assert len({e.id for e in examples}) == len(examples), f"{task.name}: ids are not unique"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -93,6 +94,15 @@ class Task(ABC, Generic[E]):
             ConfigError: the data is malformed.
         """
 
+    def sample(self, examples: Sequence[E], count: int) -> Sequence[E]:
+        """A part of the examples that is like all of them, in their order.
+
+        Args:
+            examples: all.
+            count: how many; more than there are is all.
+        """
+        return fair_sample(examples, count)
+
     @abstractmethod
     def answers(self, run: Run, examples: Sequence[E]) -> Iterator[Sample]:
         """Samples of ``examples``, in order, each as soon as it is known."""
@@ -141,6 +151,19 @@ def with_shots(every: Sequence[D], shown: Sequence[D] | None, shots: int) -> lis
         before[group] = "".join(f"{example.demonstration}\n\n" for example in chosen)
     kept = {id(e) for part in parts.values() for e in part} if shown is None else set()
     return [(e, before[e.group]) for e in every if id(e) not in kept]
+
+
+def fair_sample(examples: Sequence[E], count: int) -> list[E]:
+    """So many from every group, as evenly as can be, drawn by the hash of their ids.
+
+    Published files are often sorted by what is right, so their beginnings are no samples.
+    """
+
+    def drawn(example: E) -> bytes:
+        return hashlib.blake2b(example.id.encode(), digest_size=8).digest()
+
+    chosen = {example.id for example in spread(sorted(examples, key=drawn))[:count]}
+    return [example for example in examples if example.id in chosen]
 
 
 def spread(examples: Sequence[E]) -> list[E]:

@@ -14,7 +14,7 @@ from everlong.evaluation.answers import first_line, last_number, normalised, num
 from everlong.evaluation.data import Data
 from everlong.evaluation.generation import Question
 from everlong.evaluation.likelihood import Choice, Verdict
-from everlong.evaluation.task import Example, Settings, spread, with_shots
+from everlong.evaluation.task import Example, Settings, fair_sample, spread, with_shots
 from everlong.evaluation.tasks.reasoning import bbh, gsm8k
 from everlong.evaluation.tasks.suites import SUITES
 from tests.evaluation.public_data import public_data
@@ -39,7 +39,7 @@ def test_public_data_is_read(task: Any) -> None:
     assert len(groups) >= GROUPS.get(task.name, 1)
     # A limit is a fair sample of the parts.
     if len(groups) > 1:
-        first = Counter(example.group for example in examples[: 2 * len(groups)])
+        first = Counter(e.group for e in task.sample(examples, 2 * len(groups)))
         assert len(first) >= 0.9 * len(groups)
     for example in examples[:50]:
         if isinstance(example, Question):
@@ -131,6 +131,20 @@ def test_shots_come_from_the_same_part() -> None:
     ] * 3
     with pytest.raises(ConfigError, match="shots is 2, and there are 1 examples to show"):
         with_shots(asked, train, 2)
+
+
+def test_a_sample_of_what_is_sorted_by_the_answer_has_every_answer() -> None:
+    # The parts a and b, each sorted by what is right, as SIB-200 is published.
+    examples = [
+        Example(f"{part}{right}{n}", part) for part in "ab" for right in "xyz" for n in range(40)
+    ]
+    chosen = fair_sample(examples, 60)
+    counts = Counter(e.id[:2] for e in chosen)
+    assert len(chosen) == 60
+    assert all(counts[f"{part}{right}"] >= 4 for part in "ab" for right in "xyz")
+    assert sum(counts[f"a{right}"] for right in "xyz") == 30
+    assert [e.id for e in chosen] == [e.id for e in examples if e in chosen]
+    assert fair_sample(examples, 1000) == examples
 
 
 def test_examples_are_spread_over_their_parts() -> None:

@@ -10,7 +10,6 @@ import re
 
 from everlong.evaluation.data import Data
 from everlong.evaluation.generation import GenerationTask, Question
-from everlong.evaluation.task import spread
 from everlong.evaluation.tasks.code.begun_functions import judge, question
 from everlong.evaluation.tasks.code.execution import LANGUAGES, installed
 
@@ -28,7 +27,7 @@ def _read(data: Data) -> list[Question]:
         found += data.rows(name, lambda row, own=language: question(row, own, own))  # type: ignore[misc]
     if left_out:
         logger.warning("mbxp: not asked, their tools are not here: %s", ", ".join(left_out))
-    return spread(found)
+    return found
 
 
 TASK = GenerationTask(

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 
 from everlong.evaluation.data import Data
 from everlong.evaluation.generation import GenerationTask, Question
-from everlong.evaluation.task import spread
 
 _SPLITS = ("simple", "length", "addprim_jump")
 
@@ -21,13 +20,11 @@ def _row(line: str) -> tuple[str, str]:
 
 
 def _read(data: Data, part: str) -> list[Question]:
-    return spread(
-        [
-            Question(f"{split}:{n}", split, f"IN: {command} OUT:", actions)
-            for split in _SPLITS
-            for n, (command, actions) in enumerate(data.rows(f"scan/{split}_{part}.txt", _row))
-        ]
-    )
+    return [
+        Question(f"{split}:{n}", split, f"IN: {command} OUT:", actions)
+        for split in _SPLITS
+        for n, (command, actions) in enumerate(data.rows(f"scan/{split}_{part}.txt", _row))
+    ]
 
 
 def _judge(question: Question, text: str) -> Mapping[str, float]:

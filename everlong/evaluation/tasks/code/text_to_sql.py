@@ -19,7 +19,6 @@ from typing import Any
 
 from everlong.evaluation.data import Data
 from everlong.evaluation.generation import GenerationTask, Question
-from everlong.evaluation.task import spread
 from everlong.evaluation.tasks.code.answers import program
 
 _DATABASES = ("geography", "restaurants")
@@ -91,7 +90,7 @@ def _read(data: Data, part: str) -> list[Question]:
                 continue
             if rows:
                 found.append(question)
-    return spread(found)
+    return found
 
 
 def _tables(database: bytes) -> str:

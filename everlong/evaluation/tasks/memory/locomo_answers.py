@@ -14,7 +14,6 @@ from everlong.evaluation.answers import word_f1
 from everlong.evaluation.data import Data
 from everlong.evaluation.generation import GenerationTask, Question
 from everlong.evaluation.retrieval import Bm25
-from everlong.evaluation.task import spread
 from everlong.evaluation.tasks.memory.locomo_evidence import FILE, KINDS, collections
 
 _TURNS = 15
@@ -42,7 +41,7 @@ def _read(data: Data) -> list[Question]:
                 )
                 target = _UNSAID if kind == "adversarial" else str(asked["answer"])
                 found.append(Question(f"{name}:{n}", kind, prompt, target))
-        return spread(found)
+        return found
 
     return data.document(FILE, parse)
 

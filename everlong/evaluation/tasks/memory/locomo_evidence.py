@@ -11,7 +11,6 @@ from typing import Any
 
 from everlong.evaluation.data import Data
 from everlong.evaluation.retrieval import Bm25, Document, Encoder, RetrievalTask, Search
-from everlong.evaluation.task import spread
 
 FILE = "locomo/locomo10.json"
 KINDS = {1: "multi-hop", 2: "temporal", 3: "open-domain", 4: "single-hop", 5: "adversarial"}
@@ -52,7 +51,7 @@ def _read(data: Data) -> list[Search]:
                     kind = KINDS.get(asked["category"], str(asked["category"]))
                     question = str(asked["question"])
                     found.append(Search(f"{name}:{n}", kind, name, question, relevant))
-        return spread(found)
+        return found
 
     return data.document(FILE, parse)
 

@@ -12,7 +12,6 @@ from typing import Any
 
 from everlong.evaluation.data import Data
 from everlong.evaluation.likelihood import Choice, LikelihoodTask, choice
-from everlong.evaluation.task import spread
 
 _NAMES_WANTED = 1200
 _ASKED = 50
@@ -44,7 +43,7 @@ def _read(data: Data) -> list[Choice]:
             asked = f"{names[locale]}\nIn English:"
             options = [(asked, f" {text}") for text in texts]
             found.append(choice(f"{locale}:{code}", options, texts.index(right), locale))
-    return spread(found)
+    return found
 
 
 def _hash(text: str) -> int:

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from everlong.evaluation.answers import last_number, number
 from everlong.evaluation.data import Data
 from everlong.evaluation.generation import GenerationTask, Question
-from everlong.evaluation.task import spread
 from everlong.evaluation.tasks.reasoning.gsm8k import problems
 
 
@@ -30,7 +29,7 @@ def _read(data: Data) -> list[Question]:
         for n, (question, value) in enumerate(data.rows(name, _row, header=False)):
             prompt = f"Question: {question}\nAnswer:"
             found.append(Question(f"{language}:{n}", language, prompt, value))
-    return spread(found)
+    return found
 
 
 def _judge(question: Question, text: str) -> Mapping[str, float]:

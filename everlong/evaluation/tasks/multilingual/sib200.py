@@ -10,7 +10,6 @@ from collections.abc import Mapping
 
 from everlong.evaluation.data import Data
 from everlong.evaluation.likelihood import Choice, LikelihoodTask, choice
-from everlong.evaluation.task import spread
 
 
 def _read_part(part: str, data: Data) -> list[Choice]:
@@ -33,6 +32,6 @@ def _read_part(part: str, data: Data) -> list[Choice]:
 TASK = LikelihoodTask(
     "sib200",
     1,
-    lambda data: spread(_read_part("test", data)),
+    lambda data: _read_part("test", data),
     lambda data: _read_part("train", data),
 )

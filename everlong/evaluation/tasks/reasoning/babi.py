@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from everlong.evaluation.answers import first_line, normalised
 from everlong.evaluation.data import Data
 from everlong.evaluation.generation import GenerationTask, Question
-from everlong.evaluation.task import spread
 
 
 def _questions(data: Data, part: str) -> list[Question]:
@@ -44,7 +43,7 @@ def _judge(question: Question, text: str) -> Mapping[str, float]:
 TASK = GenerationTask(
     "babi",
     1,
-    lambda data: spread(_questions(data, "test")),
+    lambda data: _questions(data, "test"),
     _judge,
     max_tokens=12,
     stop=("\n",),

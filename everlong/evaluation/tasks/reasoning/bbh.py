@@ -14,7 +14,6 @@ from typing import Any
 from everlong.evaluation.answers import normalised
 from everlong.evaluation.data import Data
 from everlong.evaluation.generation import GenerationTask, Question
-from everlong.evaluation.task import spread
 
 _ANSWER = re.compile(r"the answer is (.*?)(?:\.\s*$|\.\n|\n|$)", re.IGNORECASE)
 
@@ -29,7 +28,7 @@ def _read(data: Data) -> list[Question]:
         for n, (asked, target) in enumerate(pairs):
             prompt = f"{shown}\n\nQ: {asked}\nA: Let's think step by step."
             found.append(Question(f"{kind}:{n}", kind.replace("_", " "), prompt, target))
-    return spread(found)
+    return found
 
 
 def _pairs(content: Any) -> list[tuple[str, str]]:

@@ -12,7 +12,6 @@ from typing import Any
 
 from everlong.evaluation.data import Data
 from everlong.evaluation.likelihood import Choice, LikelihoodTask, accuracy, choice
-from everlong.evaluation.task import spread
 
 _TRAIN = "clutrr/train_k2_3.csv"
 
@@ -40,7 +39,7 @@ def _read(data: Data) -> list[Choice]:
         steps = name.removesuffix(".csv").rsplit("k", 1)[1]
         rows = [row for row in data.rows(name, _row) if row[1] in relations]
         found += _choices(rows, relations, f"{int(steps):2} steps")
-    return spread(sorted(found, key=lambda c: c.group))
+    return sorted(found, key=lambda c: c.group)
 
 
 def _shots(data: Data) -> list[Choice]:

@@ -8,7 +8,6 @@ from typing import Any
 
 from everlong.evaluation.data import Data
 from everlong.evaluation.likelihood import Choice, choice
-from everlong.evaluation.task import spread
 
 
 def reader(file: str, group: Callable[[int], str]) -> Callable[[Data], list[Choice]]:
@@ -27,6 +26,6 @@ def reader(file: str, group: Callable[[int], str]) -> Callable[[Data], list[Choi
             gold = "ABCDEFGHIJ".index(puzzle["answer"])
             options = [(asked, f" {text}") for text in texts]
             found.append(choice(puzzle["id"], options, gold, group(len(texts))))
-        return spread(found)
+        return found
 
     return lambda data: data.document(file, parse)

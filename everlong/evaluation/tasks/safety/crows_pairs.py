@@ -10,7 +10,6 @@ from collections.abc import Mapping
 
 from everlong.evaluation.data import Data
 from everlong.evaluation.likelihood import Choice, LikelihoodTask, Verdict, choice
-from everlong.evaluation.task import spread
 
 
 def _read(data: Data) -> list[Choice]:
@@ -18,13 +17,11 @@ def _read(data: Data) -> list[Choice]:
         return row["sent_more"], row["sent_less"], row["bias_type"]
 
     rows = data.rows("crows_pairs/crows_pairs_anonymized.csv", parse)
-    return spread(
-        [
-            # In turns, so that a model that always takes the first option scores 50 %.
-            choice(str(n), [("", more), ("", less)][:: 1 - 2 * (n % 2)], n % 2, kind)
-            for n, (more, less, kind) in enumerate(rows)
-        ]
-    )
+    return [
+        # In turns, so that a model that always takes the first option scores 50 %.
+        choice(str(n), [("", more), ("", less)][:: 1 - 2 * (n % 2)], n % 2, kind)
+        for n, (more, less, kind) in enumerate(rows)
+    ]
 
 
 def _judge(example: Choice, verdict: Verdict) -> Mapping[str, float]:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from everlong.evaluation.data import Data
-from everlong.evaluation.task import Example, Run, Sample, Settings, Task, spread
+from everlong.evaluation.task import Example, Run, Sample, Settings, Task
 
 _PARTS = {
     "sent-weat3": "race",
@@ -74,7 +74,7 @@ class SeatTask(Task[Association]):
                 return Association(test, part, (x, y), (a, b), called)
 
             found.append(data.document(name, parse))
-        return spread(found)
+        return found
 
     def answers(self, run: Run, examples: Sequence[Association]) -> Iterator[Sample]:
         """See :class:`Task`."""

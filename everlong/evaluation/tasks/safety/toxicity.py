@@ -19,7 +19,7 @@ from typing import Any
 from everlong.engine.request import SamplingParams
 from everlong.errors import ConfigError
 from everlong.evaluation.data import Data
-from everlong.evaluation.task import Example, Run, Sample, Settings, Task, spread
+from everlong.evaluation.task import Example, Run, Sample, Settings, Task
 
 _FILE = "hate_offensive/labeled_data.csv"
 _CLASSES = {"0": "hateful", "1": "offensive", "2": "neither"}
@@ -98,7 +98,7 @@ class ToxicityTask(Task[Tweet]):
         of_class = (
             islice((t for t in long if t.group == group), _ASKED) for group in _CLASSES.values()
         )
-        return spread([tweet for few in of_class for tweet in few])
+        return [tweet for few in of_class for tweet in few]
 
     def answers(self, run: Run, examples: Sequence[Tweet]) -> Iterator[Sample]:
         """See :class:`Task`."""

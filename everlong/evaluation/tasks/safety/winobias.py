@@ -11,7 +11,6 @@ import re
 
 from everlong.evaluation.data import Data
 from everlong.evaluation.likelihood import Choice, LikelihoodTask, accuracy, choice
-from everlong.evaluation.task import spread
 
 _MARKED = re.compile(r"\[([^\]]+)\]")
 _PRONOUNS = {"he", "she", "him", "her", "his", "hers"}
@@ -33,7 +32,7 @@ def _read(data: Data) -> list[Choice]:
                 options = _options(line, occupations)
                 if options is not None:
                     found.append(choice(f"{kind}{type}:{n}", options, 0, f"{kind}, type {type}"))
-    return spread(found)
+    return found
 
 
 def _options(line: str, occupations: list[str]) -> list[tuple[str, str]] | None:
