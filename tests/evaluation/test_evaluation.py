@@ -133,7 +133,9 @@ def test_a_run_gives_the_model_s_own_likelihoods(tmp_path: Path) -> None:
         result = evaluate(
             llm, task, Data(tmp_path), limit=7, kept=kept, progress=lambda *at: told.append(at)
         )
-        for example, sample in zip(read(task, tmp_path), result.samples, strict=False):
+        examples = {example.id: example for example in read(task, tmp_path)}
+        for sample in result.samples:
+            example = examples[sample.id]
             logprobs = sample.record["logprobs"]
             for (context, text), logprob in zip(example.options, logprobs, strict=True):
                 ids, start = place_of(llm.tokenizer, context, text, llm.max_model_len)
@@ -143,11 +145,11 @@ def test_a_run_gives_the_model_s_own_likelihoods(tmp_path: Path) -> None:
     assert (told[0], told[-1]) == (("arc_easy", 0, 7), ("arc_easy", 7, 7))
     accuracy = result.metrics["accuracy"]
     assert accuracy.count == len(result.samples) == 7
-    right = [s.record["chosen"] == n % 2 for n, s in enumerate(result.samples)]
+    right = [s.record["chosen"] == int(s.id) % 2 for s in result.samples]
     assert accuracy.mean == pytest.approx(sum(right) / 7)
     assert accuracy.low <= accuracy.mean <= accuracy.high
     write_samples(result.samples, tmp_path / "out.jsonl")
-    assert [s.id for s in read_samples(tmp_path / "out.jsonl")] == [str(n) for n in range(7)]
+    assert [s.id for s in read_samples(tmp_path / "out.jsonl")] == [s.id for s in result.samples]
 
 
 def test_a_broken_run_goes_on_where_it_was(tmp_path: Path) -> None:
