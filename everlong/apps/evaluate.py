@@ -16,8 +16,9 @@ from everlong.engine.llm import LLM
 from everlong.errors import ConfigError, MissingDataError, MissingExtraError
 from everlong.evaluation.comparison import compare
 from everlong.evaluation.data import Data
+from everlong.evaluation.peer import read_peer
 from everlong.evaluation.processes import Processes
-from everlong.evaluation.report import read_peer, write_report, written
+from everlong.evaluation.report import write_report, written
 from everlong.evaluation.results import add_result, read_results
 from everlong.evaluation.runner import Result
 from everlong.evaluation.runner import evaluate as run

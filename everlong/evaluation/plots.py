@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from everlong.errors import MissingExtraError
+from everlong.evaluation.peer import Peer
 from everlong.evaluation.results import Results
-
-if TYPE_CHECKING:
-    from everlong.evaluation.report import Peer
 
 _MOST_LABELS = 40
 """Names that can be read below an axis."""
@@ -77,10 +75,9 @@ def _draw_suite(axes: Any, suite: str, models: Sequence[Results], peer: Peer | N
 
 
 def _draw_parts(axes: Any, task: str, models: Sequence[Results]) -> None:
-    for model in models:
-        figures = model.tasks.get(task)
-        if figures is None or not figures.groups:
-            continue
+    asked = [m for m in models if task in m.tasks and m.tasks[task].groups]
+    for model in asked:
+        figures = model.tasks[task]
         metric = next(iter(figures.metrics))
         # Many parts are languages: their order says nothing, their spread does.
         parts = sorted(figures.groups.items(), key=lambda part: -part[1][metric].mean)
@@ -93,10 +90,11 @@ def _draw_parts(axes: Any, task: str, models: Sequence[Results]) -> None:
             alpha=0.2,
         )
         axes.plot(places, means, marker=".", label=model.model)
-        if len(models) == 1 and len(parts) <= _MOST_LABELS:
+        if len(asked) == 1 and len(parts) <= _MOST_LABELS:
             axes.set_xticks(list(places), [name for name, _ in parts], rotation=60, ha="right")
         else:
             axes.set_xlabel(f"{len(parts)} parts, each model's best first")
     axes.set_ylabel("per cent, with 95 % intervals")
+    axes.set_ylim(bottom=0)
     axes.set_title(f"{task}, by part")
     axes.legend()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from everlong.errors import ConfigError
+from everlong.evaluation.peer import Peer
+from everlong.evaluation.plots import draw
 from everlong.evaluation.results import Figures, Results
 from everlong.evaluation.statistics import Estimate
 
@@ -22,42 +23,6 @@ SPECIFICATION: Mapping[str, tuple[str, float]] = {
 
 _NO_SHARES = frozenset({"effect_size"})
 """Metrics that are no shares and are written as they are."""
-
-_HARNESS: Mapping[str, str] = {
-    "accuracy": "acc,none",
-    "accuracy_by_length": "acc_norm,none",
-    "strict_match": "exact_match,strict-match",
-    "flexible_extract": "exact_match,flexible-extract",
-}
-"""Names of metrics in lm-evaluation-harness's results."""
-
-
-@dataclass(frozen=True)
-class Peer:
-    """Figures of lm-evaluation-harness for the same weights."""
-
-    name: str
-    metrics: Mapping[str, Mapping[str, float]]
-    """By task, then by the harness's name of the metric."""
-
-    def figure(self, task: str, metric: str) -> float | None:
-        """Its figure, if it has one."""
-        value = self.metrics.get(task, {}).get(_HARNESS.get(metric, metric))
-        return float(value) if isinstance(value, int | float) else None
-
-
-def read_peer(path: Path) -> Peer:
-    """A results file that ``lm_eval --output_path`` wrote.
-
-    Raises:
-        ConfigError: it is missing or something else.
-    """
-    try:
-        content = json.loads(path.read_text("utf-8"))
-        name = content.get("config", {}).get("model", path.stem)
-        return Peer(str(name), {str(task): dict(v) for task, v in content["results"].items()})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{path} is no result of lm_eval --output_path: {error!r}") from None
 
 
 def as_markdown(models: Sequence[Results], peer: Peer | None, pictures: Sequence[str]) -> str:
@@ -98,8 +63,6 @@ def write_report(
     out.mkdir(parents=True, exist_ok=True)
     drawn: list[Path] = []
     if pictures:
-        from everlong.evaluation.plots import draw
-
         drawn = draw(models, peer, out)
     files = [out / "report.md", out / "report.json"]
     files[0].write_text(as_markdown(models, peer, [p.name for p in drawn]), "utf-8")

@@ -11,7 +11,8 @@ import pytest
 from everlong.cli import main
 from everlong.errors import ConfigError, EverlongError
 from everlong.evaluation.comparison import compare, holm, paired_test
-from everlong.evaluation.report import read_peer, write_report
+from everlong.evaluation.peer import read_peer
+from everlong.evaluation.report import write_report
 from everlong.evaluation.results import add_result, read_results
 from everlong.evaluation.runner import Result, figures
 from everlong.evaluation.samples import SampleFile
