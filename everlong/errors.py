@@ -16,6 +16,8 @@ Every message says what was given, what is allowed, and what to change. A bug of
     │   └── QueueFullError         too many wait already; try again later
     ├── CancelledError         the request was cancelled
     ├── EngineStoppedError     the engine was shut down, or failed
+    ├── StoreError             the memory's files cannot be used as they are
+    │   └── DamagedError           bytes are not those that were written
     └── MissingExtraError      an optional dependency is not installed
 """
 
@@ -79,6 +81,14 @@ class CancelledError(EverlongError):
 
 class EngineStoppedError(EverlongError):
     """The engine was shut down, or failed, before the request finished."""
+
+
+class StoreError(EverlongError):
+    """The memory's files cannot be used as they are."""
+
+
+class DamagedError(StoreError):
+    """Bytes on the disk are not those that were written; what they held has to be made again."""
 
 
 class MissingExtraError(EverlongError, ImportError):

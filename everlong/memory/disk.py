@@ -1,0 +1,84 @@
+"""The few things the store does to a disk, in one place.
+
+Every byte that must survive goes through a :class:`Disk`. Tests put others in its place: one that
+fails at a chosen call, and one that records, so that a cut of the power can be replayed.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from everlong.files import sync_directory
+
+Buffer = bytes | bytearray | memoryview
+
+
+class Disk:
+    """The system's own files, readable and writable by their owner only."""
+
+    def create(self, path: Path, size: int) -> int:
+        """Make a file of ``size`` bytes whose space is set aside; returns its descriptor.
+
+        The file and its name are durable when this returns.
+
+        Raises:
+            OSError: there is no room (``ENOSPC``), or the file exists; nothing is left then.
+        """
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            _allocate(descriptor, size)
+            os.fsync(descriptor)
+            sync_directory(path.parent)
+        except BaseException:
+            os.close(descriptor)
+            path.unlink(missing_ok=True)
+            raise
+        return descriptor
+
+    def open(self, path: Path) -> int:
+        """Open a file for reading and writing; returns its descriptor."""
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+
+    def write(self, descriptor: int, buffers: Sequence[Buffer], offset: int) -> None:
+        """Write all buffers, one after the other, from ``offset`` on.
+
+        Raises:
+            OSError: the disk refuses; some of it may be written.
+        """
+        left = [memoryview(buffer).cast("B") for buffer in buffers]
+        while left:
+            written = os.pwritev(descriptor, left, offset)
+            offset += written
+            while left and written >= len(left[0]):
+                written -= len(left.pop(0))
+            if left:
+                left[0] = left[0][written:]
+
+    def sync(self, descriptor: int) -> None:
+        """Make everything written so far durable.
+
+        Raises:
+            OSError: it may not be, and asking again says nothing: the system forgets which pages
+                it could not write (Rebello et al., "Can Applications Recover from fsync
+                Failures?", USENIX ATC 2020).
+        """
+        os.fdatasync(descriptor)
+
+    def remove(self, path: Path) -> None:
+        """Delete a file durably."""
+        path.unlink()
+        sync_directory(path.parent)
+
+
+def _allocate(descriptor: int, size: int) -> None:
+    if hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(descriptor, 0, size)
+            return
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+                raise
+    os.ftruncate(descriptor, size)  # a file system that sets nothing aside

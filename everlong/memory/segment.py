@@ -1,0 +1,154 @@
+"""A file of records: appended to, mapped for reading, never changed in place.
+
+The space of a segment is set aside when it is made, so that a full disk is noticed before a block
+is promised a place. A page at its beginning says what the file is. What lies after the last record
+that the ledger names is nothing: whatever a crash left there is overwritten.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+from pathlib import Path
+
+import xxhash
+
+from everlong.errors import DamagedError, StoreError
+from everlong.memory.disk import Buffer, Disk
+from everlong.memory.record import PAGE, BlockHead, Record, decode, encode
+
+_MAGIC = b"EVLSEGMT"
+_VERSION = 1
+_HEAD = struct.Struct("<8sIIQQ")
+_CHECKSUM = struct.Struct("<Q")
+
+
+class Segment:
+    """One segment file.
+
+    Several threads may read; one writes.
+
+    Args:
+        path: the file.
+        disk: see :class:`Disk`.
+
+    Raises:
+        DamagedError: the file is no segment, or its first page is damaged.
+        StoreError: it was written by a later version.
+    """
+
+    def __init__(self, path: Path, disk: Disk) -> None:
+        self.path = path
+        self._disk = disk
+        self._descriptor = disk.open(path)
+        try:
+            self.size = os.fstat(self._descriptor).st_size
+            self.number = self._verified_number()
+            self._map = mmap.mmap(self._descriptor, self.size, prot=mmap.PROT_READ)
+        except BaseException:
+            os.close(self._descriptor)
+            raise
+
+    @classmethod
+    def create(cls, path: Path, number: int, size: int, disk: Disk) -> Segment:
+        """Make a segment.
+
+        Args:
+            path: where; the folder exists, the file does not.
+            number: of the segment in its store.
+            size: in bytes, whole pages; of which the first is the segment's own.
+            disk: see :class:`Disk`.
+
+        Raises:
+            OSError: there is no room.
+        """
+        assert size % PAGE == 0, size
+        descriptor = disk.create(path, size)
+        try:
+            content = _HEAD.pack(_MAGIC, _VERSION, PAGE, number, size)
+            content += _CHECKSUM.pack(xxhash.xxh3_64_intdigest(content))
+            disk.write(descriptor, [content], 0)
+            disk.sync(descriptor)
+        finally:
+            os.close(descriptor)
+        return cls(path, disk)
+
+    def append(self, offset: int, head: BlockHead, payload: Buffer) -> int:
+        """Write a record; it is durable after the next :meth:`sync`.
+
+        Args:
+            offset: where the record before it ends, ``PAGE`` in an empty segment.
+            head: what the block is.
+            payload: its slices.
+
+        Returns:
+            Where the next record goes.
+
+        Raises:
+            StoreError: it does not fit; ask :meth:`fits` first.
+            OSError: the disk refuses.
+        """
+        if not self.fits(offset, head):
+            raise StoreError(
+                f"{self.path} has {self.size - offset:,} bytes left, and the block takes "
+                f"{head.record_bytes:,}"
+            )
+        self._disk.write(self._descriptor, [encode(head, payload), payload], offset)
+        return offset + head.record_bytes
+
+    def fits(self, offset: int, head: BlockHead) -> bool:
+        """Whether a block has a place from ``offset`` on."""
+        return offset % PAGE == 0 and offset >= PAGE and offset + head.record_bytes <= self.size
+
+    def sync(self) -> None:
+        """Make everything appended so far durable; see :meth:`Disk.sync` for what an error means."""
+        self._disk.sync(self._descriptor)
+
+    def read(self, offset: int) -> Record:
+        """The record at ``offset``, mapped: its slices are the file's own pages.
+
+        The segment cannot be closed while a view of them lives.
+
+        Raises:
+            DamagedError: there is none, or its head is damaged.
+        """
+        if offset % PAGE or not PAGE <= offset < self.size:
+            raise DamagedError(f"{self.path} has no place {offset}")
+        return decode(memoryview(self._map)[offset:])
+
+    def will_need(self, offset: int, length: int) -> None:
+        """Have the system fetch a part of the file in the background."""
+        begin = offset // mmap.PAGESIZE * mmap.PAGESIZE
+        self._map.madvise(
+            mmap.MADV_WILLNEED, begin, min(length + offset - begin, self.size - begin)
+        )
+
+    def close(self) -> None:
+        """Unmap and close.
+
+        Raises:
+            StoreError: somebody still looks at a block of it.
+        """
+        try:
+            self._map.close()
+        except BufferError:
+            raise StoreError(f"{self.path} is still read and cannot be closed") from None
+        os.close(self._descriptor)
+
+    def _verified_number(self) -> int:
+        content = os.pread(self._descriptor, _HEAD.size + _CHECKSUM.size, 0)
+        if len(content) < _HEAD.size + _CHECKSUM.size or not content.startswith(_MAGIC):
+            raise DamagedError(f"{self.path} is no segment")
+        _, version, page, number, size = _HEAD.unpack_from(content)
+        (checksum,) = _CHECKSUM.unpack_from(content, _HEAD.size)
+        if checksum != xxhash.xxh3_64_intdigest(content[: _HEAD.size]):
+            raise DamagedError(f"the first page of {self.path} is damaged")
+        if version != _VERSION or page != PAGE:
+            raise StoreError(
+                f"{self.path} has version {version} (pages of {page} bytes), and {_VERSION} "
+                f"(pages of {PAGE}) is known; use the version of Everlong that wrote it"
+            )
+        if size != self.size:
+            raise DamagedError(f"{self.path} has {self.size:,} bytes, and should have {size:,}")
+        return int(number)
