@@ -102,7 +102,7 @@ class Segment:
         return offset % PAGE == 0 and offset >= PAGE and offset + head.record_bytes <= self.size
 
     def sync(self) -> None:
-        """Make everything appended so far durable; see :meth:`Disk.sync` for what an error means."""
+        """Make everything appended so far durable; an error means what :meth:`Disk.sync` says."""
         self._disk.sync(self._descriptor)
 
     def read(self, offset: int) -> Record:
