@@ -1,0 +1,284 @@
+"""The ledger: which blocks are in the store, and where; one SQLite file.
+
+A block is in the store when the ledger says so, and the ledger says so only after the block's bytes
+are durable. So after any crash the ledger is right about every block it names, and what it does not
+name is free space. Nothing about blocks is held in memory beyond SQLite's page cache, whose size is
+fixed: a million blocks cost as much memory as one.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from everlong.errors import DamagedError, StoreError
+
+FORMAT = 1
+"""Of the ledger's tables; a later version migrates an earlier one, never the other way round."""
+_APPLICATION = 0x45564C4D  # "EVLM", in SQLite's header
+_CACHE_KIB = 16 << 10
+
+_TABLES = """
+create table segments (
+    number integer primary key,
+    size integer not null,
+    used integer not null        -- bytes up to the end of the last record that is named
+) strict;
+create table origins (           -- what blocks have in common, kept once
+    id integer primary key,
+    namespace blob not null,
+    fingerprint blob not null,
+    unique (namespace, fingerprint)
+) strict;
+create table blocks (
+    id blob primary key,
+    origin integer not null references origins (id),
+    parent blob not null,
+    depth integer not null,      -- blocks before it in its sequence
+    segment integer not null,
+    place integer not null,
+    length integer not null,
+    touched integer not null     -- when it was last attached, in the store's own count
+) strict, without rowid;
+create index blocks_by_place on blocks (segment, place);
+create index blocks_by_use on blocks (touched, depth);
+create index blocks_by_parent on blocks (parent);
+"""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where a block is."""
+
+    id: bytes
+    parent: bytes
+    depth: int
+    segment: int
+    place: int
+    length: int
+
+
+@dataclass(frozen=True)
+class SegmentUse:
+    """How much of a segment is in use."""
+
+    number: int
+    size: int
+    used: int
+    """Where the next record goes."""
+    live: int
+    """Bytes of blocks that are in the store."""
+
+
+class Ledger:
+    """The ledger of one store. Several threads may read; one writes.
+
+    Args:
+        path: of the SQLite file; it is made when it is not there.
+
+    Raises:
+        StoreError: it was written by a later version, or belongs to another program.
+        DamagedError: SQLite finds it malformed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._local = threading.local()
+        self._connections: list[sqlite3.Connection] = []
+        self._guard = threading.Lock()
+        if not path.exists():
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        try:
+            self._prepare()
+        except sqlite3.DatabaseError as error:
+            self.close()
+            raise DamagedError(f"{path} is not a whole ledger: {error}") from None
+        except StoreError:
+            self.close()
+            raise
+
+    def find(self, block: bytes) -> Entry | None:
+        """Where a block is; None: it is not in the store."""
+        row = self._db.execute(
+            "select id, parent, depth, segment, place, length from blocks where id = ?", (block,)
+        ).fetchone()
+        return None if row is None else Entry(*row)
+
+    def known(self, blocks: Sequence[bytes]) -> int:
+        """How many of the blocks, from the first on, are in the store without a gap."""
+        count = 0
+        for block in blocks:
+            if self._db.execute("select 1 from blocks where id = ?", (block,)).fetchone() is None:
+                break
+            count += 1
+        return count
+
+    def add(
+        self, entries: Iterable[tuple[Entry, bytes, bytes]], used: Iterable[tuple[int, int]]
+    ) -> None:
+        """Name blocks whose bytes are durable, all or none of them.
+
+        Args:
+            entries: blocks, each with its namespace and fingerprint.
+            used: segments, each with the end of its last record.
+        """
+        with self._transaction() as db:
+            now = self._tick(db)
+            for entry, namespace, fingerprint in entries:
+                db.execute(
+                    "insert or ignore into origins (namespace, fingerprint) values (?, ?)",
+                    (namespace, fingerprint),
+                )
+                db.execute(
+                    "insert or replace into blocks (id, origin, parent, depth, segment, place, "
+                    "length, touched) select ?, id, ?, ?, ?, ?, ?, ? from origins "
+                    "where namespace = ? and fingerprint = ?",
+                    (
+                        entry.id,
+                        entry.parent,
+                        entry.depth,
+                        entry.segment,
+                        entry.place,
+                        entry.length,
+                        now,
+                        namespace,
+                        fingerprint,
+                    ),
+                )
+            db.executemany(
+                "update segments set used = max(used, ?) where number = ?",
+                [(end, number) for number, end in used],
+            )
+
+    def remove(self, blocks: Iterable[bytes]) -> int:
+        """Forget where blocks are; their bytes become free space. Returns how many there were."""
+        with self._transaction() as db:
+            return sum(
+                db.execute("delete from blocks where id = ?", (block,)).rowcount for block in blocks
+            )
+
+    def touch(self, blocks: Iterable[bytes]) -> None:
+        """Note that blocks were used now."""
+        with self._transaction() as db:
+            now = self._tick(db)
+            db.executemany(
+                "update blocks set touched = ? where id = ?", [(now, block) for block in blocks]
+            )
+
+    def least_used(self) -> Iterator[Entry]:
+        """All blocks, the one that can be missed best first: long unused, then deep in a sequence.
+
+        The beginning of a sequence outlives its end, because blocks are of no use without those
+        before them.
+        """
+        yield from (
+            Entry(*row)
+            for row in self._db.execute(
+                "select id, parent, depth, segment, place, length from blocks "
+                "order by touched, depth desc"
+            )
+        )
+
+    def in_segment(self, number: int) -> list[Entry]:
+        """The blocks of a segment, in their order there."""
+        rows = self._db.execute(
+            "select id, parent, depth, segment, place, length from blocks where segment = ? "
+            "order by place",
+            (number,),
+        )
+        return [Entry(*row) for row in rows]
+
+    def add_segment(self, number: int, size: int, used: int) -> None:
+        """Name a segment file that is durable."""
+        with self._transaction() as db:
+            db.execute(
+                "insert into segments (number, size, used) values (?, ?, ?)", (number, size, used)
+            )
+
+    def remove_segment(self, number: int) -> None:
+        """Forget a segment that no block is in."""
+        with self._transaction() as db:
+            left = db.execute("select 1 from blocks where segment = ?", (number,)).fetchone()
+            assert left is None, f"segment {number} still has blocks"
+            db.execute("delete from segments where number = ?", (number,))
+
+    def segments(self) -> list[SegmentUse]:
+        """All segments, in order."""
+        rows = self._db.execute(
+            "select s.number, s.size, s.used, coalesce(sum(b.length), 0) from segments s "
+            "left join blocks b on b.segment = s.number group by s.number order by s.number"
+        )
+        return [SegmentUse(*row) for row in rows]
+
+    def counts(self) -> tuple[int, int]:
+        """Blocks in the store, and their bytes."""
+        row = self._db.execute("select count(*), coalesce(sum(length), 0) from blocks").fetchone()
+        return int(row[0]), int(row[1])
+
+    def close(self) -> None:
+        """Close all connections; nothing is lost when this is never called."""
+        with self._guard:
+            for connection in self._connections:
+                connection.close()
+            self._connections.clear()
+
+    @property
+    def _db(self) -> sqlite3.Connection:
+        """This thread's connection."""
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = sqlite3.connect(
+                self.path, isolation_level=None, check_same_thread=False, timeout=30
+            )
+            # Durable at every commit; what is deleted is overwritten.
+            connection.executescript(
+                f"pragma journal_mode = wal; pragma synchronous = full; "
+                f"pragma secure_delete = on; pragma foreign_keys = on; "
+                f"pragma cache_size = -{_CACHE_KIB};"
+            )
+            self._local.connection = connection
+            with self._guard:
+                self._connections.append(connection)
+        return connection
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        db = self._db
+        db.execute("begin immediate")
+        try:
+            yield db
+        except BaseException:
+            db.execute("rollback")
+            raise
+        db.execute("commit")
+
+    @staticmethod
+    def _tick(db: sqlite3.Connection) -> int:
+        """The store's own count of writes: unlike a clock it never goes back."""
+        row = db.execute("select coalesce(max(touched), 0) + 1 from blocks").fetchone()
+        return int(row[0])
+
+    def _prepare(self) -> None:
+        db = self._db
+        application = db.execute("pragma application_id").fetchone()[0]
+        version = db.execute("pragma user_version").fetchone()[0]
+        if (application, version) == (0, 0):
+            if db.execute("select 1 from sqlite_master").fetchone():
+                raise StoreError(f"{self.path} belongs to another program; name another folder")
+            with self._transaction():
+                for statement in _TABLES.split(";\n"):
+                    db.execute(statement)
+                db.execute(f"pragma application_id = {_APPLICATION}")
+                db.execute(f"pragma user_version = {FORMAT}")
+        elif application != _APPLICATION:
+            raise StoreError(f"{self.path} belongs to another program; name another folder")
+        elif version != FORMAT:
+            raise StoreError(
+                f"{self.path} has version {version}, and {FORMAT} is known; use the version of "
+                "Everlong that wrote it"
+            )
