@@ -155,6 +155,50 @@ class Ledger:
                 [(end, number) for number, end in used],
             )
 
+    def move(
+        self, places: Iterable[tuple[bytes, int, int]], used: Iterable[tuple[int, int]]
+    ) -> None:
+        """Name new places, whose bytes are durable, of blocks that are still in the store.
+
+        Args:
+            places: id, segment and place.
+            used: see :meth:`add`.
+        """
+        with self._transaction() as db:
+            db.executemany(
+                "update blocks set segment = ?, place = ? where id = ?",
+                [(segment, place, block) for block, segment, place in places],
+            )
+            db.executemany(
+                "update segments set used = max(used, ?) where number = ?",
+                [(end, number) for number, end in used],
+            )
+
+    def warm(self, size: int) -> tuple[int, int]:
+        """When the blocks that were used last were used, as many as take ``size`` bytes.
+
+        Returns:
+            Use and negative depth of the one of them that can be missed best.
+        """
+        total, last = 0, (0, 0)
+        for touched, depth, length in self._db.execute(
+            "select touched, depth, length from blocks order by touched desc, depth"
+        ):
+            total += length
+            if total > size:
+                break
+            last = (touched, -depth)
+        return last
+
+    def cold_in_segment(self, number: int, warm: tuple[int, int]) -> list[bytes]:
+        """Blocks of a segment that can be missed better than all warm ones."""
+        touched, depth = warm
+        rows = self._db.execute(
+            "select id from blocks where segment = ? and (touched, -depth) < (?, ?)",
+            (number, touched, depth),
+        )
+        return [row[0] for row in rows]
+
     def remove(self, blocks: Iterable[bytes]) -> int:
         """Forget where blocks are; their bytes become free space. Returns how many there were."""
         with self._transaction() as db:

@@ -20,7 +20,6 @@ forgery; files belong to one user.
 from __future__ import annotations
 
 import struct
-from array import array
 from dataclasses import dataclass
 
 import xxhash
@@ -111,6 +110,22 @@ class Record:
     checksums: tuple[int, ...]
     """Of each slice."""
 
+    @classmethod
+    def of(cls, head: BlockHead, payload: Buffer) -> Record:
+        """A block that is not on disk yet.
+
+        Args:
+            head: what it is.
+            payload: its slices, ``head.payload_bytes`` long.
+        """
+        view = memoryview(payload).cast("B")
+        assert len(view) == head.payload_bytes, (len(view), head.payload_bytes)
+        checksums = tuple(
+            xxhash.xxh3_64_intdigest(view[begin : begin + head.slice_bytes])
+            for begin in range(0, len(view), head.stride)
+        )
+        return cls(head, view, checksums)
+
     def slice(self, number: int) -> memoryview:
         """A slice, verified.
 
@@ -134,20 +149,11 @@ class Record:
         return self.payload
 
 
-def encode(head: BlockHead, payload: Buffer) -> bytes:
-    """The head's bytes, up to the first slice.
-
-    Args:
-        head: what the block is.
-        payload: the slices as they will follow, ``head.payload_bytes`` long.
-    """
-    view = memoryview(payload).cast("B")
-    assert len(view) == head.payload_bytes, (len(view), head.payload_bytes)
+def encode(record: Record) -> bytes:
+    """The bytes of a record's head, up to its first slice."""
+    head, checksums = record.head, record.checksums
     assert len(head.id) == len(head.parent) == len(head.fingerprint) == ID_BYTES
     assert len(head.namespace) == NAMESPACE_BYTES
-    checksums = array("Q")
-    for begin in range(0, len(view), head.stride):
-        checksums.append(xxhash.xxh3_64_intdigest(view[begin : begin + head.slice_bytes]))
     parts = [
         _FIXED.pack(
             _MAGIC,

@@ -15,8 +15,8 @@ from pathlib import Path
 import xxhash
 
 from everlong.errors import DamagedError, StoreError
-from everlong.memory.disk import Buffer, Disk
-from everlong.memory.record import PAGE, BlockHead, Record, decode, encode
+from everlong.memory.disk import Disk
+from everlong.memory.record import PAGE, Record, decode, encode
 
 _MAGIC = b"EVLSEGMT"
 _VERSION = 1
@@ -74,13 +74,12 @@ class Segment:
             os.close(descriptor)
         return cls(path, disk)
 
-    def append(self, offset: int, head: BlockHead, payload: Buffer) -> int:
+    def append(self, offset: int, record: Record) -> int:
         """Write a record; it is durable after the next :meth:`sync`.
 
         Args:
             offset: where the record before it ends, ``PAGE`` in an empty segment.
-            head: what the block is.
-            payload: its slices.
+            record: the block.
 
         Returns:
             Where the next record goes.
@@ -89,17 +88,17 @@ class Segment:
             StoreError: it does not fit; ask :meth:`fits` first.
             OSError: the disk refuses.
         """
-        if not self.fits(offset, head):
+        size = record.head.record_bytes
+        if not self.fits(offset, size):
             raise StoreError(
-                f"{self.path} has {self.size - offset:,} bytes left, and the block takes "
-                f"{head.record_bytes:,}"
+                f"{self.path} has {self.size - offset:,} bytes left, and the block takes {size:,}"
             )
-        self._disk.write(self._descriptor, [encode(head, payload), payload], offset)
-        return offset + head.record_bytes
+        self._disk.write(self._descriptor, [encode(record), record.payload], offset)
+        return offset + size
 
-    def fits(self, offset: int, head: BlockHead) -> bool:
-        """Whether a block has a place from ``offset`` on."""
-        return offset % PAGE == 0 and offset >= PAGE and offset + head.record_bytes <= self.size
+    def fits(self, offset: int, size: int) -> bool:
+        """Whether a record of so many bytes has a place from ``offset`` on."""
+        return offset % PAGE == 0 and offset >= PAGE and offset + size <= self.size
 
     def sync(self) -> None:
         """Make everything appended so far durable; an error means what :meth:`Disk.sync` says."""

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from everlong.errors import DamagedError, StoreError
 from everlong.memory.disk import Buffer, Disk
-from everlong.memory.record import NO_PARENT, PAGE, BlockHead, decode, encode
+from everlong.memory.record import NO_PARENT, PAGE, BlockHead, Record, decode, encode
 from everlong.memory.segment import Segment
 
 
@@ -33,6 +33,10 @@ def head(slices: int = 6, slice_bytes: int = 256, tokens: int = 64, seed: int = 
     )
 
 
+def block(seed: int) -> Record:
+    return Record.of(head(seed=seed), payload(head(seed=seed)))
+
+
 def payload(of: BlockHead) -> bytes:
     pattern = bytes((7 * n + of.id[1]) % 251 for n in range(of.stride))
     return pattern * of.slices
@@ -45,7 +49,7 @@ def test_a_record_is_read_as_it_was_written(
 ) -> None:
     written = replace(head(slices, slice_bytes, tokens), episodes=(b"e" * 16,) * episodes)
     content = payload(written)
-    record = decode(memoryview(encode(written, content) + content))
+    record = decode(memoryview(encode(Record.of(written, content)) + content))
     assert record.head == written
     assert bytes(record.verified()) == content
     for n in range(slices):
@@ -58,11 +62,11 @@ def test_a_record_is_read_as_it_was_written(
 def test_no_flipped_bit_goes_unnoticed(data: st.DataObject) -> None:
     written = head(slices=3, slice_bytes=128)
     content = payload(written)
-    good = encode(written, content) + content
+    good = encode(Record.of(written, content)) + content
     bit = data.draw(st.integers(0, 8 * len(good) - 1))
     bad = bytearray(good)
     bad[bit // 8] ^= 1 << bit % 8
-    head_bytes = len(encode(written, content).rstrip(b"\0"))
+    head_bytes = len(encode(Record.of(written, content)).rstrip(b"\0"))
     try:
         record = decode(memoryview(bad))
         slices = [bytes(record.slice(n)) for n in range(3)]
@@ -82,15 +86,15 @@ def test_what_is_no_record_is_refused(junk: bytes, cut: int) -> None:
     written = head()
     content = payload(written)
     with pytest.raises(DamagedError):
-        decode(memoryview((encode(written, content) + content)[: min(cut, PAGE)]))
+        decode(memoryview((encode(Record.of(written, content)) + content)[: min(cut, PAGE)]))
 
 
 def test_slices_are_the_files_own_pages(tmp_path: Path) -> None:
     segment = Segment.create(tmp_path / "1.segment", 1, 16 * PAGE, Disk())
     assert (tmp_path / "1.segment").stat().st_mode & 0o777 == 0o600
     first, second = head(seed=1), head(seed=2)
-    end = segment.append(PAGE, first, payload(first))
-    assert segment.append(end, second, payload(second)) == end + second.record_bytes
+    end = segment.append(PAGE, block(1))
+    assert segment.append(end, block(2)) == end + second.record_bytes
     segment.sync()
     segment.will_need(end, second.record_bytes)
     record = segment.read(end)
@@ -114,9 +118,9 @@ def test_places_that_hold_nothing_are_refused(tmp_path: Path) -> None:
         with pytest.raises(DamagedError):
             segment.read(offset)
     large = head(slices=100, slice_bytes=PAGE)
-    assert not segment.fits(PAGE, large)
+    assert not segment.fits(PAGE, large.record_bytes)
     with pytest.raises(StoreError, match="bytes left"):
-        segment.append(PAGE, large, payload(large))
+        segment.append(PAGE, Record.of(large, payload(large)))
     segment.close()
 
 
@@ -146,12 +150,12 @@ class FullDisk(Disk):
 
 def test_a_full_disk_leaves_what_was_there(tmp_path: Path) -> None:
     segment = Segment.create(tmp_path / "1.segment", 1, 16 * PAGE, Disk())
-    end = segment.append(PAGE, head(), payload(head()))
+    end = segment.append(PAGE, block(1))
     segment.sync()
     segment.close()
     full = Segment(tmp_path / "1.segment", FullDisk())
     with pytest.raises(OSError, match="no space"):
-        full.append(end, head(seed=2), payload(head(seed=2)))
+        full.append(end, block(2))
     assert bytes(full.read(PAGE).verified()) == payload(head())
     full.close()
 
