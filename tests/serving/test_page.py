@@ -209,7 +209,7 @@ def test_answer_again_and_edit_replace_the_last_answer(page):
     assert "the old answer" not in page.text(".column")
     page.wait_for("#message").click()
     page.press(UP)
-    page.wait_for("[aria-label='Edit message'][dir]")
+    page.wait_for("[aria-label='Edit message'][dir]:focus")  # typed before, it would be lost
     page.press(" there", "\n")
     page.wait(lambda: page.text(".bubble") == "hi there", "the changed message")
     page.wait_for_answer()
