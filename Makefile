@@ -4,7 +4,7 @@ BIN := .venv/bin
 # An unpinned torch would bring gigabytes of CUDA.
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo serve test check bench clean
+.PHONY: demo serve test check crash bench clean
 
 demo: .venv/serve .venv/baseline   ## a tour of at most two minutes on a real model
 	$(BIN)/everlong demo
@@ -21,6 +21,9 @@ check: .venv/dev                   ## formatting, lint, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+crash: .venv/dev                   ## a thousand kills of a process that writes the memory
+	EVERLONG_KILLS=1000 $(BIN)/python -m pytest tests/crash
 
 bench: .venv/bench                 ## every inference figure beside its peers
 	$(BIN)/everlong pull smollm2-135m
