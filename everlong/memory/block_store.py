@@ -274,7 +274,7 @@ class BlockStore:
                 "give the memory a larger size"
             )
         while self._current is None or not self._current[0].fits(self._current[1], size):
-            self._current = self._next_place(set(ends))
+            self._current = self._next_place(size, set(ends))
         segment, place = self._current
         ends[segment.number] = place  # from now on it is busy
         end = segment.append(place, record)
@@ -282,16 +282,18 @@ class BlockStore:
         self._current = segment, end
         return segment.number, place
 
-    def _next_place(self, busy: set[int]) -> tuple[Segment, int]:
-        """Where the next record goes when the current segment is full.
+    def _next_place(self, size: int, busy: set[int]) -> tuple[Segment, int]:
+        """Where the next record goes when the current segment has no room for it.
 
         Args:
+            size: of the record.
             busy: segments with blocks that have no name yet.
         """
+        self._remove_empty(busy)
         # One segment is kept for cleaning: it takes what another still has.
         if len(self._ledger.segments()) < self.capacity // self._segment_bytes - 1:
             return self._new_segment(), PAGE
-        return self._cleaned(busy)
+        return self._cleaned(size, busy)
 
     def _new_segment(self) -> Segment:
         self._last_number += 1
@@ -302,23 +304,22 @@ class BlockStore:
             self._segments[number] = segment
         return segment
 
-    def _cleaned(self, busy: set[int]) -> tuple[Segment, int]:
+    def _cleaned(self, size: int, busy: set[int]) -> tuple[Segment, int]:
         """Clean the segment that has the least worth keeping; returns where it is appended now."""
         warm = self._ledger.warm(int(_WARM_SHARE * self.capacity))
         with self._changed:
             held = set(self._held)
-        cold = {
-            segment.number: [
-                block
-                for block in self._ledger.cold_in_segment(segment.number, warm)
-                if block not in held
-            ]
-            for segment in self._ledger.segments()
-            if segment.number not in busy
-        }
-        kept = {number: len(self._ledger.in_segment(number)) - len(cold[number]) for number in cold}
+        cold: dict[int, list[bytes]] = {}
+        kept: dict[int, int] = {}
+        for number in (use.number for use in self._ledger.segments()):
+            if number in busy:
+                continue
+            entries = self._ledger.in_segment(number)
+            below = set(self._ledger.cold_in_segment(number, warm)) - held
+            cold[number] = [entry.id for entry in entries if entry.id in below]
+            kept[number] = sum(entry.length for entry in entries if entry.id not in below)
         victim = min(kept, key=kept.__getitem__, default=None)
-        if victim is None or (kept[victim] and not cold[victim]):
+        if victim is None or PAGE + kept[victim] + size > self._segment_bytes:
             raise StoreError(
                 f"all of the memory's {self.capacity:,} bytes are in use; give it a larger size"
             )
@@ -339,6 +340,12 @@ class BlockStore:
         self._ledger.move(moved, [(target.number, end)])
         self._remove_segment(victim)
         return target, end
+
+    def _remove_empty(self, busy: set[int]) -> None:
+        """Give back segments without a block, as a cleaning that was broken off leaves them."""
+        for use in self._ledger.segments():
+            if not use.live and use.number not in busy:
+                self._remove_segment(use.number)
 
     def _remove_segment(self, number: int) -> None:
         self._ledger.remove_segment(number)
@@ -398,6 +405,7 @@ class BlockStore:
             logger.warning("segment %d is gone, and with it %d blocks", number, len(lost))
             self._ledger.remove(lost)
             self._ledger.remove_segment(number)
+        self._remove_empty(set())
 
     def _count(self, **more: int) -> None:
         with self._changed:

@@ -21,7 +21,11 @@ KILLS = int(os.environ.get("EVERLONG_KILLS", "12"))
 def test_no_durable_block_is_lost_to_a_kill(tmp_path: Path) -> None:
     draw = random.Random(0)
     folder = tmp_path / "blocks"
-    ready = 0
+    ready = 200  # full, so that every few blocks a segment is cleaned
+    store = open_store(folder)
+    for n in range(ready):
+        store.put(block(n), n % 50, patience=10)
+    store.close()
     for kill in range(KILLS):
         writer = subprocess.Popen(
             [sys.executable, "-m", "tests.crash.writer", str(folder), str(ready)],
