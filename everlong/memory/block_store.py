@@ -16,7 +16,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -184,6 +184,30 @@ class BlockStore:
     def touch(self, blocks: Iterable[bytes]) -> None:
         """Blocks were used now: they are kept longer than those that were not."""
         self._ledger.touch(blocks)
+
+    def verify(self, progress: Callable[[int, int], None] = lambda done, of: None) -> int:
+        """Read every block and verify it; damaged ones are in the store no more.
+
+        Args:
+            progress: told how many blocks of how many are read.
+
+        Returns:
+            How many were damaged.
+        """
+        total, _ = self._ledger.counts()
+        done = damaged = 0
+        for use in self._ledger.segments():
+            for entry in self._ledger.in_segment(use.number):
+                try:
+                    self._read(entry).verified()
+                except (DamagedError, OSError) as error:
+                    # Unless it was moved or dropped meanwhile.
+                    if self._ledger.find(entry.id) == entry:
+                        self.damaged(entry.id, str(error))
+                        damaged += 1
+                done += 1
+                progress(done, max(done, total))
+        return damaged
 
     def flush(self) -> None:
         """Wait until every block that was put is on disk, or was refused."""

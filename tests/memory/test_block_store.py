@@ -169,6 +169,26 @@ def test_damage_is_a_miss(store: BlockStore) -> None:
     again.close()
 
 
+def test_verify_finds_every_damaged_block(store: BlockStore) -> None:
+    for n in range(12):
+        store.put(block(n), n)
+    store.close()
+    (path,) = store.folder.glob("*.segment")
+    content = bytearray(path.read_bytes())
+    hit = sorted(random.Random(1).sample(range(12), 4))
+    for n in hit:
+        # A bit of the head, or of a slice.
+        content[PAGE + n * RECORD + (PAGE if n % 2 else 0) + 5] ^= 4
+    path.write_bytes(content)
+    again = BlockStore(store.folder, 1 << 20)
+    told: list[tuple[int, int]] = []
+    assert again.verify(lambda *at: told.append(at)) == 4
+    assert told[-1] == (12, 12)
+    assert [n for n in range(12) if not holds(again, n)] == hit
+    assert again.verify() == 0
+    again.close()
+
+
 def test_files_that_nobody_named_go_and_lost_ones_are_misses(store: BlockStore) -> None:
     store.put(block(0), 0)
     store.close()
