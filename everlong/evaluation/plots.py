@@ -32,7 +32,7 @@ def draw(models: Sequence[Results], peer: Peer | None, out: Path) -> list[Path]:
         figure.savefig(files[-1], dpi=120)
     for task in dict.fromkeys(t for m in models for t, f in m.tasks.items() if f.groups):
         figure = Figure(figsize=(9, 4), layout="constrained")
-        _draw_parts(figure.subplots(), task, models)
+        _draw_parts(figure, task, models)
         files.append(out / f"{task}.png")
         figure.savefig(files[-1], dpi=120)
     return files
@@ -74,8 +74,12 @@ def _draw_suite(axes: Any, suite: str, models: Sequence[Results], peer: Peer | N
     axes.legend()
 
 
-def _draw_parts(axes: Any, task: str, models: Sequence[Results]) -> None:
+def _draw_parts(figure: Any, task: str, models: Sequence[Results]) -> None:
     asked = [m for m in models if task in m.tasks and m.tasks[task].groups]
+    named = len(asked) == 1 and len(asked[0].tasks[task].groups) <= _MOST_LABELS
+    if named:  # one below the other, where there is room for names
+        figure.set_size_inches(9, 1.2 + 0.24 * len(asked[0].tasks[task].groups))
+    axes = figure.subplots()
     for model in asked:
         figures = model.tasks[task]
         metric = next(iter(figures.metrics))
@@ -83,18 +87,22 @@ def _draw_parts(axes: Any, task: str, models: Sequence[Results]) -> None:
         parts = sorted(figures.groups.items(), key=lambda part: -part[1][metric].mean)
         places = range(len(parts))
         means = [100 * part[metric].mean for _, part in parts]
-        axes.fill_between(
-            places,
-            [100 * part[metric].low for _, part in parts],
-            [100 * part[metric].high for _, part in parts],
-            alpha=0.2,
-        )
-        axes.plot(places, means, marker=".", label=model.model)
-        if len(asked) == 1 and len(parts) <= _MOST_LABELS:
-            axes.set_xticks(list(places), [name for name, _ in parts], rotation=60, ha="right")
+        low = [100 * part[metric].low for _, part in parts]
+        high = [100 * part[metric].high for _, part in parts]
+        if named:
+            axes.hlines(places, low, high, alpha=0.5)
+            axes.plot(means, places, "o", label=model.model)
+            axes.set_yticks(list(places), [name for name, _ in parts])
         else:
-            axes.set_xlabel(f"{len(parts)} parts, each model's best first")
-    axes.set_ylabel("per cent, with 95 % intervals")
-    axes.set_ylim(bottom=0)
+            axes.fill_between(places, low, high, alpha=0.2)
+            axes.plot(places, means, marker=".", label=model.model)
+    if named:
+        axes.invert_yaxis()
+        axes.set_xlim(left=0)
+        axes.set_xlabel("per cent, with 95 % intervals")
+    else:
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel(f"{len(parts)} parts, each model's best first")
+        axes.set_ylabel("per cent, with 95 % intervals")
     axes.set_title(f"{task}, by part")
     axes.legend()

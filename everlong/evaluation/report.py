@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -89,16 +89,27 @@ def _specification_table(models: Sequence[Results], peer: Peer | None) -> Iterat
             own = {t: f for t, f in model.tasks.items() if f.suite == suite}
             if not own:
                 continue
-            best = max(own, key=lambda t: _headline(own[t])[1].mean)
-            metric, estimate = _headline(own[best])
-            theirs = peer.figure(best, metric) if peer and model is models[0] else None
-            yield _row(
-                f"{percent:g} % on {says}",
-                f"{best} ({metric}, {estimate.count:,} examples{_shots(own[best])})",
-                model.model,
-                written(metric, estimate),
-                "" if theirs is None else f"{100 * theirs:.1f}",
-            )
+            theirs = {
+                task: figure
+                for task, figures in own.items()
+                if peer
+                and model is models[0]
+                and (figure := peer.figure(task, _headline(figures)[0])) is not None
+            }
+            # The task with the highest figure, and the highest that the peer was asked, too.
+            for task in dict.fromkeys(_highest(own, among) for among in (own, theirs) if among):
+                metric, estimate = _headline(own[task])
+                yield _row(
+                    f"{percent:g} % on {says}",
+                    f"{task} ({metric}, {estimate.count:,} examples{_shots(own[task])})",
+                    model.model,
+                    written(metric, estimate),
+                    f"{100 * theirs[task]:.1f}" if task in theirs else "",
+                )
+
+
+def _highest(own: Mapping[str, Figures], among: Iterable[str]) -> str:
+    return max(among, key=lambda task: _headline(own[task])[1].mean)
 
 
 def _suite_table(suite: str, models: Sequence[Results], peer: Peer | None) -> Iterator[str]:
