@@ -142,17 +142,20 @@ class BlockStore:
         with self._changed:
             if (waiting := self._waiting.get(block)) is not None:
                 return waiting[0]
-        # A block can move between the two looks; then its old place is gone, and it is elsewhere.
-        for _ in range(3):
-            entry = self._ledger.find(block)
-            if entry is None:
-                return None
-            try:
-                return self._read(entry)
-            except (DamagedError, OSError) as error:
-                if self._ledger.find(block) == entry:
-                    self.damaged(block, str(error))
+        try:
+            # A block can move between the two looks; then its old place is gone.
+            for _ in range(3):
+                entry = self._ledger.find(block)
+                if entry is None:
                     return None
+                try:
+                    return self._read(entry)
+                except (DamagedError, OSError) as error:
+                    if self._ledger.find(block) == entry:
+                        self.damaged(block, str(error))
+                        return None
+        except StoreError as error:  # the ledger cannot be read: the block is computed again
+            self._note(trouble=str(error))
         return None
 
     def known(self, blocks: Sequence[bytes]) -> int:

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from everlong.errors import DamagedError, StoreError
 
@@ -22,6 +23,7 @@ FORMAT = 1
 """Of the ledger's tables; a later version migrates an earlier one, never the other way round."""
 _APPLICATION = 0x45564C4D  # "EVLM", in SQLite's header
 _CACHE_KIB = 16 << 10
+_DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 
 _TABLES = """
 create table segments (
@@ -84,6 +86,9 @@ class Ledger:
     Raises:
         StoreError: it was written by a later version, or belongs to another program.
         DamagedError: SQLite finds it malformed.
+
+    Every method raises ``StoreError`` when the file cannot be read or written (a full disk, for
+    instance); what was named before stays named.
     """
 
     def __init__(self, path: Path) -> None:
@@ -104,16 +109,16 @@ class Ledger:
 
     def find(self, block: bytes) -> Entry | None:
         """Where a block is; None: it is not in the store."""
-        row = self._db.execute(
-            "select id, parent, depth, segment, place, length from blocks where id = ?", (block,)
-        ).fetchone()
-        return None if row is None else Entry(*row)
+        rows = self._rows(
+            "select id, parent, depth, segment, place, length from blocks where id = ?", block
+        )
+        return Entry(*rows[0]) if rows else None
 
     def known(self, blocks: Sequence[bytes]) -> int:
         """How many of the blocks, from the first on, are in the store without a gap."""
         count = 0
         for block in blocks:
-            if self._db.execute("select 1 from blocks where id = ?", (block,)).fetchone() is None:
+            if not self._rows("select 1 from blocks where id = ?", block):
                 break
             count += 1
         return count
@@ -177,6 +182,9 @@ class Ledger:
     def warm(self, size: int) -> tuple[int, int]:
         """When the blocks that were used last were used, as many as take ``size`` bytes.
 
+        The beginning of a sequence outlives its end, because blocks are of no use without those
+        before them.
+
         Returns:
             Use and negative depth of the one of them that can be missed best.
         """
@@ -193,9 +201,11 @@ class Ledger:
     def cold_in_segment(self, number: int, warm: tuple[int, int]) -> list[bytes]:
         """Blocks of a segment that can be missed better than all warm ones."""
         touched, depth = warm
-        rows = self._db.execute(
+        rows = self._rows(
             "select id from blocks where segment = ? and (touched, -depth) < (?, ?)",
-            (number, touched, depth),
+            number,
+            touched,
+            depth,
         )
         return [row[0] for row in rows]
 
@@ -214,26 +224,12 @@ class Ledger:
                 "update blocks set touched = ? where id = ?", [(now, block) for block in blocks]
             )
 
-    def least_used(self) -> Iterator[Entry]:
-        """All blocks, the one that can be missed best first: long unused, then deep in a sequence.
-
-        The beginning of a sequence outlives its end, because blocks are of no use without those
-        before them.
-        """
-        yield from (
-            Entry(*row)
-            for row in self._db.execute(
-                "select id, parent, depth, segment, place, length from blocks "
-                "order by touched, depth desc"
-            )
-        )
-
     def in_segment(self, number: int) -> list[Entry]:
         """The blocks of a segment, in their order there."""
-        rows = self._db.execute(
+        rows = self._rows(
             "select id, parent, depth, segment, place, length from blocks where segment = ? "
             "order by place",
-            (number,),
+            number,
         )
         return [Entry(*row) for row in rows]
 
@@ -253,7 +249,7 @@ class Ledger:
 
     def segments(self) -> list[SegmentUse]:
         """All segments, in order."""
-        rows = self._db.execute(
+        rows = self._rows(
             "select s.number, s.size, s.used, coalesce(sum(b.length), 0) from segments s "
             "left join blocks b on b.segment = s.number group by s.number order by s.number"
         )
@@ -261,8 +257,8 @@ class Ledger:
 
     def counts(self) -> tuple[int, int]:
         """Blocks in the store, and their bytes."""
-        row = self._db.execute("select count(*), coalesce(sum(length), 0) from blocks").fetchone()
-        return int(row[0]), int(row[1])
+        ((blocks, size),) = self._rows("select count(*), coalesce(sum(length), 0) from blocks")
+        return int(blocks), int(size)
 
     def close(self) -> None:
         """Close all connections; nothing is lost when this is never called."""
@@ -293,13 +289,27 @@ class Ledger:
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         db = self._db
-        db.execute("begin immediate")
         try:
-            yield db
-        except BaseException:
-            db.execute("rollback")
-            raise
-        db.execute("commit")
+            db.execute("begin immediate")
+            try:
+                yield db
+                db.execute("commit")
+            except BaseException:
+                if db.in_transaction:  # some errors have rolled back already
+                    db.execute("rollback")
+                raise
+        except sqlite3.Error as error:
+            raise self._refusal(error) from None
+
+    def _rows(self, query: str, *values: bytes | int) -> list[Any]:
+        try:
+            return self._db.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            raise self._refusal(error) from None
+
+    def _refusal(self, error: sqlite3.Error) -> StoreError:
+        kind = DamagedError if error.sqlite_errorname in _DAMAGE else StoreError
+        return kind(f"{self.path}: {error}")
 
     @staticmethod
     def _tick(db: sqlite3.Connection) -> int:

@@ -261,6 +261,30 @@ def test_a_disk_that_refuses_loses_nothing_that_was_kept(tmp_path: Path, call: s
     again.close()
 
 
+def test_a_ledger_that_refuses_is_a_miss(
+    store: BlockStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.put(block(0), 0)
+    store.flush()
+
+    def refuse(*_: object) -> None:
+        raise StoreError("the ledger: database or disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store._ledger, "add", refuse)
+        store.put(block(1), 1)
+        store.flush()
+        assert "disk is full" in store.stats().trouble
+        patched.setattr(store._ledger, "find", refuse)
+        assert store.get(name(0)) is None
+    assert holds(store, 0)
+    assert not holds(store, 1)
+    store.put(block(1), 1)
+    store.flush()
+    assert holds(store, 1)
+    assert store.stats().trouble == ""
+
+
 def test_a_slow_disk_holds_nobody_up(tmp_path: Path) -> None:
     disk = FailingDisk()
     store = BlockStore(tmp_path, 1 << 20, queue_bytes=3 * RECORD, disk=disk)

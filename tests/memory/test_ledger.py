@@ -49,9 +49,11 @@ def test_what_was_named_is_found_again(ledger: Ledger) -> None:
 
 
 def test_the_beginning_of_a_sequence_is_missed_last(ledger: Ledger) -> None:
-    assert [e.depth for e in ledger.least_used()] == [3, 2, 1, 0]
+    assert set(ledger.cold_in_segment(1, ledger.warm(2 * 4096))) == {name(3), name(4)}
     ledger.touch([name(1), name(4)])
-    assert [e.id for e in ledger.least_used()] == [name(3), name(2), name(4), name(1)]
+    assert set(ledger.cold_in_segment(1, ledger.warm(2 * 4096))) == {name(2), name(3)}
+    assert ledger.cold_in_segment(1, ledger.warm(3 * 4096)) == [name(3)]
+    assert ledger.cold_in_segment(1, ledger.warm(4 * 4096)) == []
 
 
 def test_a_segment_with_blocks_is_not_forgotten(ledger: Ledger) -> None:
@@ -73,6 +75,18 @@ def test_a_transaction_that_fails_leaves_nothing(ledger: Ledger) -> None:
     assert ledger.segments()[0].used == 5 * 4096
     ledger.add([(entry(8), b"n" * 16, b"f" * 32)], [(1, 9 * 4096)])
     assert ledger.find(name(8)) == entry(8)
+
+
+def test_a_full_disk_leaves_what_was_named(ledger: Ledger) -> None:
+    pages = ledger._db.execute("pragma page_count").fetchone()[0]
+    ledger._db.execute(f"pragma max_page_count = {pages}")
+    many = [(entry(n), b"n" * 16, b"f" * 32) for n in range(100, 1000)]
+    with pytest.raises(StoreError, match="full"):
+        ledger.add(many, [])
+    assert ledger.counts() == (4, 4 * 4096)
+    ledger._db.execute("pragma max_page_count = 100000")
+    ledger.add(many, [])
+    assert ledger.counts()[0] == 904
 
 
 def test_threads_read_while_one_writes(ledger: Ledger) -> None:
