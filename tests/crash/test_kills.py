@@ -13,7 +13,8 @@ import sys
 import time
 from pathlib import Path
 
-from tests.crash.writer import CAPACITY, block, name, open_store
+from tests.crash.writer import CAPACITY, open_store
+from tests.memory.blocks import block, name
 
 KILLS = int(os.environ.get("EVERLONG_KILLS", "12"))
 

@@ -1,7 +1,4 @@
-"""A process that writes blocks until it is killed, and says which are durable.
-
-Blocks are made from their numbers, so that whoever reads them knows every byte.
-"""
+"""A process that writes blocks until it is killed, and says which are durable."""
 
 from __future__ import annotations
 
@@ -10,31 +7,11 @@ import sys
 from pathlib import Path
 
 from everlong.memory.block_store import BlockStore
-from everlong.memory.record import NO_PARENT, PAGE, BlockHead, Record
+from everlong.memory.record import PAGE
+from tests.memory.blocks import block
 
 CAPACITY = 256 * PAGE
 """Small, so that segments are made and cleaned all the time."""
-_SLICES, _SLICE_BYTES = 3, 1000
-
-
-def name(n: int) -> bytes:
-    """Id of a block."""
-    return n.to_bytes(32, "big")
-
-
-def block(n: int) -> Record:
-    """A block whose every byte follows from its number."""
-    head = BlockHead(
-        id=name(n),
-        parent=name(n - 1) if n % 50 else NO_PARENT,
-        namespace=b"n" * 16,
-        fingerprint=b"f" * 32,
-        token_ids=tuple(range(n, n + 64)),
-        episodes=(),
-        slices=_SLICES,
-        slice_bytes=_SLICE_BYTES,
-    )
-    return Record.of(head, random.Random(n).randbytes(head.payload_bytes))
 
 
 def open_store(folder: Path) -> BlockStore:

@@ -14,28 +14,8 @@ import pytest
 from everlong.errors import ConfigError, EverlongError, StoreError
 from everlong.memory.block_store import BlockStore
 from everlong.memory.disk import Buffer, Disk
-from everlong.memory.record import NO_PARENT, PAGE, BlockHead, Record
-
-SLICES, SLICE_BYTES = 4, 1024
-RECORD = 2 * PAGE  # a page of head, a page of slices
-
-
-def name(n: int) -> bytes:
-    return n.to_bytes(32, "big")
-
-
-def block(n: int) -> Record:
-    head = BlockHead(
-        id=name(n),
-        parent=name(n - 1) if n else NO_PARENT,
-        namespace=b"n" * 16,
-        fingerprint=b"f" * 32,
-        token_ids=tuple(range(n, n + 64)),
-        episodes=(),
-        slices=SLICES,
-        slice_bytes=SLICE_BYTES,
-    )
-    return Record.of(head, random.Random(n).randbytes(SLICES * SLICE_BYTES))
+from everlong.memory.record import PAGE, Record
+from tests.memory.blocks import RECORD, SLICE_BYTES, block, name
 
 
 def holds(store: BlockStore, n: int) -> bool:
