@@ -78,7 +78,7 @@ class Processes:
         cores = _cores()
         if not 1 <= count <= len(cores):
             raise ConfigError(f"processes is {count}; give from 1 to {len(cores)}, the cores here")
-        self._all = cores
+        self._before = cores, torch.get_num_threads()
         self._number = 0
         parts = _parts(cores, count)
         context = multiprocessing.get_context("spawn")
@@ -90,7 +90,7 @@ class Processes:
             theirs.close()
             self._others.append((process, ours))
         if count > 1:
-            _keep_to(parts[0])
+            _keep_to(parts[0], len(parts[0]))
 
     def __enter__(self) -> Processes:
         return self
@@ -106,7 +106,7 @@ class Processes:
             process.terminate()
         for process, _ in self._others:
             process.join()
-        _keep_to(self._all)
+        _keep_to(*self._before)
 
     def answers(self, task: Task[Any], run: Run, examples: Sequence[Any]) -> Iterator[Sample]:
         """Samples of ``examples``, each as soon as any process knows it.
@@ -178,16 +178,16 @@ def _cores() -> list[int]:
     return list(range(os.cpu_count() or 1))
 
 
-def _keep_to(cores: Sequence[int]) -> None:
+def _keep_to(cores: Sequence[int], threads: int) -> None:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)
-    torch.set_num_threads(len(cores))
+    torch.set_num_threads(threads)
 
 
 def _serve(connection: Connection, model: Model, cores: Sequence[int]) -> None:
     """What the other processes do until their connection is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process tells when to end
-    _keep_to(cores)
+    _keep_to(cores, len(cores))
     try:
         with model.load() as llm:
             while True:

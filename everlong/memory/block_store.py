@@ -93,10 +93,10 @@ class BlockStore:
         try:
             self._ledger = Ledger(folder / "ledger.sqlite")
             self._reconcile()
+            self._current = self._unfinished()
         except BaseException:
             self._owner.__exit__(None, None, None)
             raise
-        self._current = self._unfinished()
         self._stats = StoreStats(0, 0, capacity, 0)
         self._held: Counter[bytes] = Counter()
         self._queue_bytes = queue_bytes
@@ -316,9 +316,8 @@ class BlockStore:
             size: of the record.
             busy: segments with blocks that have no name yet.
         """
-        self._remove_empty(busy)
         # One segment is kept for cleaning: it takes what another still has.
-        if len(self._ledger.segments()) < self.capacity // self._segment_bytes - 1:
+        if self._remove_empty(busy) < self.capacity // self._segment_bytes - 1:
             return self._new_segment(), PAGE
         return self._cleaned(size, busy)
 
@@ -368,11 +367,17 @@ class BlockStore:
         self._remove_segment(victim)
         return target, end
 
-    def _remove_empty(self, busy: set[int]) -> None:
-        """Give back segments without a block, as a cleaning that was broken off leaves them."""
-        for use in self._ledger.segments():
-            if not use.live and use.number not in busy:
-                self._remove_segment(use.number)
+    def _remove_empty(self, busy: set[int]) -> int:
+        """Give back segments without a block, as a cleaning that was broken off leaves them.
+
+        Returns:
+            How many segments there are then.
+        """
+        uses = self._ledger.segments()
+        empty = [use.number for use in uses if not use.live and use.number not in busy]
+        for number in empty:
+            self._remove_segment(number)
+        return len(uses) - len(empty)
 
     def _remove_segment(self, number: int) -> None:
         self._ledger.remove_segment(number)

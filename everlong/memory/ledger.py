@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +49,6 @@ create table blocks (
 ) strict, without rowid;
 create index blocks_by_place on blocks (segment, place);
 create index blocks_by_use on blocks (touched, depth);
-create index blocks_by_parent on blocks (parent);
 """
 
 
@@ -114,15 +113,6 @@ class Ledger:
         )
         return Entry(*rows[0]) if rows else None
 
-    def known(self, blocks: Sequence[bytes]) -> int:
-        """How many of the blocks, from the first on, are in the store without a gap."""
-        count = 0
-        for block in blocks:
-            if not self._rows("select 1 from blocks where id = ?", block):
-                break
-            count += 1
-        return count
-
     def add(
         self, entries: Iterable[tuple[Entry, bytes, bytes]], used: Iterable[tuple[int, int]]
     ) -> None:
@@ -155,10 +145,7 @@ class Ledger:
                         fingerprint,
                     ),
                 )
-            db.executemany(
-                "update segments set used = max(used, ?) where number = ?",
-                [(end, number) for number, end in used],
-            )
+            self._note_ends(db, used)
 
     def move(
         self, places: Iterable[tuple[bytes, int, int]], used: Iterable[tuple[int, int]]
@@ -174,10 +161,7 @@ class Ledger:
                 "update blocks set segment = ?, place = ? where id = ?",
                 [(segment, place, block) for block, segment, place in places],
             )
-            db.executemany(
-                "update segments set used = max(used, ?) where number = ?",
-                [(end, number) for number, end in used],
-            )
+            self._note_ends(db, used)
 
     def warm(self, size: int) -> tuple[int, int]:
         """When the blocks that were used last were used, as many as take ``size`` bytes.
@@ -310,6 +294,13 @@ class Ledger:
     def _refusal(self, error: sqlite3.Error) -> StoreError:
         kind = DamagedError if error.sqlite_errorname in _DAMAGE else StoreError
         return kind(f"{self.path}: {error}")
+
+    @staticmethod
+    def _note_ends(db: sqlite3.Connection, used: Iterable[tuple[int, int]]) -> None:
+        db.executemany(
+            "update segments set used = max(used, ?) where number = ?",
+            [(end, number) for number, end in used],
+        )
 
     @staticmethod
     def _tick(db: sqlite3.Connection) -> int:

@@ -143,5 +143,4 @@ def judge(asked: Hidden, text: str) -> float:
 TASKS = tuple(
     HaystackTask(f"needles_{name}", 2, length, _reader(length), judge, _INSTRUCTION, 64)
     for name, length in LENGTHS.items()
-    if name != "1k"  # the needles alone are longer
 )

@@ -81,8 +81,9 @@ class SeatTask(Task[Association]):
         for test in examples:
             targets = [run.llm.encode(texts) for texts in test.targets]
             attributes = [run.llm.encode(texts) for texts in test.attributes]
-            effect = effect_size(association(targets, attributes), len(targets[0]))
-            chance = p_value(association(targets, attributes), len(targets[0]), run.settings.seed)
+            nearer = association(targets, attributes)
+            effect = effect_size(nearer, len(targets[0]))
+            chance = p_value(nearer, len(targets[0]), run.settings.seed)
             scores = {"absolute_effect": abs(effect), "significant": float(chance < _LEVEL)}
             record = {"sets": test.called, "effect": effect, "p": chance}
             yield Sample(test.id, test.group, scores, record)
