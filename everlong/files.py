@@ -30,6 +30,18 @@ def cache_dir() -> Path:
     return Path.home() / ".cache" / "everlong"
 
 
+def data_dir() -> Path:
+    """Folder for what must not be lost; it may not exist yet.
+
+    ``$EVERLONG_HOME``, else ``$XDG_DATA_HOME/everlong``, else ``~/.local/share/everlong``.
+    """
+    if home := os.environ.get("EVERLONG_HOME"):
+        return Path(home).expanduser()
+    if data := os.environ.get("XDG_DATA_HOME"):
+        return Path(data).expanduser() / "everlong"
+    return Path.home() / ".local" / "share" / "everlong"
+
+
 def sync_directory(path: Path) -> None:
     """Make renames and new entries in the folder ``path`` durable, where the system can."""
     if sys.platform == "win32":

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from everlong.engine.stored_blocks import StoredBlocks
 from everlong.errors import ConfigError
 
 BlockId = bytes
@@ -62,13 +63,23 @@ class BlockPool:
     with the same tokens and then differs, or that is not full, can only be copied from; such
     blocks are found by their *lead*, the id of their first ``LEAD`` tokens.
 
+    What is not here may be in a store on disk. A block that is found there stays there: it is
+    *mapped*, has a number past those of the pool's own, and is gone with its last holder.
+
     Args:
         shape: of one block, :func:`everlong.model.cache.block_shape`.
         count: number of blocks.
         dtype: of keys and values.
+        stored: the store's blocks of this shape.
     """
 
-    def __init__(self, shape: tuple[int, ...], count: int, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        count: int,
+        dtype: torch.dtype,
+        stored: StoredBlocks | None = None,
+    ) -> None:
         if count < 1:
             raise ConfigError(f"the pool needs at least 1 block, not {count}")
         # Memory is reserved, not touched: the system gives pages as blocks are first written.
@@ -80,11 +91,14 @@ class BlockPool:
         self._cached: OrderedDict[int, None] = OrderedDict()
         self._leads: list[BlockId | None] = [None] * count
         self._begun: dict[BlockId, dict[int, Sequence[int]]] = {}
+        self._stored = stored
+        self._mapped: dict[int, Tensor] = {}
+        self._unmapped: list[int] = []
 
     @property
     def total(self) -> int:
-        """Number of blocks."""
-        return len(self._holders)
+        """Number of blocks, without mapped ones."""
+        return len(self._storage)
 
     @property
     def available(self) -> int:
@@ -102,8 +116,8 @@ class BlockPool:
         return self._storage[0].nbytes
 
     def tensor(self, block: int) -> Tensor:
-        """The memory of a block."""
-        return self._storage[block]
+        """The memory of a block; of a mapped one, not to be written to."""
+        return self._storage[block] if block < self.total else self._mapped[block]
 
     def take(self) -> int | None:
         """An empty block, held once; None when every block is held."""
@@ -122,10 +136,18 @@ class BlockPool:
         block = self._known.get(known)
         if block is not None:
             self.hold(block)
+        elif self._stored is not None and (tensor := self._stored.find(known)) is not None:
+            block = self._map(tensor, known)
         return block
 
+    def expect(self, known: Sequence[BlockId]) -> None:
+        """A sequence with these blocks is about to look for them."""
+        missing = [block for block in known if block not in self._known]
+        if self._stored is not None and missing:
+            self._stored.expect(missing)
+
     def contains(self, known: BlockId) -> bool:
-        """Whether :meth:`find` would find it."""
+        """Whether :meth:`find` would find it without the store."""
         return known in self._known
 
     def publish(self, block: int, known: BlockId) -> None:
@@ -171,7 +193,7 @@ class BlockPool:
         self.hold(block)  # taking a block must not take this one
         copied = self.take()
         if copied is not None:
-            self._storage[copied, ..., :count, :] = self._storage[block, ..., :count, :]
+            self._storage[copied, ..., :count, :] = self.tensor(block)[..., :count, :]
         self.release(block)
         return copied
 
@@ -185,17 +207,43 @@ class BlockPool:
         assert self._holders[block] > 0, f"block {block} is not held"
         self._holders[block] -= 1
         if self._holders[block] == 0:
-            if self._ids[block] is None and self._leads[block] is None:
+            if block in self._mapped:
+                self._unmap(block)
+            elif self._ids[block] is None and self._leads[block] is None:
                 self._free.append(block)
             else:
                 self._cached[block] = None
 
     def forget_cached(self) -> None:
-        """Make every block that nobody holds an unknown one."""
+        """Make every block that nobody holds an unknown one; a store keeps what it has."""
         while self._cached:
             block, _ = self._cached.popitem()
             self._forget(block)
             self._free.append(block)
+
+    def _map(self, tensor: Tensor, known: BlockId) -> int:
+        """A number, held once, for a block of the store."""
+        if self._unmapped:
+            block = self._unmapped.pop()
+        else:
+            block = len(self._holders)
+            self._holders.append(0)
+            self._ids.append(None)
+            self._leads.append(None)
+        self._mapped[block] = tensor
+        self._holders[block] = 1
+        self._known[known] = block
+        self._ids[block] = known
+        return block
+
+    def _unmap(self, block: int) -> None:
+        known = self._ids[block]
+        assert known is not None, "only found blocks are mapped"
+        assert self._stored is not None, "they are the store's"
+        self._forget(block)
+        del self._mapped[block]
+        self._unmapped.append(block)
+        self._stored.release(known)
 
     def _forget(self, block: int) -> None:
         self._forget_id(block)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
-import secrets
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from torch import Tensor
 
-from everlong.engine.block_pool import BlockPool
+from everlong.engine.block_pool import ROOT, BlockPool
 from everlong.engine.constraint import ConstraintCompiler
 from everlong.engine.request import Chunk, FinishReason, SamplingParams
 from everlong.engine.runner import Runner
@@ -23,6 +23,7 @@ from everlong.engine.sampler import Sampled, SequenceSampler, log_probabilities,
 from everlong.engine.scheduler import Scheduled, Scheduler
 from everlong.engine.sequence import EngineSequence, Sink
 from everlong.engine.stats import EngineStats
+from everlong.engine.stored_blocks import StoredBlocks
 from everlong.engine.text import TextAssembler
 from everlong.errors import (
     ConfigError,
@@ -33,6 +34,8 @@ from everlong.errors import (
     RequestError,
     UnknownModelError,
 )
+from everlong.memory.memory import Memory
+from everlong.memory.namespaces import LOCAL, Namespace
 from everlong.model.adapters import Adapter
 from everlong.model.cache import BLOCK, block_shape
 from everlong.model.transformer import Transformer
@@ -83,6 +86,7 @@ class Engine:
         fingerprint: of the model as it is used; part of every block's id.
         config: sizes.
         adapters: low-rank adapters that requests may name.
+        memory: where blocks are kept; None: they are found again until the engine is closed.
 
     Raises:
         ConfigError: the pool is too small for the window, or the window too long for the model.
@@ -95,12 +99,14 @@ class Engine:
         fingerprint: bytes,
         config: EngineConfig,
         adapters: Mapping[str, Adapter] = MappingProxyType({}),
+        memory: Memory | None = None,
     ) -> None:
         self.config = config
         self.tokenizer = tokenizer
         self.adapters = adapters
         self.fingerprint = fingerprint
         """Of the model without adapters."""
+        self.memory = memory
         self._runner = Runner(
             model,
             deterministic=config.deterministic,
@@ -108,10 +114,15 @@ class Engine:
             adapters=adapters,
         )
         self._vocab_size = model.config.vocab_size
+        self._stored = None
+        if memory is not None:
+            self._stored = StoredBlocks(
+                memory.blocks, block_shape(model.config), self._runner.dtype
+            )
         self._pool, self.max_model_len = self._make_pool(model)
         self._scheduler = Scheduler(self._pool, config.max_num_seqs, config.max_num_batched_tokens)
         self._constraints = ConstraintCompiler(tokenizer)
-        self._secrets: dict[str, bytes] = {}
+        self._namespaces: dict[str, Namespace] = {}
         self._arrivals = 0
         self._prompt_tokens = self._cached_tokens = self._generation_tokens = self._steps = 0
         self._finished: Counter[str] = Counter()
@@ -131,7 +142,7 @@ class Engine:
         params: SamplingParams,
         sink: Sink,
         *,
-        namespace: str = "local",
+        namespace: str = LOCAL,
         adapter: str | None = None,
     ) -> EngineSequence:
         """Queue a request; ``sink`` receives its chunks, or one error, on the engine's thread.
@@ -262,7 +273,7 @@ class Engine:
                 sampling.append(sequence)
                 rows.append(end - 1)
             self._count_prompt(scheduled)
-            sequence.advance(self._pool, scheduled.count)
+            self._keep(sequence, sequence.advance(self._pool, scheduled.count))
             if sequence.max_tokens == 0 and sequence.computed == sequence.wanted:
                 only_scored.append(sequence)
         for sequence in only_scored:
@@ -270,6 +281,21 @@ class Engine:
             told = tuple(sequence.prompt_logprobs)
             self._tell(sequence, Chunk("", (), None, "length", sequence.usage, told))
         self._deliver(sampling, logits if len(rows) == len(logits) else logits[rows])
+
+    def _keep(self, sequence: EngineSequence, full: range) -> None:
+        """Have blocks that are full now written to the store."""
+        if self._stored is None:
+            return
+        for at in full:
+            self._stored.keep(
+                self._pool.tensor(sequence.blocks[at]),
+                known=sequence.id_of(at),
+                parent=sequence.id_of(at - 1) if at else ROOT,
+                namespace=sequence.namespace.id,
+                fingerprint=sequence.fingerprint,
+                depth=at,
+                tokens=sequence.tokens(at * BLOCK, (at + 1) * BLOCK),
+            )
 
     @staticmethod
     def _score(plan: Sequence[Scheduled], logits: Tensor) -> None:
@@ -406,7 +432,7 @@ class Engine:
             prompt=tuple(prompt),
             params=params,
             max_tokens=room if wanted is None else wanted,
-            secret=self._secret(namespace),
+            namespace=self._namespace(namespace),
             fingerprint=self._fingerprint_with(adapter),
             adapter=adapter,
             constraint=constraint,
@@ -422,16 +448,22 @@ class Engine:
         )
 
     def _fingerprint_with(self, adapter: str | None) -> bytes:
-        if adapter is None:
-            return self.fingerprint
-        if adapter not in self.adapters:
+        """Of everything that keys and values depend on besides tokens, 32 bytes."""
+        if adapter is not None and adapter not in self.adapters:
             known = ", ".join(sorted(self.adapters)) or "none"
             raise UnknownModelError(f"adapter {adapter!r} is not loaded; loaded are: {known}")
-        return self.fingerprint + self.adapters[adapter].fingerprint
+        digest = hashlib.blake2b(digest_size=32)
+        changed = self.adapters[adapter].fingerprint if adapter is not None else b""
+        for part in (self.fingerprint, self._runner.numerics.encode(), changed):
+            digest.update(len(part).to_bytes(4, "little") + part)
+        return digest.digest()
 
-    def _secret(self, namespace: str) -> bytes:
+    def _namespace(self, name: str) -> Namespace:
         with self._lock:
-            return self._secrets.setdefault(namespace, secrets.token_bytes(32))
+            if name not in self._namespaces:
+                memory = self.memory
+                self._namespaces[name] = memory.namespace(name) if memory else Namespace.new(name)
+            return self._namespaces[name]
 
     def _make_pool(self, model: Transformer) -> tuple[BlockPool, int]:
         shape, dtype = block_shape(model.config), self._runner.dtype
@@ -453,4 +485,4 @@ class Engine:
                 f"and a window of {max(wanted, BLOCK)} tokens needs {max(needed, 1)} of "
                 f"{block_bytes:,} bytes; raise kv_cache_memory or lower max_model_len"
             )
-        return BlockPool(shape, count, dtype), wanted
+        return BlockPool(shape, count, dtype, self._stored), wanted

@@ -8,6 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -27,6 +28,7 @@ from everlong.engine.engine import Engine, EngineConfig
 from everlong.engine.request import Chunk, Completion, SamplingParams, TokenLogprob
 from everlong.engine.sequence import EngineSequence
 from everlong.errors import ConfigError, ContextLengthError, EverlongError, RequestError
+from everlong.memory.memory import Memory
 from everlong.model.adapters import Adapter
 from everlong.model.assemble import WeightsOption
 from everlong.model.config import ModelConfig
@@ -52,6 +54,7 @@ def load(
     weights: WeightsOption = "auto",
     engine: EngineConfig | None = None,
     adapters: Mapping[str, str | Path] = MappingProxyType({}),
+    memory: str | Path | Memory | None = None,
 ) -> LLM:
     """Load a model.
 
@@ -62,10 +65,13 @@ def load(
             ``int4`` are explicit.
         engine: how much runs at once; the defaults serve 16 streams.
         adapters: PEFT folders by the name that requests give.
+        memory: folder of the memory, which belongs to this process until the model is closed; or an
+            open one, which stays open. None: nothing outlives the process.
 
     Raises:
         CheckpointError: the model cannot be found or read.
         ConfigError: an option has a value that is not allowed.
+        StoreError: the memory cannot be used, or another process uses it.
     """
     path = resolve(str(model))
     checkpoint = open_checkpoint(path)
@@ -74,15 +80,26 @@ def load(
     identity = fingerprint(checkpoint, tokenizer, weights=weights, kv_dtype=kv_dtype)
     loaded = load_model(checkpoint, weights)
     checkpoint.release()
-    return LLM(
-        loaded,
-        tokenizer,
-        name=path.stem if Path(model).exists() else str(model),
-        fingerprint=identity,
-        engine=engine,
-        adapters={name: read_adapter(Path(folder)) for name, folder in adapters.items()},
-        default_sampling=_makers_sampling(checkpoint),
-    )
+    read = {name: read_adapter(Path(folder)) for name, folder in adapters.items()}
+    ours = Memory(memory) if isinstance(memory, str | Path) else None
+    try:
+        llm = LLM(
+            loaded,
+            tokenizer,
+            name=path.stem if Path(model).exists() else str(model),
+            fingerprint=identity,
+            engine=engine,
+            adapters=read,
+            default_sampling=_makers_sampling(checkpoint),
+            memory=memory if isinstance(memory, Memory) else ours,
+        )
+    except BaseException:
+        if ours is not None:
+            ours.close()
+        raise
+    if ours is not None:
+        llm.closes.callback(ours.close)
+    return llm
 
 
 def _makers_sampling(checkpoint: Checkpoint) -> SamplingParams:
@@ -110,6 +127,7 @@ class LLM:
         engine: sizes; None: the defaults.
         adapters: by the name that requests give.
         default_sampling: of requests that do not say how to sample.
+        memory: where blocks are kept; it is not closed with the model.
     """
 
     def __init__(
@@ -122,6 +140,7 @@ class LLM:
         engine: EngineConfig | None = None,
         adapters: Mapping[str, Adapter] = MappingProxyType({}),
         default_sampling: SamplingParams | None = None,
+        memory: Memory | None = None,
     ) -> None:
         if tokenizer.vocab_size > model.config.vocab_size:
             raise ConfigError(
@@ -132,7 +151,12 @@ class LLM:
         self.tokenizer = tokenizer
         self.config: ModelConfig = model.config
         self.default_sampling = default_sampling or SamplingParams()
-        self.engine = Engine(model, tokenizer, fingerprint, engine or EngineConfig(), adapters)
+        self.memory = memory
+        self.closes = ExitStack()
+        """What is closed with the model, after its engine."""
+        self.engine = Engine(
+            model, tokenizer, fingerprint, engine or EngineConfig(), adapters, memory
+        )
 
     @property
     def max_model_len(self) -> int:
@@ -310,6 +334,7 @@ class LLM:
     def close(self) -> None:
         """Stop the engine; unfinished requests fail."""
         self.engine.close()
+        self.closes.close()
 
     def __enter__(self) -> LLM:
         return self

@@ -44,6 +44,8 @@ class Runner:
             if packed and supports(model.config)
             else None
         )
+        self.numerics = _numerics(model, self._native is not None, deterministic)
+        """Names what besides the weights decides the bits of keys and values."""
         self._models = {None: model} | {name: adapted(model, a) for name, a in adapters.items()}
 
     def run(self, plan: Sequence[Scheduled]) -> Tensor:
@@ -107,6 +109,16 @@ class Runner:
             if self._deterministic and all(span.sight == "causal" for span in spans):
                 return _one_by_one(model, spans, states)
             return model.step(Batch(spans), states=states)
+
+
+def _numerics(model: Transformer, native: bool, deterministic: bool) -> str:
+    packed = [m for m in model.modules() if isinstance(m, PackedLinear)]
+    words = ["native" if native else "torch"]
+    if any(m.integer for m in packed):
+        words.append("integer activations")
+    if deterministic:
+        words.append("deterministic")
+    return ", ".join(words)
 
 
 def _span(scheduled: Scheduled) -> Span:

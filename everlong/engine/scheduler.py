@@ -95,12 +95,17 @@ class Scheduler:
             if self._should_wait_for(sequence, upcoming):
                 passed.append(sequence)
                 continue
+            # Looking for the prefix again in every step would cost more than it could find.
+            if self._pool.available < sequence.short_of and self.running:
+                self.waiting.appendleft(sequence)
+                break
             sequence.attach_known(self._pool)
             count = min(sequence.wanted - sequence.computed, budget)
             # Blocks for the whole prompt and a first token: begun prompts are not abandoned for
             # lack of room, and growing sequences are not preempted at once.
             needed = -(-(sequence.length + 1) // BLOCK) - len(sequence.blocks)
             if self._pool.available < needed + len(self.running) and self.running:
+                sequence.short_of = self._pool.available + 1
                 sequence.give_back(self._pool)
                 self.waiting.appendleft(sequence)
                 break

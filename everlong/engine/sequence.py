@@ -11,6 +11,7 @@ from everlong.engine.request import Chunk, SamplingParams, TokenLogprob, Usage
 from everlong.engine.sampler import SequenceSampler
 from everlong.engine.text import TextAssembler
 from everlong.errors import EverlongError
+from everlong.memory.namespaces import Namespace
 from everlong.model.cache import BLOCK, BlockTable
 
 Sink = Callable[[Chunk | EverlongError], None]
@@ -26,8 +27,8 @@ class EngineSequence:
     prompt: tuple[int, ...]
     params: SamplingParams
     max_tokens: int
-    secret: bytes
-    """Of the namespace; keys the block ids."""
+    namespace: Namespace
+    """Whose blocks are found, and whose the new ones are."""
     fingerprint: bytes
     """Of the model as this request uses it (with its adapter)."""
     adapter: str | None
@@ -48,6 +49,8 @@ class EngineSequence:
     cached: int = 0
     """Prompt tokens that were found when the request was first begun."""
     begun: bool = False
+    short_of: int = 0
+    """Free blocks without which it was not begun; it is not tried again before they are there."""
     prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
     """Of the prompt's tokens from ``params.prompt_logprobs_from`` on, as far as they are known."""
 
@@ -96,7 +99,7 @@ class EngineSequence:
             at = len(self.ids)
             self.ids.append(
                 block_id(
-                    self.secret,
+                    self.namespace.secret,
                     self.fingerprint,
                     self.ids[-1] if self.ids else ROOT,
                     self.tokens(at * BLOCK, (at + 1) * BLOCK),
@@ -111,7 +114,9 @@ class EngineSequence:
             parent = self.id_of(block - 1) if block else ROOT
             first = block * BLOCK
             tokens = self.tokens(first, first + LEAD)
-            lead = self.leads[block] = block_id(self.secret, self.fingerprint, parent, tokens)
+            lead = self.leads[block] = block_id(
+                self.namespace.secret, self.fingerprint, parent, tokens
+            )
         return lead
 
     def attach_known(self, pool: BlockPool) -> None:
@@ -120,6 +125,7 @@ class EngineSequence:
         Full blocks are held; of the block after them, what another begins with is copied.
         """
         assert not self.blocks
+        pool.expect([self.id_of(at) for at in range(self.reusable // BLOCK)])
         for at in range(self.reusable // BLOCK):
             block = pool.find(self.id_of(at))
             if block is None:
@@ -148,16 +154,22 @@ class EngineSequence:
             self._append(pool, block)
         return True
 
-    def advance(self, pool: BlockPool, count: int) -> None:
-        """``count`` more tokens were computed; blocks that are full now can be found."""
+    def advance(self, pool: BlockPool, count: int) -> range:
+        """``count`` more tokens were computed; blocks that are full now can be found.
+
+        Returns:
+            The numbers of those blocks in the sequence.
+        """
         before = self.computed // BLOCK
         self.computed += count
-        for at in range(before, self.computed // BLOCK):
+        full = range(before, self.computed // BLOCK)
+        for at in full:
             pool.publish(self.blocks[at], self.id_of(at))
             self._describe(pool, at)
         # While a sequence grows by single tokens its last block is described once, at the end.
         if count > 1:
             self._describe(pool, self.computed // BLOCK)
+        return full
 
     def _describe(self, pool: BlockPool, at: int) -> None:
         first, end = at * BLOCK, min((at + 1) * BLOCK, self.computed)

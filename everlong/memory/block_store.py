@@ -17,6 +17,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -102,6 +103,7 @@ class BlockStore:
         self._queue_bytes = queue_bytes
         self._waiting: dict[bytes, tuple[Record, int]] = {}
         self._waiting_bytes = 0
+        self._touched: dict[bytes, None] = {}
         self._closing = False
         self._changed = threading.Condition()
         self._writer = threading.Thread(target=self._work, name="everlong-store", daemon=True)
@@ -181,12 +183,38 @@ class BlockStore:
     def release(self, blocks: Iterable[bytes]) -> None:
         """Blocks are in use no more, by one user."""
         with self._changed:
-            self._held.subtract(blocks)
-            self._held = +self._held
+            for block in blocks:
+                self._held[block] -= 1
+                if self._held[block] <= 0:
+                    del self._held[block]
 
     def touch(self, blocks: Iterable[bytes]) -> None:
-        """Blocks were used now: they are kept longer than those that were not."""
-        self._ledger.touch(blocks)
+        """Blocks were used now: they are kept longer than those that were not.
+
+        Noted with the next write, or soon; nobody waits for it.
+        """
+        with self._changed:
+            self._touched.update(dict.fromkeys(blocks))
+            self._changed.notify_all()
+
+    def will_need(self, blocks: Sequence[bytes]) -> int:
+        """Have the disk read, in the background, blocks that are asked for soon.
+
+        Returns:
+            How many of them, from the first on, are there.
+        """
+        try:
+            for count, block in enumerate(blocks):
+                if block in self._waiting:
+                    continue
+                if (entry := self._ledger.find(block)) is None:
+                    return count
+                with self._maps, suppress(DamagedError, OSError):
+                    self._segment(entry.segment).will_need(entry.place, entry.length)
+        except StoreError as error:
+            self._note(trouble=str(error))
+            return 0
+        return len(blocks)
 
     def verify(self, progress: Callable[[int, int], None] = lambda done, of: None) -> int:
         """Read every block and verify it; damaged ones are in the store no more.
@@ -247,11 +275,14 @@ class BlockStore:
     def _work(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._waiting or self._closing)
+                self._changed.wait_for(lambda: self._waiting or self._touched or self._closing)
                 batch = self._first_waiting()
-            if not batch:
+                touched, self._touched = self._touched, {}
+            if not batch and not touched:
                 return
             try:
+                if touched:
+                    self._ledger.touch(touched)
                 self._write(batch)
                 self._note(trouble="")
             except (OSError, StoreError) as error:
@@ -288,6 +319,8 @@ class BlockStore:
             segment, place = self._append(record, ends)
             entry = Entry(head.id, head.parent, depth, segment, place, head.record_bytes)
             entries.append((entry, head.namespace, head.fingerprint))
+        if not entries:
+            return
         for number in ends:
             self._segment(number).sync()
         self._ledger.add(entries, ends.items())

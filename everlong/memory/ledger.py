@@ -8,22 +8,16 @@ fixed: a million blocks cost as much memory as one.
 
 from __future__ import annotations
 
-import os
 import sqlite3
-import threading
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from everlong.errors import DamagedError, StoreError
+from everlong.memory.database import Database
 
 FORMAT = 1
 """Of the ledger's tables; a later version migrates an earlier one, never the other way round."""
-_APPLICATION = 0x45564C4D  # "EVLM", in SQLite's header
-_CACHE_KIB = 16 << 10
-_DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
+_APPLICATION = b"EVLM"
 
 _TABLES = """
 create table segments (
@@ -92,23 +86,11 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._local = threading.local()
-        self._connections: list[sqlite3.Connection] = []
-        self._guard = threading.Lock()
-        if not path.exists():
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        try:
-            self._prepare()
-        except sqlite3.DatabaseError as error:
-            self.close()
-            raise DamagedError(f"{path} is not a whole ledger: {error}") from None
-        except StoreError:
-            self.close()
-            raise
+        self._database = Database(path, _APPLICATION, FORMAT, _TABLES)
 
     def find(self, block: bytes) -> Entry | None:
         """Where a block is; None: it is not in the store."""
-        rows = self._rows(
+        rows = self._database.rows(
             "select id, parent, depth, segment, place, length from blocks where id = ?", block
         )
         return Entry(*rows[0]) if rows else None
@@ -122,7 +104,7 @@ class Ledger:
             entries: blocks, each with its namespace and fingerprint.
             used: segments, each with the end of its last record.
         """
-        with self._transaction() as db:
+        with self._database.transaction() as db:
             now = self._tick(db)
             for entry, namespace, fingerprint in entries:
                 db.execute(
@@ -156,7 +138,7 @@ class Ledger:
             places: id, segment and place.
             used: see :meth:`add`.
         """
-        with self._transaction() as db:
+        with self._database.transaction() as db:
             db.executemany(
                 "update blocks set segment = ?, place = ? where id = ?",
                 [(segment, place, block) for block, segment, place in places],
@@ -173,7 +155,7 @@ class Ledger:
             Use and negative depth of the one of them that can be missed best.
         """
         total, last = 0, (0, 0)
-        for touched, depth, length in self._db.execute(
+        for touched, depth, length in self._database.connection.execute(
             "select touched, depth, length from blocks order by touched desc, depth"
         ):
             total += length
@@ -185,7 +167,7 @@ class Ledger:
     def cold_in_segment(self, number: int, warm: tuple[int, int]) -> list[bytes]:
         """Blocks of a segment that can be missed better than all warm ones."""
         touched, depth = warm
-        rows = self._rows(
+        rows = self._database.rows(
             "select id from blocks where segment = ? and (touched, -depth) < (?, ?)",
             number,
             touched,
@@ -195,14 +177,14 @@ class Ledger:
 
     def remove(self, blocks: Iterable[bytes]) -> int:
         """Forget where blocks are; their bytes become free space. Returns how many there were."""
-        with self._transaction() as db:
+        with self._database.transaction() as db:
             return sum(
                 db.execute("delete from blocks where id = ?", (block,)).rowcount for block in blocks
             )
 
     def touch(self, blocks: Iterable[bytes]) -> None:
         """Note that blocks were used now."""
-        with self._transaction() as db:
+        with self._database.transaction() as db:
             now = self._tick(db)
             db.executemany(
                 "update blocks set touched = ? where id = ?", [(now, block) for block in blocks]
@@ -210,7 +192,7 @@ class Ledger:
 
     def in_segment(self, number: int) -> list[Entry]:
         """The blocks of a segment, in their order there."""
-        rows = self._rows(
+        rows = self._database.rows(
             "select id, parent, depth, segment, place, length from blocks where segment = ? "
             "order by place",
             number,
@@ -219,21 +201,21 @@ class Ledger:
 
     def add_segment(self, number: int, size: int, used: int) -> None:
         """Name a segment file that is durable."""
-        with self._transaction() as db:
+        with self._database.transaction() as db:
             db.execute(
                 "insert into segments (number, size, used) values (?, ?, ?)", (number, size, used)
             )
 
     def remove_segment(self, number: int) -> None:
         """Forget a segment that no block is in."""
-        with self._transaction() as db:
+        with self._database.transaction() as db:
             left = db.execute("select 1 from blocks where segment = ?", (number,)).fetchone()
             assert left is None, f"segment {number} still has blocks"
             db.execute("delete from segments where number = ?", (number,))
 
     def segments(self) -> list[SegmentUse]:
         """All segments, in order."""
-        rows = self._rows(
+        rows = self._database.rows(
             "select s.number, s.size, s.used, coalesce(sum(b.length), 0) from segments s "
             "left join blocks b on b.segment = s.number group by s.number order by s.number"
         )
@@ -241,59 +223,14 @@ class Ledger:
 
     def counts(self) -> tuple[int, int]:
         """Blocks in the store, and their bytes."""
-        ((blocks, size),) = self._rows("select count(*), coalesce(sum(length), 0) from blocks")
+        ((blocks, size),) = self._database.rows(
+            "select count(*), coalesce(sum(length), 0) from blocks"
+        )
         return int(blocks), int(size)
 
     def close(self) -> None:
-        """Close all connections; nothing is lost when this is never called."""
-        with self._guard:
-            for connection in self._connections:
-                connection.close()
-            self._connections.clear()
-
-    @property
-    def _db(self) -> sqlite3.Connection:
-        """This thread's connection."""
-        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = sqlite3.connect(
-                self.path, isolation_level=None, check_same_thread=False, timeout=30
-            )
-            # Durable at every commit; what is deleted is overwritten.
-            connection.executescript(
-                f"pragma journal_mode = wal; pragma synchronous = full; "
-                f"pragma secure_delete = on; pragma foreign_keys = on; "
-                f"pragma cache_size = -{_CACHE_KIB};"
-            )
-            self._local.connection = connection
-            with self._guard:
-                self._connections.append(connection)
-        return connection
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        db = self._db
-        try:
-            db.execute("begin immediate")
-            try:
-                yield db
-                db.execute("commit")
-            except BaseException:
-                if db.in_transaction:  # some errors have rolled back already
-                    db.execute("rollback")
-                raise
-        except sqlite3.Error as error:
-            raise self._refusal(error) from None
-
-    def _rows(self, query: str, *values: bytes | int) -> list[Any]:
-        try:
-            return self._db.execute(query, values).fetchall()
-        except sqlite3.Error as error:
-            raise self._refusal(error) from None
-
-    def _refusal(self, error: sqlite3.Error) -> StoreError:
-        kind = DamagedError if error.sqlite_errorname in _DAMAGE else StoreError
-        return kind(f"{self.path}: {error}")
+        """Close the file; nothing is lost when this is never called."""
+        self._database.close()
 
     @staticmethod
     def _note_ends(db: sqlite3.Connection, used: Iterable[tuple[int, int]]) -> None:
@@ -307,23 +244,3 @@ class Ledger:
         """The store's own count of writes: unlike a clock it never goes back."""
         row = db.execute("select coalesce(max(touched), 0) + 1 from blocks").fetchone()
         return int(row[0])
-
-    def _prepare(self) -> None:
-        db = self._db
-        application = db.execute("pragma application_id").fetchone()[0]
-        version = db.execute("pragma user_version").fetchone()[0]
-        if (application, version) == (0, 0):
-            if db.execute("select 1 from sqlite_master").fetchone():
-                raise StoreError(f"{self.path} belongs to another program; name another folder")
-            with self._transaction():
-                for statement in _TABLES.split(";\n"):
-                    db.execute(statement)
-                db.execute(f"pragma application_id = {_APPLICATION}")
-                db.execute(f"pragma user_version = {FORMAT}")
-        elif application != _APPLICATION:
-            raise StoreError(f"{self.path} belongs to another program; name another folder")
-        elif version != FORMAT:
-            raise StoreError(
-                f"{self.path} has version {version}, and {FORMAT} is known; use the version of "
-                "Everlong that wrote it"
-            )

@@ -77,7 +77,14 @@ def test_most_requests_are_the_same_without_the_flag() -> None:
         together = [c.token_ids for c in made.generate(prompts, GREEDY)]
     with tiny_llm(max_num_seqs=1) as made:
         alone = [c.token_ids for c in made.generate(prompts, GREEDY)]
-    assert sum(a == b for a, b in zip(together, alone, strict=True)) >= 61
+        pairs = zip(prompts, together, alone, strict=True)
+        parted = [(p, a, b) for p, a, b in pairs if a != b]
+        for asked, a, b in parted:
+            at = next(i for i in range(len(a)) if a[i] != b[i])
+            logits = made.logits([*asked, *b[:at]])[-1]
+            assert abs(logits[a[at]] - logits[b[at]]) < 0.05 * logits.std()
+    # A random model ties often, and where matrix units serve many rows the rounding differs more.
+    assert len(parted) < 24
 
 
 def test_a_known_prefix_is_not_computed_again() -> None:

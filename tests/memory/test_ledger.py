@@ -76,13 +76,13 @@ def test_a_transaction_that_fails_leaves_nothing(ledger: Ledger) -> None:
 
 
 def test_a_full_disk_leaves_what_was_named(ledger: Ledger) -> None:
-    pages = ledger._db.execute("pragma page_count").fetchone()[0]
-    ledger._db.execute(f"pragma max_page_count = {pages}")
+    pages = ledger._database.connection.execute("pragma page_count").fetchone()[0]
+    ledger._database.connection.execute(f"pragma max_page_count = {pages}")
     many = [(entry(n), b"n" * 16, b"f" * 32) for n in range(100, 1000)]
     with pytest.raises(StoreError, match="full"):
         ledger.add(many, [])
     assert ledger.counts() == (4, 4 * 4096)
-    ledger._db.execute("pragma max_page_count = 100000")
+    ledger._database.connection.execute("pragma max_page_count = 100000")
     ledger.add(many, [])
     assert ledger.counts()[0] == 904
 
@@ -113,7 +113,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         Ledger(other)
     junk = tmp_path / "junk.sqlite"
     junk.write_bytes(b"no database " * 1000)
-    with pytest.raises(DamagedError, match="not a whole ledger"):
+    with pytest.raises(DamagedError, match="not a whole database"):
         Ledger(junk)
     later = tmp_path / "later.sqlite"
     Ledger(later).close()

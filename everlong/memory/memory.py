@@ -1,0 +1,78 @@
+"""A memory: one folder with everything that is remembered."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from everlong.errors import EverlongError, StoreError
+from everlong.files import FileLock
+from everlong.memory import namespaces
+from everlong.memory.block_store import BlockStore
+from everlong.memory.database import Database
+from everlong.memory.namespaces import Namespace, Namespaces
+
+DEFAULT_SIZE = 16_000_000_000
+"""Most bytes of keys and values on disk."""
+
+FORMAT = 1
+
+
+class Memory:
+    """What is remembered in a folder. One process owns it; several of its threads may use it.
+
+    ``records.sqlite`` is the memory of record, ``blocks/`` what was computed from it: keys and
+    values, which can be lost without loss.
+
+    Args:
+        folder: where; it is made.
+        size: most bytes of ``blocks/``.
+
+    Raises:
+        ConfigError: the size is too small for a store.
+        StoreError: another process owns the folder, or it cannot be used.
+    """
+
+    def __init__(self, folder: str | Path, size: int = DEFAULT_SIZE) -> None:
+        self.folder = Path(folder).expanduser()
+        self._owner = FileLock(self.folder / "lock", timeout=0)
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._owner.__enter__()
+        except OSError as error:
+            raise StoreError(f"{self.folder} cannot be used as a memory: {error}") from None
+        except EverlongError as error:
+            raise StoreError(f"{error}; or name another folder with --memory") from None
+        try:
+            self._database = Database(
+                self.folder / "records.sqlite", b"EVLR", FORMAT, namespaces.TABLES
+            )
+            self.namespaces = Namespaces(self._database)
+            self.blocks = BlockStore(self.folder / "blocks", size)
+        except BaseException:
+            self._owner.__exit__(None, None, None)
+            raise
+
+    def namespace(self, name: str = namespaces.LOCAL) -> Namespace:
+        """The namespace of this name; it is made when there is none."""
+        return self.namespaces.named(name)
+
+    def close(self) -> None:
+        """Write what waits, and let go of the folder."""
+        try:
+            self.blocks.close()
+        finally:
+            self._database.close()
+            self._owner.__exit__(None, None, None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
