@@ -23,7 +23,7 @@ from pathlib import Path
 
 from everlong.errors import ConfigError, DamagedError, StoreError
 from everlong.files import FileLock
-from everlong.memory.disk import Disk
+from everlong.memory.disk import Disk, make_folder
 from everlong.memory.ledger import Entry, Ledger
 from everlong.memory.record import PAGE, Record
 from everlong.memory.segment import Segment
@@ -84,7 +84,7 @@ class BlockStore:
         self.folder = folder
         self.capacity = capacity
         self._disk = disk or Disk()
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(folder)
         self._maps = threading.RLock()
         self._segments: dict[int, Segment] = {}
         self._leaving: list[Segment] = []

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from everlong.files import sync_directory
@@ -70,6 +71,20 @@ class Disk:
     def remove(self, path: Path) -> None:
         """Delete a file durably."""
         path.unlink()
+        sync_directory(path.parent)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder for its owner only, with those above it, unless it is there; its name is durable.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    if not path.parent.is_dir():
+        make_folder(path.parent)
+    path.mkdir(mode=0o700, exist_ok=True)
+    # Also when it was there: whoever made it may have been killed before this.
+    with suppress(PermissionError):  # somebody else's folder, which may not be read
         sync_directory(path.parent)
 
 

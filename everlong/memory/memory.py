@@ -11,6 +11,7 @@ from everlong.files import FileLock
 from everlong.memory import namespaces
 from everlong.memory.block_store import BlockStore
 from everlong.memory.database import Database
+from everlong.memory.disk import make_folder
 from everlong.memory.namespaces import Namespace, Namespaces
 
 DEFAULT_SIZE = 16_000_000_000
@@ -38,7 +39,7 @@ class Memory:
         self.folder = Path(folder).expanduser()
         self._owner = FileLock(self.folder / "lock", timeout=0)
         try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(self.folder)
             self._owner.__enter__()
         except OSError as error:
             raise StoreError(f"{self.folder} cannot be used as a memory: {error}") from None

@@ -1,0 +1,212 @@
+"""A memory that is used by chance: blocks, namespaces and credentials, put, cleaned, opened again.
+
+Whoever uses it says what must be there from now on, so that a checker can hold the memory to it.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from everlong.errors import EverlongError
+from everlong.memory.block_store import BlockStore
+from everlong.memory.memory import Memory
+from everlong.memory.record import PAGE
+from tests.memory.blocks import RECORD, block, name
+
+SMALL = 8 * (4 * RECORD + PAGE)
+"""Of a memory: eight segments of four blocks each, so that one is cleaned every few steps."""
+LARGE = 8 * (15 * RECORD + PAGE)
+_HELD = 4
+"""The first blocks are always in use."""
+
+
+@dataclass
+class Promise:
+    """What a memory has said is durable."""
+
+    blocks: set[int] = field(default_factory=set)
+    next: int = 0
+    """The number of the first block that was never put."""
+    namespaces: dict[str, str] = field(default_factory=dict)
+    """Secrets by name, in hexadecimal."""
+    credentials: dict[str, str] = field(default_factory=dict)
+    """Ids of what they open, in hexadecimal."""
+
+    def as_json(self) -> dict[str, Any]:
+        """As it is written into a log."""
+        return {
+            "blocks": sorted(self.blocks),
+            "next": self.next,
+            "namespaces": self.namespaces,
+            "credentials": self.credentials,
+        }
+
+    @classmethod
+    def of(cls, mark: Mapping[str, Any] | bytes) -> Promise:
+        """As it is read there."""
+        content = json.loads(mark) if isinstance(mark, bytes) else mark
+        return cls(
+            set(content["blocks"]),
+            content["next"],
+            dict(content["namespaces"]),
+            dict(content["credentials"]),
+        )
+
+
+class Life:
+    """Uses a memory, one step after the other.
+
+    Args:
+        folder: the memory's.
+        size: of its blocks, in bytes.
+        seed: of what is done.
+        promise: what is there already.
+    """
+
+    def __init__(self, folder: Path, size: int, seed: int, promise: Promise) -> None:
+        self.promise = promise
+        self.told: list[str] = []
+        """Errors that the memory raised, every one of them ours."""
+        self._folder = folder
+        self._size = size
+        self._draw = random.Random(seed)
+        self._memory: Memory | None = None
+
+    def step(self) -> None:
+        """Do something; afterwards the promise is what the memory says is durable.
+
+        Errors that say what is wrong are noted and the next step goes on; others are raised.
+        """
+        draw, promise = self._draw, self.promise
+        last = promise.next + draw.randrange(1, 5)
+        chance = draw.random()
+        try:
+            memory = self.opened()
+            store = memory.blocks
+            new = range(promise.next, last)
+            promise.next = last
+            for n in new:
+                store.put(block(n), n % 20, patience=10)
+            if chance < 0.2:
+                store.touch(name(n) for n in draw.sample(sorted(promise.blocks | {0}), 1))
+            store.flush()
+            promise.blocks = present(store, promise.blocks | set(new))
+            if chance < 0.3:
+                made = memory.namespace(f"n{len(promise.namespaces)}")
+                promise.namespaces[made.name] = made.secret.hex()
+            elif chance < 0.34:
+                credential = f"key {len(promise.credentials)}"
+                promise.credentials[credential] = memory.namespaces.opened_by(credential).id.hex()
+            elif chance < 0.4:
+                store.verify()
+            elif chance < 0.55:
+                self.close()
+                self.opened()
+        except EverlongError as error:
+            self.told.append(str(error))
+
+    def opened(self) -> Memory:
+        """The memory, opened if it is not."""
+        if self._memory is None:
+            self._memory = Memory(self._folder, self._size)
+            self._memory.blocks.hold(name(n) for n in range(_HELD))
+        return self._memory
+
+    def close(self) -> None:
+        """Close the memory if it is open."""
+        memory, self._memory = self._memory, None
+        if memory is not None:
+            memory.close()
+
+
+def present(store: BlockStore, numbers: Iterable[int]) -> set[int]:
+    """Which blocks the store has.
+
+    Raises:
+        Broken: it has one that is not what was put.
+    """
+    return {n for n in numbers if _holds(store, n)}
+
+
+def never_dropped(promise: Promise, size: int) -> set[int]:
+    """Those of the promised blocks that no cleaning drops: held ones, and the last written."""
+    segment_blocks = (size // 8 - PAGE) // RECORD
+    newest = promise.next - 3 * segment_blocks
+    return {n for n in promise.blocks if n < _HELD or n >= newest}
+
+
+class Broken(Exception):
+    """A memory is not as it must be.
+
+    Args:
+        message: what is not.
+        lost: how many blocks are gone that had been promised.
+    """
+
+    def __init__(self, message: str, lost: int = 0) -> None:
+        super().__init__(message)
+        self.lost = lost
+
+
+def hold_to(folder: Path, size: int, must: set[int], promise: Promise) -> float:
+    """Open a memory and hold it to what was promised; it must also go on working.
+
+    Args:
+        folder: the memory's.
+        size: of its blocks.
+        must: blocks that must be there.
+        promise: of everything else; its ``next`` tells which blocks may be there.
+
+    Returns:
+        Seconds that opening took.
+
+    Raises:
+        Broken: something is not as it must be.
+    """
+    ends = promise.next + 10
+    began = time.perf_counter()
+    with Memory(folder, size) as memory:
+        took = time.perf_counter() - began
+        store = memory.blocks
+        there = present(store, range(ends))
+        if lost := must - there:
+            raise Broken(f"lost blocks {sorted(lost)}", len(lost))
+        if damaged := store.verify() + store.stats().damaged:
+            raise Broken(f"{damaged} blocks are damaged")
+        for title, secret in promise.namespaces.items():
+            if memory.namespace(title).secret.hex() != secret:
+                raise Broken(f"namespace {title} is another one")
+        for credential, identity in list(promise.credentials.items())[-1:]:
+            if memory.namespaces.opened_by(credential).id.hex() != identity:
+                raise Broken(f"{credential} opens another namespace")
+        more = range(ends, ends + 3)
+        for n in more:
+            store.put(block(n), 0, patience=10)
+        store.flush()
+        if trouble := store.stats().trouble:
+            raise Broken(f"it does not go on: {trouble}")
+        if (files := sum(p.stat().st_size for p in folder.glob("blocks/*.segment"))) > size:
+            raise Broken(f"it has {files} bytes of segments, and may have {size}")
+        there = present(store, range(ends + 3))
+        if not there.issuperset(more):
+            raise Broken("what was put into it afterwards is not there")
+    with Memory(folder, size) as memory:
+        if gone := there - present(memory.blocks, there):
+            raise Broken(f"lost blocks {sorted(gone)} when it was opened again", len(gone))
+    return took
+
+
+def _holds(store: BlockStore, n: int) -> bool:
+    record = store.get(name(n))
+    if record is None:
+        return False
+    expected = block(n)
+    if record.head != expected.head or record.verified() != expected.payload:
+        raise Broken(f"block {n} is another one")
+    return True

@@ -1,0 +1,38 @@
+"""A process whose memory is recorded; see :mod:`tests.crash.shim`.
+
+``python -m tests.crash.recorded ROOT LOG SIZE SEED`` uses the memory ``ROOT/memory``; what is
+promised there already it reads from standard input.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from tests.crash.life import Life, Promise
+from tests.crash.shim import Shim
+
+STEPS = 60
+
+
+def main(root: Path, log: Path, size: int, seed: int, promise: Promise) -> None:
+    """Use the memory for ``STEPS`` steps, and say in the log what it promises."""
+    shim = Shim()
+    shim.watch(root, log)
+    shim.mark(promise.as_json())
+    life = Life(root / "memory", size, seed, promise)
+    for _ in range(STEPS):
+        life.step()
+        assert not life.told, life.told
+        shim.mark(promise.as_json())
+    os._exit(0)  # without closing, as a process that is killed ends
+
+
+if __name__ == "__main__":
+    main(
+        Path(sys.argv[1]),
+        Path(sys.argv[2]),
+        *map(int, sys.argv[3:]),
+        Promise.of(sys.stdin.buffer.read()),
+    )

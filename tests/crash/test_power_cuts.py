@@ -1,0 +1,42 @@
+"""Whenever the power is cut, what was promised is there, byte for byte."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.crash import shim
+from tests.crash.life import LARGE, SMALL, Promise
+from tests.crash.power import CutDisk
+from tests.crash.power_cuts import power_cuts
+
+pytestmark = pytest.mark.skipif(bool(shim.missing()), reason=shim.missing())
+
+
+@pytest.mark.parametrize("size", [LARGE, SMALL])
+def test_no_promise_is_lost_to_a_cut(tmp_path: Path, size: int) -> None:
+    outcome = power_cuts(30, tmp_path, seed=1, recordings=2, size=size)
+    assert not outcome.problems, "\n".join(outcome.problems)
+    assert outcome.runs == outcome.survived == 30
+
+
+def test_the_log_has_everything_that_was_done(tmp_path: Path) -> None:
+    root, log, image = tmp_path / "root", tmp_path / "log", tmp_path / "image"
+    root.mkdir()
+    image.mkdir()
+    library = shim.compiled(tmp_path)
+    given = json.dumps(Promise().as_json())
+    done = shim.run(library, "tests.crash.recorded", *map(str, (root, log, SMALL, 3)), given=given)
+    assert done.returncode == 0, done.stderr
+    disk = CutDisk(root)
+    disk.apply_all(shim.read_log(log))
+    disk.whole(image)
+    # SQLite's -shm is a map that nothing durable is in.
+    files = {p.relative_to(root) for p in root.rglob("*") if not p.name.endswith("-shm")}
+    assert {p.relative_to(image) for p in image.rglob("*") if not p.name.endswith("-shm")} == files
+    assert any(p.name.endswith("-wal") for p in files)
+    for file in files:
+        if (root / file).is_file():
+            assert (image / file).read_bytes() == (root / file).read_bytes(), file
