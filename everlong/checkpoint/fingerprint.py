@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from everlong.checkpoint.checkpoint import Checkpoint
@@ -58,7 +59,12 @@ def fingerprint(
 
 
 def weights_digest(checkpoint: Checkpoint) -> bytes:
-    """Digest of the content of the files that hold the weights, 32 bytes.
+    """Digest of the content of the files that hold the weights, 32 bytes."""
+    return files_digest(checkpoint.files)
+
+
+def files_digest(files: Sequence[MappedFile]) -> bytes:
+    """Digest of the content of files, in their order, 32 bytes.
 
     A file is hashed when it is new or changed; else its digest comes from the cache folder, where
     an unusable or unwritable cache only costs time.
@@ -66,7 +72,7 @@ def weights_digest(checkpoint: Checkpoint) -> bytes:
     cache = _read_cache()
     found: dict[str, str] = {}
     digests: list[bytes] = []
-    for file in checkpoint.files:
+    for file in files:
         key = " ".join(map(str, (*file.identity, file.path.resolve())))
         known = cache.get(key) if file.is_unchanged() else None
         value = known or _content_digest(file).hex()

