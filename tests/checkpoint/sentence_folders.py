@@ -13,23 +13,8 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from everlong.model.sentence_encoder import EncoderConfig, SentenceEncoder, encoder_names
 
 WORDS = [
-    "the",
-    "a",
-    "cat",
-    "dog",
-    "sat",
-    "on",
-    "mat",
-    "ran",
-    "home",
-    "red",
-    "blue",
-    "sun",
-    "rain",
-    "to",
-    "and",
-    "was",
-    "[UNK]",
+    *("the", "a", "cat", "dog", "sat", "on", "mat", "ran", "home", "red", "blue", "sun", "rain"),
+    *("to", "and", "was", "[UNK]"),
 ]
 MARKS = ["[PAD]", "[CLS]", "[SEP]"]
 CONFIG = {
