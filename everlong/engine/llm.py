@@ -24,11 +24,13 @@ from everlong.checkpoint.catalog import resolve
 from everlong.checkpoint.checkpoint import Checkpoint
 from everlong.checkpoint.fingerprint import fingerprint
 from everlong.checkpoint.loading import load_model
+from everlong.engine.conversations import Conversations, Exchange
 from everlong.engine.engine import Engine, EngineConfig
 from everlong.engine.request import Chunk, Completion, SamplingParams, TokenLogprob
 from everlong.engine.sequence import EngineSequence
 from everlong.errors import ConfigError, ContextLengthError, EverlongError, RequestError
 from everlong.memory.memory import Memory
+from everlong.memory.namespaces import LOCAL
 from everlong.model.adapters import Adapter
 from everlong.model.assemble import WeightsOption
 from everlong.model.config import ModelConfig
@@ -152,6 +154,8 @@ class LLM:
         self.config: ModelConfig = model.config
         self.default_sampling = default_sampling or SamplingParams()
         self.memory = memory
+        self.conversations = None if memory is None else Conversations(tokenizer, memory)
+        """The sessions of the memory."""
         self.closes = ExitStack()
         """What is closed with the model, after its engine."""
         self.engine = Engine(
@@ -211,31 +215,50 @@ class LLM:
         messages: Sequence[Message],
         sampling: SamplingParams | None = None,
         *,
+        session: str | None = None,
         tools: Sequence[Mapping[str, Any]] | None = None,
         **params: Any,
     ) -> Completion:
         """Answer a conversation; see :meth:`generate` for the parameters.
 
+        Args:
+            messages: the conversation; in a session, only what is new will do.
+            session: name of the session in the memory that goes on, or begins, with them. Where
+                they part from what was said there, a new session goes on: see
+                ``Completion.session``.
+
         Raises:
             TemplateError: the model has no chat template, or it refuses the messages.
+            RequestError: a session is named, and there is no memory.
         """
         options, chosen = self._options(sampling, params)
-        ids = self.tokenizer.encode_chat(messages, tools=tools)
-        return next(self._run_all([(ids, chosen)], options))
+        if session is None:
+            ids = self.tokenizer.encode_chat(messages, tools=tools)
+            return next(self._run_all([(ids, chosen)], options))
+        exchange = self._begin(messages, session, tools, options)
+        collector = _Collector()
+        for chunk in self._answer(exchange, chosen, options):
+            collector(chunk)
+        return replace(collector.result(), session=exchange.session.name)
 
     def stream(
         self,
         prompt: Prompt | Sequence[Message],
         sampling: SamplingParams | None = None,
+        *,
+        session: str | None = None,
         **params: Any,
     ) -> Iterator[Chunk]:
         """Chunks of one completion as they come; closing the iterator cancels it.
 
         Args:
             prompt: text, token ids, or the messages of a conversation.
+            session: for messages, see :meth:`chat`.
             sampling, params: see :meth:`generate`.
         """
         options, chosen = self._options(sampling, params)
+        if session is not None:
+            return self._answer(self._begin(prompt, session, None, options), chosen, options)
         if isinstance(prompt, str):
             ids = self.tokenizer.encode(prompt)
         elif prompt and isinstance(prompt[0], Mapping):
@@ -243,6 +266,47 @@ class LLM:
         else:
             ids = list(prompt)  # type: ignore[arg-type]
         return self._stream(ids, chosen, options)
+
+    def _begin(
+        self,
+        messages: Any,
+        session: str,
+        tools: Sequence[Mapping[str, Any]] | None,
+        options: Mapping[str, Any],
+    ) -> Exchange:
+        if self.conversations is None:
+            raise RequestError(
+                f"session {session!r} is named and there is no memory; load the model with memory="
+            )
+        return self.conversations.begin(
+            messages, namespace=options.get("namespace", LOCAL), session=session, tools=tools
+        )
+
+    def _answer(
+        self, exchange: Exchange, sampling: SamplingParams, options: dict[str, Any]
+    ) -> Iterator[Chunk]:
+        """Chunks of an answer, which is kept when it is whole or when it is broken off."""
+        chunks = self._stream(exchange.prompt, sampling, options)
+        exchange.accept()
+
+        def kept() -> Iterator[Chunk]:
+            text, output = "", list[int]()
+            try:
+                yield _STARTED
+                for chunk in chunks:
+                    text += chunk.text
+                    output += chunk.token_ids
+                    if chunk.finish_reason is not None:
+                        exchange.finish(output, {"role": "assistant", "content": text})
+                        text, output = "", []
+                    yield chunk
+            except GeneratorExit:
+                chunks.close()  # type: ignore[attr-defined]
+                if output:
+                    exchange.finish(output, {"role": "assistant", "content": text})
+                raise
+
+        return _entered(kept())
 
     def encode(self, texts: Sequence[str], pooling: Pooling = "last") -> Tensor:
         """Vectors of texts for comparing them: float32 [n, hidden], of unit length.
@@ -411,10 +475,13 @@ class LLM:
                 if not finished:
                     self.engine.cancel(handle)
 
-        iterator = chunks()
-        # Enters the try above: from here on, closing the iterator cancels the request.
-        next(iterator)
-        return iterator
+        return _entered(chunks())
+
+
+def _entered(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
+    """An iterator that is inside its ``try``: closing it from here on does what that says."""
+    next(chunks)
+    return chunks
 
 
 def _stacked(vectors: Iterable[Tensor]) -> Tensor:

@@ -152,3 +152,5 @@ class Completion:
     finish_reason: FinishReason
     usage: Usage
     prompt_logprobs: tuple[TokenLogprob, ...] | None = None
+    session: str | None = None
+    """Name of the session that it is kept in."""

@@ -8,11 +8,12 @@ from typing import Self
 
 from everlong.errors import EverlongError, StoreError
 from everlong.files import FileLock
-from everlong.memory import namespaces
+from everlong.memory import namespaces, sessions
 from everlong.memory.block_store import BlockStore
 from everlong.memory.database import Database
 from everlong.memory.disk import make_folder
 from everlong.memory.namespaces import Namespace, Namespaces
+from everlong.memory.sessions import Sessions
 
 DEFAULT_SIZE = 16_000_000_000
 """Most bytes of keys and values on disk."""
@@ -47,9 +48,10 @@ class Memory:
             raise StoreError(f"{error}; or name another folder with --memory") from None
         try:
             self._database = Database(
-                self.folder / "records.sqlite", b"EVLR", FORMAT, namespaces.TABLES
+                self.folder / "records.sqlite", b"EVLR", FORMAT, namespaces.TABLES + sessions.TABLES
             )
             self.namespaces = Namespaces(self._database)
+            self.sessions = Sessions(self._database)
             self.blocks = BlockStore(self.folder / "blocks", size)
         except BaseException:
             self._owner.__exit__(None, None, None)

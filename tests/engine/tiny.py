@@ -63,6 +63,7 @@ def adapter(seed: int) -> Adapter:
 
 def tiny_llm(weights: WeightsOption = "bf16", blocks: int = 64, **options: Any) -> LLM:
     """A fresh engine over the shared model, with a pool of ``blocks`` blocks."""
+    memory = options.pop("memory", None)
     window = options.pop("max_model_len", min(WINDOW, blocks * 64))
     return LLM(
         model(weights),
@@ -73,4 +74,5 @@ def tiny_llm(weights: WeightsOption = "bf16", blocks: int = 64, **options: Any) 
             kv_cache_memory=blocks * block_bytes(weights), max_model_len=window, **options
         ),
         adapters={"one": adapter(1), "two": adapter(2)},
+        memory=memory,
     )
