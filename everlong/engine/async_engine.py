@@ -9,11 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from torch import Tensor
 
+from everlong.engine.conversations import Conversations
 from everlong.engine.llm import LLM, Pooling
 from everlong.engine.request import Chunk, SamplingParams
 from everlong.engine.sequence import EngineSequence
 from everlong.engine.stats import EngineStats
-from everlong.errors import EverlongError
+from everlong.errors import EverlongError, RequestError
 from everlong.model.config import ModelConfig
 from everlong.tokenizer import Tokenizer
 
@@ -63,6 +64,19 @@ class AsyncEngine:
     def default_sampling(self) -> SamplingParams:
         """How to sample for requests that do not say it."""
         return self.llm.default_sampling
+
+    @property
+    def conversations(self) -> Conversations:
+        """The sessions of the memory.
+
+        Raises:
+            RequestError: there is no memory.
+        """
+        if self.llm.conversations is None:
+            raise RequestError(
+                "there is no memory here, so session cannot be served; start without --no-memory"
+            )
+        return self.llm.conversations
 
     async def generate(
         self,

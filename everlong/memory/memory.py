@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from everlong.errors import EverlongError, StoreError
-from everlong.files import FileLock
+from everlong.errors import ConfigError, EverlongError, StoreError
+from everlong.files import FileLock, data_dir
 from everlong.memory import namespaces, sessions
 from everlong.memory.block_store import BlockStore
 from everlong.memory.database import Database
@@ -19,6 +20,29 @@ DEFAULT_SIZE = 16_000_000_000
 """Most bytes of keys and values on disk."""
 
 FORMAT = 1
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+
+
+def bytes_of(size: str) -> int:
+    """Bytes that a size such as ``16GB``, ``500 MB`` or ``8GiB`` says.
+
+    Raises:
+        ConfigError: it is no size.
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*", size, re.IGNORECASE)
+    if not found:
+        raise ConfigError(f"a size is a number with a unit, such as 16GB or 500MB, not {size!r}")
+    number, unit, binary = found.groups()
+    factor = _UNITS[unit.lower()]
+    if binary:
+        factor = 1024 ** list(_UNITS).index(unit.lower())
+    return int(float(number) * factor)
+
+
+def default_folder() -> Path:
+    """Where the memory is when nobody says it."""
+    return data_dir() / "memory"
 
 
 class Memory:
@@ -45,7 +69,9 @@ class Memory:
         except OSError as error:
             raise StoreError(f"{self.folder} cannot be used as a memory: {error}") from None
         except EverlongError as error:
-            raise StoreError(f"{error}; or name another folder with --memory") from None
+            raise StoreError(
+                f"{error}; or name another folder with --memory, or go on with --no-memory"
+            ) from None
         try:
             self._database = Database(
                 self.folder / "records.sqlite", b"EVLR", FORMAT, namespaces.TABLES + sessions.TABLES

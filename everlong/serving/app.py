@@ -11,7 +11,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ except ImportError as error:
 from everlong.engine.async_engine import AsyncEngine
 from everlong.engine.engine import EngineConfig
 from everlong.engine.llm import LLM, load
+from everlong.memory.memory import Memory, bytes_of, default_folder
 from everlong.serving.auth import Credentials
 from everlong.serving.errors import ApiError, as_api_error, invalid_body
 from everlong.serving.gate import Gate, is_loopback
@@ -72,6 +73,7 @@ def create_app(
     allowed_origins: Collection[str] = (),
     max_body_bytes: int = ServeConfig.max_body_bytes,
     page: Path = STATIC,
+    remembers_all: bool = False,
 ) -> FastAPI:
     """OpenAI's protocol over ``engine``, which is closed when the application shuts down.
 
@@ -85,12 +87,14 @@ def create_app(
         allowed_origins: origins whose pages may call, as browsers spell them.
         max_body_bytes: largest body that is read.
         page: folder of the built page, served at ``/``.
+        remembers_all: whether a chat without a session gets one.
 
     Raises:
         ConfigError: a key cannot be used.
     """
 
-    service = Service(engine, model or engine.name)
+    service = Service(engine, model or engine.name, remembers_all=remembers_all)
+    memory = engine.llm.memory
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -121,7 +125,9 @@ def create_app(
     # Added last is outermost: a browser's preflight request carries no key.
     app.add_middleware(
         Gate,
-        credentials=Credentials(api_keys),
+        credentials=Credentials(
+            api_keys, None if memory is None else lambda key: memory.namespaces.opened_by(key).name
+        ),
         public_paths=public,
         host=host,
         allowed_hosts=allowed_hosts,
@@ -158,6 +164,7 @@ def serve(config: ServeConfig) -> None:
             allowed_hosts=config.allowed_hosts,
             allowed_origins=config.allowed_origins,
             max_body_bytes=config.max_body_bytes,
+            remembers_all=config.remember == "all",
         )
         if not config.api_key and not is_loopback(config.host):
             logger.warning(
@@ -170,12 +177,20 @@ def serve(config: ServeConfig) -> None:
 
 def _load(config: ServeConfig) -> LLM:
     sizes = {name: getattr(config, name) for name in ENGINE_SETTINGS}
-    return load(
-        config.model,
-        weights=config.weights,
-        engine=EngineConfig(**{name: size for name, size in sizes.items() if size is not None}),
-        adapters=config.lora_modules,
-    )
+    with ExitStack() as undo:
+        memory = None
+        if not config.no_memory:
+            size = bytes_of(config.memory_size)
+            memory = undo.enter_context(Memory(config.memory or default_folder(), size))
+        llm = load(
+            config.model,
+            weights=config.weights,
+            engine=EngineConfig(**{k: size for k, size in sizes.items() if size is not None}),
+            adapters=config.lora_modules,
+            memory=memory,
+        )
+        llm.closes.push(undo.pop_all())
+    return llm
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from everlong.errors import ConfigError
-
-LOCAL_NAMESPACE = "local"
-"""Namespace of a server without keys: the one that the command line uses."""
+from everlong.memory.namespaces import LOCAL
 
 
 class Credentials:
@@ -21,14 +19,18 @@ class Credentials:
 
     Args:
         keys: the secrets that a client may send as ``Authorization: Bearer KEY``; empty lets
-            everyone in, under ``LOCAL_NAMESPACE``.
+            everyone in, under ``LOCAL``.
+        opened: names the namespace that a key opens, as a memory knows it; None: a new one with
+            every start.
 
     Raises:
         ConfigError: a key is empty, has spaces or non-ASCII characters (a header could not
             carry it), or is given twice.
     """
 
-    def __init__(self, keys: Sequence[str] = ()) -> None:
+    def __init__(
+        self, keys: Sequence[str] = (), opened: Callable[[str], str] | None = None
+    ) -> None:
         for number, key in enumerate(keys, 1):
             if not key or not key.isascii() or not key.isprintable() or " " in key:
                 raise ConfigError(
@@ -37,7 +39,8 @@ class Credentials:
                 )
         if len(set(keys)) != len(keys):
             raise ConfigError("two api keys are equal; each needs its own")
-        self._namespaces = [(_digest(key), secrets.token_hex(16)) for key in keys]
+        opened = opened or (lambda key: secrets.token_hex(16))
+        self._namespaces = [(_digest(key), opened(key)) for key in keys]
 
     def namespace(self, authorization: str | None) -> str | None:
         """Namespace of a request, or None if it is not let in.
@@ -48,7 +51,7 @@ class Credentials:
         The time taken does not depend on which key matches, or how much of one.
         """
         if not self._namespaces:
-            return LOCAL_NAMESPACE
+            return LOCAL
         scheme, _, key = (authorization or "").partition(" ")
         given = _digest(key.strip())
         found = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from everlong.errors import RequestError
@@ -21,14 +22,30 @@ from everlong.tokenizer.tokenizer import Tokenizer
 _RESERVED = ("messages", "tools", "add_generation_prompt", "documents")
 
 
-def prompt_ids(request: ChatRequest, tokenizer: Tokenizer) -> list[int]:
-    """Token ids of a conversation, ending where the assistant's answer begins.
+@dataclass(frozen=True)
+class Conversation:
+    """What a chat template gets."""
 
-    No text of the request can form a control token (``Tokenizer.encode_chat``).
+    messages: list[dict[str, Any]]
+    tools: list[dict[str, Any]] | None
+    variables: dict[str, Any]
+
+    def prompt_ids(self, tokenizer: Tokenizer) -> list[int]:
+        """Token ids, ending where the assistant's answer begins.
+
+        No text of the request can form a control token (``Tokenizer.encode_chat``).
+
+        Raises:
+            TemplateError: the model has no chat template, or its template refuses the messages.
+        """
+        return tokenizer.encode_chat(self.messages, tools=self.tools, **self.variables)
+
+
+def conversation(request: ChatRequest) -> Conversation:
+    """The conversation of a request.
 
     Raises:
         RequestError: a message is out of place.
-        TemplateError: the model has no chat template, or its template refuses the messages.
     """
     variables: dict[str, Any] = dict(request.chat_template_kwargs or {})
     for name in _RESERVED:
@@ -37,10 +54,10 @@ def prompt_ids(request: ChatRequest, tokenizer: Tokenizer) -> list[int]:
                 f"chat_template_kwargs cannot set {name}, which the request's own fields set"
             )
     tools = offered_tools(request)
-    return tokenizer.encode_chat(
+    return Conversation(
         template_messages(request.messages),
-        tools=[_tool(tool) for tool in tools] if tools else None,
-        **variables,
+        [_tool(tool) for tool in tools] if tools else None,
+        variables,
     )
 
 

@@ -12,8 +12,9 @@ from typing import Any
 from everlong.engine.async_engine import AsyncEngine
 from everlong.engine.request import Chunk, Constraint
 from everlong.errors import RequestError
-from everlong.serving.chat import offered_tools, prompt_ids
+from everlong.serving.chat import conversation, offered_tools
 from everlong.serving.generation import Job, UsageSum, finish_reason
+from everlong.serving.kept_answer import KeptAnswer, name_of
 from everlong.serving.logprobs import chat_logprobs, told
 from everlong.serving.protocol import ChatRequest, NamedTool
 from everlong.serving.replies import (
@@ -21,13 +22,14 @@ from everlong.serving.replies import (
     ChatChunk,
     ChatChunkChoice,
     ChatReply,
+    Extras,
     FunctionDelta,
     FunctionReply,
+    MemoryReply,
     MessageDelta,
     MessageReply,
     ToolCallDelta,
     ToolCallReply,
-    UsageReply,
 )
 from everlong.serving.sampling import (
     for_choice,
@@ -48,15 +50,25 @@ class ChatCall:
 
     Args:
         request: the body.
-        engine: whose tokenizer is used.
+        engine: whose tokenizer, and whose memory, is used.
         model: name to answer with.
+        namespace: name of the namespace that the session is in.
+        remembers_all: whether a request without a session gets one.
 
     Raises:
         RequestError: something in the request cannot be served.
         TemplateError: the chat template is missing or refuses the messages.
     """
 
-    def __init__(self, request: ChatRequest, engine: AsyncEngine, model: str) -> None:
+    def __init__(
+        self,
+        request: ChatRequest,
+        engine: AsyncEngine,
+        model: str,
+        *,
+        namespace: str,
+        remembers_all: bool = False,
+    ) -> None:
         self._request = request
         tokenizer = self._tokenizer = engine.tokenizer
         self._tools = offered_tools(request)
@@ -66,7 +78,22 @@ class ChatCall:
         self._id = f"chatcmpl-{uuid.uuid4().hex}"
         self._created = int(time.time())
         self._model = model
-        prompt = prompt_ids(request, tokenizer)
+        asked = conversation(request)
+        self._kept: KeptAnswer | None = None
+        session = request.session
+        if session is None and remembers_all and request.n in (None, 1):
+            session = name_of(asked.messages)
+        if session is not None:
+            self._kept = KeptAnswer(
+                engine.conversations.begin(
+                    asked.messages,
+                    namespace=namespace,
+                    session=session,
+                    tools=asked.tools,
+                    variables=asked.variables,
+                )
+            )
+        prompt = self._kept.prompt if self._kept else asked.prompt_ids(tokenizer)
         max_tokens = request.max_completion_tokens
         sampling = sampling_params(
             request,
@@ -96,6 +123,7 @@ class ChatCall:
             model=self._model,
             choices=[draft.choice(index) for index, draft in enumerate(drafts)],
             usage=usage.reply(),
+            **self._extras(),
         )
 
     async def events(
@@ -104,11 +132,18 @@ class ChatCall:
         """The answer as server-sent events."""
         usage = UsageSum(len(self.jobs))
         extra: Mapping[str, Any] = {"usage": None} if self._request.include_usage else {}
+        once: Mapping[str, Any] = self._extras()
         async with aclosing(self._pieces(chunks, usage)) as pieces:
             async for piece in pieces:
-                yield event(self._chunk([piece], **extra).json_bytes())
+                yield event(self._chunk([piece], **extra, **once).json_bytes())
+                once = {}
         if self._request.include_usage:
             yield event(self._chunk([], usage=usage.reply()).json_bytes())
+
+    def _extras(self) -> dict[str, Any]:
+        if self._kept is None:
+            return {}
+        return {"everlong": Extras(memory=MemoryReply(session=self._kept.session))}
 
     def _constraint(self) -> Constraint | None:
         """The form that the answer must have, from the four fields that can ask for one.
@@ -129,7 +164,7 @@ class ChatCall:
             )
         if forced or (self._tools and schema is not None):
             template = self._tokenizer.chat_template
-            assert template is not None, "prompt_ids refuses models without one"
+            assert template is not None, "models without one are refused before"
             return forced_calls(
                 template, self._tools, parallel=not self._one_call, or_schema=schema
             )
@@ -141,6 +176,8 @@ class ChatCall:
         self, chunks: AsyncGenerator[tuple[int, Chunk], None], usage: UsageSum
     ) -> AsyncGenerator[ChatChunkChoice, None]:
         """What every chunk adds to its choice; nothing for one whose text is still held back."""
+        if self._kept is not None:
+            chunks = self._kept.watch(chunks)
         readers = [self._reader() for _ in self.jobs]
         begun: set[int] = set()
         async with aclosing(chunks) as source:
@@ -165,6 +202,8 @@ class ChatCall:
                         given["content"] = content
                     if calls:
                         given["tool_calls"] = calls
+                    if self._kept is not None:
+                        self._kept.say(content, calls)
                     yield ChatChunkChoice(
                         index=index,
                         delta=MessageDelta(**given),
@@ -172,6 +211,8 @@ class ChatCall:
                         finish_reason=None,
                     )
                 if reason is not None:
+                    if self._kept is not None:
+                        await self._kept.finish()
                     called = reason == "stop" and reader.calls > 0
                     yield ChatChunkChoice(
                         index=index,
@@ -187,14 +228,14 @@ class ChatCall:
         names = [tool.function.name for tool in self._tools]
         return _Reader(ToolCallParser(template.tool_format, names), self._one_call)
 
-    def _chunk(self, choices: list[ChatChunkChoice], **usage: UsageReply | None) -> ChatChunk:
+    def _chunk(self, choices: list[ChatChunkChoice], **more: Any) -> ChatChunk:
         return ChatChunk(
             id=self._id,
             object="chat.completion.chunk",
             created=self._created,
             model=self._model,
             choices=choices,
-            **usage,
+            **more,
         )
 
 

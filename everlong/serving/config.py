@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from everlong.errors import ConfigError
@@ -44,6 +45,14 @@ class ServeConfig:
     """Bytes for keys and values."""
     deterministic: bool | None = None
     """A request's tokens do not depend on what else is served."""
+    memory: Path | None = None
+    """Folder of what is remembered; None: everlong/memory among the user's data."""
+    no_memory: bool = False
+    """Nothing is remembered, and nothing written."""
+    memory_size: str = "16GB"
+    """Most bytes of keys and values on disk, such as 500MB."""
+    remember: Literal["sessions", "all"] = "sessions"
+    """Keep the conversations of requests that name a session, or those of all."""
     lora_modules: Mapping[str, str] = field(default_factory=dict)
     """Adapters by the name that requests give: folders in PEFT's layout."""
     served_model_name: str | None = None

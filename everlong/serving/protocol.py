@@ -5,7 +5,7 @@ something else:
 
 - fields that are served, those of OpenAI and the extras that vLLM made usual (``top_k``,
   ``min_p``, ``repetition_penalty``, ``min_tokens``, ``ignore_eos``, ``stop_token_ids``,
-  ``structured_outputs``, ``chat_template_kwargs``);
+  ``structured_outputs``, ``chat_template_kwargs``) and our ``session``;
 - fields that OpenAI defines about accounting, billing and speed (``Ignored``): accepted and
   not read, because they could not change an answer;
 - everything else is refused with its name; ``REFUSED_FIELDS`` says what to do instead.
@@ -18,6 +18,8 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+
+from everlong.memory.sessions import MOST_NAME
 
 REFUSED_FIELDS = {
     "audio": "audio cannot be generated; leave it out",
@@ -281,9 +283,14 @@ class ChatRequest(GenerationRequest):
     modalities: list[Literal["text"]] | None = None
     chat_template_kwargs: dict[str, JsonValue] | None = None
     """Variables for the chat template, e.g. enable_thinking."""
+    session: str | None = Field(default=None, min_length=1, max_length=MOST_NAME)
+    """Extra: the session in the memory that these messages continue, or begin. Messages that it has
+    are skipped, so that only new ones need be sent; where they differ a new session goes on."""
 
     @model_validator(mode="after")
     def _consistent(self) -> ChatRequest:
+        if self.session is not None and self.n not in (None, 1):
+            raise ValueError(f"n is {self.n}, and a session has one answer; send n: 1")
         if self.top_logprobs and not self.logprobs:
             raise ValueError("top_logprobs is only allowed with logprobs: true")
         both = (self.max_tokens, self.max_completion_tokens)

@@ -56,6 +56,22 @@ class CompletionLogprobs(Reply):
     text_offset: list[int]
 
 
+# ------------------------------------------------------------------------------ memory
+
+
+class MemoryReply(Reply):
+    """What the memory did for an answer."""
+
+    session: str
+    """Where the conversation is kept: another one than was asked for where it was forked."""
+
+
+class Extras(Reply):
+    """What OpenAI's protocol has no field for."""
+
+    memory: MemoryReply
+
+
 # ------------------------------------------------------------------- chat completions
 
 
@@ -93,6 +109,8 @@ class ChatReply(Reply):
     model: str
     choices: list[ChatChoice]
     usage: UsageReply
+    everlong: Extras | None = None
+    """Of a request with a session."""
 
 
 class FunctionDelta(Reply):
@@ -129,6 +147,8 @@ class ChatChunk(Reply):
     model: str
     choices: list[ChatChunkChoice]
     usage: UsageReply | None = None
+    everlong: Extras | None = None
+    """In the first event of a request with a session."""
 
 
 # ------------------------------------------------------------------- text completions

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request, Response
@@ -68,6 +69,8 @@ class Service:
     engine: AsyncEngine
     model: str
     metrics: Metrics = field(default_factory=Metrics)
+    remembers_all: bool = False
+    """Whether a chat without a session gets one."""
     readers: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(2, thread_name_prefix="everlong-prompts")
     )
@@ -134,7 +137,12 @@ async def model(model: str, request: Request) -> Response:
 @router.post("/v1/chat/completions", response_model=ChatReply, responses=_OR_EVENTS)
 async def chat_completions(body: ChatRequest, request: Request) -> Response:
     """A message, or calls of tools, that continues a conversation."""
-    return await unless_gone(request, _generate(ChatCall, body, request))
+    call = partial(
+        ChatCall,
+        namespace=request.state.namespace,
+        remembers_all=_service(request).remembers_all,
+    )
+    return await unless_gone(request, _generate(call, body, request))
 
 
 @router.post("/v1/completions", response_model=CompletionReply, responses=_OR_EVENTS)

@@ -69,6 +69,7 @@ def random_llm(tokenizer: Tokenizer, **engine: Any) -> LLM:
         up=torch.randn(64, 4, generator=generator),
         scale=1.0,
     )
+    memory = engine.pop("memory", None)
     return LLM(
         assemble(config, weights.__getitem__, "float32"),
         tokenizer,
@@ -76,6 +77,7 @@ def random_llm(tokenizer: Tokenizer, **engine: Any) -> LLM:
         fingerprint=b"noise",
         engine=EngineConfig(kv_cache_memory=16 << 20, **engine),
         adapters={"louder": Adapter({"layers.0.self_attn.q_proj": louder}, b"louder")},
+        memory=memory,
     )
 
 

@@ -5,19 +5,20 @@ from __future__ import annotations
 import pytest
 
 from everlong.errors import ConfigError
-from everlong.serving.auth import LOCAL_NAMESPACE, Credentials
+from everlong.memory.namespaces import LOCAL
+from everlong.serving.auth import Credentials
 
 
 def test_without_keys_everyone_is_local() -> None:
-    assert Credentials().namespace(None) == LOCAL_NAMESPACE
-    assert Credentials().namespace("Bearer anything") == LOCAL_NAMESPACE
+    assert Credentials().namespace(None) == LOCAL
+    assert Credentials().namespace("Bearer anything") == LOCAL
 
 
 def test_each_key_opens_its_own_namespace() -> None:
     table = Credentials(["one", "two"])
     one, two = table.namespace("Bearer one"), table.namespace("Bearer two")
     assert one != two
-    assert LOCAL_NAMESPACE not in (one, two)
+    assert LOCAL not in (one, two)
     assert table.namespace("bearer  one ") == one, "the scheme has no case, spaces do not count"
 
 

@@ -1,0 +1,109 @@
+"""A session's answer while it is sent: what was asked and what was answered are kept."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any
+
+from everlong.engine.conversations import Exchange
+from everlong.engine.request import Chunk
+from everlong.serving.replies import ToolCallDelta
+
+logger = logging.getLogger(__name__)
+
+
+class KeptAnswer:
+    """Writes what happens to the memory, beside the loop: it waits for the disk.
+
+    The question is kept once the engine has taken it, the answer before its last piece is sent, or
+    as far as it came when the client leaves.
+
+    Args:
+        exchange: the question.
+    """
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self._output: list[int] = []
+        self._content: list[str] = []
+        self._calls: list[dict[str, Any]] = []
+        self._written: asyncio.Future[None] | None = None
+        self._finished = False
+
+    @property
+    def prompt(self) -> Sequence[int]:
+        """Token ids."""
+        return self._exchange.prompt
+
+    @property
+    def session(self) -> str:
+        """Name of the session."""
+        return self._exchange.session.name
+
+    async def watch(
+        self, chunks: AsyncGenerator[tuple[int, Chunk], None]
+    ) -> AsyncGenerator[tuple[int, Chunk], None]:
+        """The same chunks; notes their tokens on the way."""
+        try:
+            async with aclosing(chunks) as source:
+                async for index, chunk in source:
+                    if self._written is None:
+                        self._written = _beside(self._exchange.accept)
+                    self._output += chunk.token_ids
+                    yield index, chunk
+        finally:
+            if not self._finished and self._output and self._written is not None:
+                # The client left; nothing may be awaited here.
+                self._written.add_done_callback(lambda _: self._leave())
+
+    def say(self, content: str, calls: Sequence[ToolCallDelta]) -> None:
+        """A piece of the answer."""
+        self._content.append(content)
+        for call in calls:
+            function = {"name": call.function.name, "arguments": call.function.arguments}
+            self._calls.append({"id": call.id, "type": "function", "function": function})
+
+    async def finish(self) -> None:
+        """Keep the whole answer."""
+        assert self._written is not None, "an answer has chunks"
+        self._finished = True
+        await self._written
+        await _beside(lambda: self._exchange.finish(self._output, self._answer()))
+
+    def _leave(self) -> None:
+        if self._written is None or self._written.cancelled() or self._written.exception():
+            return
+        written = _beside(lambda: self._exchange.finish(self._output, self._answer()))
+        written.add_done_callback(_log_failure)
+
+    def _answer(self) -> dict[str, Any]:
+        answer: dict[str, Any] = {"role": "assistant", "content": "".join(self._content)}
+        if self._calls:
+            answer["tool_calls"] = self._calls
+        return answer
+
+
+def name_of(messages: Sequence[Mapping[str, Any]]) -> str:
+    """Name of the session of a client that names none: its conversation up to the first question,
+    so that the same conversation, sent again with its answers, goes on."""
+    first = []
+    for message in messages:
+        first.append(message)
+        if message["role"] not in ("system", "developer"):
+            break
+    text = json.dumps(first, sort_keys=True, ensure_ascii=False)
+    return f"conversation-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def _beside(work: Callable[[], None]) -> asyncio.Future[None]:
+    return asyncio.get_running_loop().run_in_executor(None, work)
+
+
+def _log_failure(written: asyncio.Future[None]) -> None:
+    if not written.cancelled() and (error := written.exception()) is not None:
+        logger.warning("an answer that was broken off is not kept: %s", error)
