@@ -162,7 +162,7 @@ class ModelEmbedder:
             ids = np.asarray(self._ids(text), dtype=np.int64)
             weights = (ids + 1) / (ids + 1 + _COMMON_RANK)
             sums[row] = weights.astype(np.float32) @ self._rows(ids)
-        shared: Vectors = sums @ self._shared.T @ self._shared
+        shared = (sums @ self._shared.T @ self._shared).astype(np.float32)
         return _unit(sums - shared)
 
     def queries(self, texts: Sequence[str]) -> Vectors:
