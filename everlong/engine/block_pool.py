@@ -2,41 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from everlong.engine.stored_blocks import StoredBlocks
 from everlong.errors import ConfigError
-
-BlockId = bytes
-"""Keyed hash of a block's tokens and of everything they were computed under; 32 bytes."""
-
-ROOT: BlockId = bytes(32)
-"""The parent of a sequence's first block."""
-
-
-def block_id(secret: bytes, fingerprint: bytes, parent: BlockId, tokens: Sequence[int]) -> BlockId:
-    """Identity of the block that holds ``tokens`` after the block ``parent``.
-
-    Equal ids mean equal keys and values: the hash covers the whole prefix (through ``parent``),
-    the weights with their packing, tokenizer and positions (``fingerprint``, which an adapter
-    extends), and is keyed, so that a namespace can neither find nor forge another's blocks.
-
-    Args:
-        secret: of the namespace, 16 to 64 bytes.
-        fingerprint: of the model as used.
-        tokens: the block's token ids.
-    """
-    digest = hashlib.blake2b(key=secret, digest_size=32)
-    digest.update(len(fingerprint).to_bytes(4, "little") + fingerprint + parent)
-    digest.update(np.asarray(tokens, dtype="<i4").tobytes())
-    return digest.digest()
-
+from everlong.memory.block_id import BlockId
 
 LEAD = 16
 """Tokens that a block must share with another to be worth copying."""

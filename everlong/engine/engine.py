@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from torch import Tensor
 
-from everlong.engine.block_pool import ROOT, BlockPool
+from everlong.engine.block_pool import BlockPool
 from everlong.engine.constraint import ConstraintCompiler
 from everlong.engine.request import Chunk, FinishReason, SamplingParams
 from everlong.engine.runner import Runner
@@ -36,6 +36,7 @@ from everlong.errors import (
 )
 from everlong.memory.memory import Memory
 from everlong.memory.namespaces import LOCAL, Namespace
+from everlong.memory.record import NO_PARENT
 from everlong.model.adapters import Adapter
 from everlong.model.cache import BLOCK, block_shape
 from everlong.model.transformer import Transformer
@@ -290,7 +291,7 @@ class Engine:
             self._stored.keep(
                 self._pool.tensor(sequence.blocks[at]),
                 known=sequence.id_of(at),
-                parent=sequence.id_of(at - 1) if at else ROOT,
+                parent=sequence.id_of(at - 1) if at else NO_PARENT,
                 namespace=sequence.namespace.id,
                 fingerprint=sequence.fingerprint,
                 depth=at,

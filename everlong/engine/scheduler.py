@@ -6,8 +6,9 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from everlong.engine.block_pool import LEAD, BlockId, BlockPool, common
+from everlong.engine.block_pool import LEAD, BlockPool, common
 from everlong.engine.sequence import EngineSequence
+from everlong.memory.block_id import BlockId
 from everlong.model.cache import BLOCK
 
 

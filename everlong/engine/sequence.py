@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from everlong.engine.block_pool import LEAD, ROOT, BlockId, BlockPool, block_id
+from everlong.engine.block_pool import LEAD, BlockPool
 from everlong.engine.constraint import ConstraintState
 from everlong.engine.request import Chunk, SamplingParams, TokenLogprob, Usage
 from everlong.engine.sampler import SequenceSampler
 from everlong.engine.text import TextAssembler
 from everlong.errors import EverlongError
+from everlong.memory.block_id import BlockId, block_id
 from everlong.memory.namespaces import Namespace
+from everlong.memory.record import NO_PARENT
 from everlong.model.cache import BLOCK, BlockTable
 
 Sink = Callable[[Chunk | EverlongError], None]
@@ -101,7 +103,7 @@ class EngineSequence:
                 block_id(
                     self.namespace.secret,
                     self.fingerprint,
-                    self.ids[-1] if self.ids else ROOT,
+                    self.ids[-1] if self.ids else NO_PARENT,
                     self.tokens(at * BLOCK, (at + 1) * BLOCK),
                 )
             )
@@ -111,7 +113,7 @@ class EngineSequence:
         """Id of the first ``LEAD`` tokens of block number ``block``, which has them."""
         lead = self.leads.get(block)
         if lead is None:
-            parent = self.id_of(block - 1) if block else ROOT
+            parent = self.id_of(block - 1) if block else NO_PARENT
             first = block * BLOCK
             tokens = self.tokens(first, first + LEAD)
             lead = self.leads[block] = block_id(

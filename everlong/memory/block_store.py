@@ -16,7 +16,8 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -104,6 +105,7 @@ class BlockStore:
         self._waiting: dict[bytes, tuple[Record, int]] = {}
         self._waiting_bytes = 0
         self._touched: dict[bytes, None] = {}
+        self._jobs: list[Callable[[], None]] = []
         self._closing = False
         self._changed = threading.Condition()
         self._writer = threading.Thread(target=self._work, name="everlong-store", daemon=True)
@@ -216,6 +218,37 @@ class BlockStore:
             return 0
         return len(blocks)
 
+    def forget(self, namespace: bytes, keep: Container[bytes]) -> tuple[int, int]:
+        """Remove blocks of a namespace; no byte of what is not in the store stays in its files.
+
+        Nobody may be reading the blocks that go.
+
+        Args:
+            namespace: whose.
+            keep: ids of blocks that stay.
+
+        Returns:
+            How many went, and how many bytes were overwritten.
+
+        Raises:
+            StoreError: the disk refuses; what is not gone goes when this is tried again.
+        """
+        done: Future[tuple[int, int]] = Future()
+
+        def work() -> None:
+            try:
+                done.set_result(self._forget(namespace, keep))
+            except (OSError, StoreError) as error:
+                done.set_exception(StoreError(f"not everything is forgotten: {error}"))
+            except BaseException as error:
+                done.set_exception(error)
+
+        with self._changed:
+            assert not self._closing, "the store is closed"
+            self._jobs.append(work)
+            self._changed.notify_all()
+        return done.result()
+
     def verify(self, progress: Callable[[int, int], None] = lambda done, of: None) -> int:
         """Read every block and verify it; damaged ones are in the store no more.
 
@@ -275,10 +308,18 @@ class BlockStore:
     def _work(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._waiting or self._touched or self._closing)
+                self._changed.wait_for(
+                    lambda: self._waiting or self._touched or self._jobs or self._closing
+                )
+                jobs, self._jobs = self._jobs, []
                 batch = self._first_waiting()
                 touched, self._touched = self._touched, {}
-            if not batch and not touched:
+            for job in jobs:
+                job()
+            if jobs:
+                with self._changed:
+                    batch = self._first_waiting()  # a job may have emptied the queue
+            if not batch and not touched and not jobs:
                 return
             try:
                 if touched:
@@ -297,6 +338,33 @@ class BlockStore:
                     del self._waiting[record.head.id]
                     self._waiting_bytes -= record.head.record_bytes
                 self._changed.notify_all()
+
+    def _forget(self, namespace: bytes, keep: Container[bytes]) -> tuple[int, int]:
+        with self._changed:
+            for record, _ in list(self._waiting.values()):
+                if record.head.namespace == namespace and record.head.id not in keep:
+                    del self._waiting[record.head.id]
+                    self._waiting_bytes -= record.head.record_bytes
+            self._changed.notify_all()
+        going = [block for block in self._ledger.of_namespace(namespace) if block not in keep]
+        removed = self._ledger.remove(going)
+        erased = 0
+        for use in self._ledger.segments():
+            # Between the blocks, too, lies what was removed earlier, and what a crash left.
+            entries, begin = self._ledger.in_segment(use.number), PAGE
+            try:
+                segment = self._segment(use.number)
+            except DamagedError as error:
+                logger.warning("%d blocks go with their segment: %s", len(entries), error)
+                self._ledger.remove(entry.id for entry in entries)
+                self._remove_segment(use.number)
+                continue
+            for entry in entries:
+                erased += segment.erase(begin, entry.place - begin)
+                begin = entry.place + entry.length
+            erased += segment.erase(begin, use.size - begin)
+        self._ledger.compact()
+        return removed, erased
 
     def _first_waiting(self) -> list[tuple[Record, int]]:
         """As many as fit half a segment: what has no name yet keeps its segments from cleaning."""

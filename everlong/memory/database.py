@@ -92,6 +92,16 @@ class Database:
                 self._connections.append(connection)
         return connection
 
+    def compact(self) -> None:
+        """Empty the log of writes, where removed rows may still be read.
+
+        Raises:
+            StoreError: a reader holds on to it.
+        """
+        ((busy, _, _),) = self.rows("pragma wal_checkpoint(truncate)")
+        if busy:
+            raise StoreError(f"{self.path} is being read, and its log cannot be emptied; try again")
+
     def close(self) -> None:
         """Close all connections; nothing is lost when this is never called."""
         with self._guard:

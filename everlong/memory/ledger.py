@@ -175,6 +175,19 @@ class Ledger:
         )
         return [row[0] for row in rows]
 
+    def of_namespace(self, namespace: bytes) -> list[bytes]:
+        """Ids of all blocks of a namespace."""
+        rows = self._database.rows(
+            "select b.id from blocks b join origins o on o.id = b.origin where o.namespace = ?",
+            namespace,
+        )
+        return [row[0] for row in rows]
+
+    def fingerprints(self, namespace: bytes) -> list[bytes]:
+        """Of the models that a namespace has blocks of."""
+        rows = self._database.rows("select fingerprint from origins where namespace = ?", namespace)
+        return [row[0] for row in rows]
+
     def remove(self, blocks: Iterable[bytes]) -> int:
         """Forget where blocks are; their bytes become free space. Returns how many there were."""
         with self._database.transaction() as db:
@@ -227,6 +240,10 @@ class Ledger:
             "select count(*), coalesce(sum(length), 0) from blocks"
         )
         return int(blocks), int(size)
+
+    def compact(self) -> None:
+        """Leave nothing of what was removed in the files."""
+        self._database.compact()
 
     def close(self) -> None:
         """Close the file; nothing is lost when this is never called."""

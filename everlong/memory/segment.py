@@ -12,6 +12,7 @@ import os
 import struct
 from pathlib import Path
 
+import numpy as np
 import xxhash
 
 from everlong.errors import DamagedError, StoreError
@@ -22,6 +23,7 @@ _MAGIC = b"EVLSEGMT"
 _VERSION = 1
 _HEAD = struct.Struct("<8sIIQQ")
 _CHECKSUM = struct.Struct("<Q")
+_ERASED_AT_ONCE = 1 << 20
 
 
 class Segment:
@@ -116,6 +118,22 @@ class Segment:
             raise DamagedError(f"{self.path} has no place {offset}")
         return decode(memoryview(self._map)[offset:])
 
+    def erase(self, offset: int, length: int) -> int:
+        """Overwrite a part that is no record's with zeros, durably; returns how many it took.
+
+        Raises:
+            OSError: the disk refuses.
+        """
+        erased, end = 0, offset + length
+        for begin in range(offset, end, _ERASED_AT_ONCE):
+            part = memoryview(self._map)[begin : min(begin + _ERASED_AT_ONCE, end)]
+            if _any_byte(part):
+                self._disk.write(self._descriptor, [bytes(len(part))], begin)
+                erased += len(part)
+        if erased:
+            self.sync()
+        return erased
+
     def will_need(self, offset: int, length: int) -> None:
         """Have the system fetch a part of the file in the background."""
         begin = offset // mmap.PAGESIZE * mmap.PAGESIZE
@@ -151,3 +169,8 @@ class Segment:
         if size != self.size:
             raise DamagedError(f"{self.path} has {self.size:,} bytes, and should have {size:,}")
         return int(number)
+
+
+def _any_byte(view: memoryview) -> bool:
+    """Whether any byte is not zero."""
+    return bool(np.frombuffer(view, dtype=np.uint8).any())

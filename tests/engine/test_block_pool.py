@@ -7,8 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from everlong.engine.block_pool import ROOT, BlockPool, block_id
+from everlong.engine.block_pool import BlockPool
 from everlong.errors import ConfigError
+from everlong.memory.block_id import block_id
+from everlong.memory.record import NO_PARENT
 
 SHAPE = (1, 1, 2, 64, 4)
 
@@ -19,16 +21,16 @@ def pool(count: int) -> BlockPool:
 
 def test_every_part_of_an_identity_matters() -> None:
     tokens = list(range(64))
-    base = block_id(b"s" * 32, b"model", ROOT, tokens)
+    base = block_id(b"s" * 32, b"model", NO_PARENT, tokens)
     others = [
-        block_id(b"t" * 32, b"model", ROOT, tokens),
-        block_id(b"s" * 32, b"model2", ROOT, tokens),
+        block_id(b"t" * 32, b"model", NO_PARENT, tokens),
+        block_id(b"s" * 32, b"model2", NO_PARENT, tokens),
         block_id(b"s" * 32, b"model", base, tokens),
-        block_id(b"s" * 32, b"model", ROOT, [*tokens[:-1], 99]),
-        block_id(b"s" * 32, b"mode", b"l" + ROOT[1:], tokens),
+        block_id(b"s" * 32, b"model", NO_PARENT, [*tokens[:-1], 99]),
+        block_id(b"s" * 32, b"mode", b"l" + NO_PARENT[1:], tokens),
     ]
     assert len({base, *others}) == 6
-    assert base == block_id(b"s" * 32, b"model", ROOT, tokens)
+    assert base == block_id(b"s" * 32, b"model", NO_PARENT, tokens)
 
 
 def test_a_released_block_is_found_until_its_memory_is_needed() -> None:

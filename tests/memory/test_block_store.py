@@ -314,3 +314,56 @@ def test_a_block_that_no_segment_holds_is_said(tmp_path: Path) -> None:
     store.flush()
     assert "give the memory a larger size" in store.stats().trouble
     store.close()
+
+
+def test_what_is_forgotten_is_in_no_file(store: BlockStore) -> None:
+    for n in range(60):
+        store.put(block(n), n, patience=10)
+    store.flush()
+    store.damaged(name(45), "a test says so")  # its bytes are still there
+    kept = {name(n) for n in range(30)}
+    for n in range(60, 70):
+        store.put(block(n), n)  # some may wait in memory
+    gone, erased = store.forget(b"n" * 16, kept)
+    assert gone >= 29
+    assert erased > 0
+    store.flush()
+    held = b"".join(path.read_bytes() for path in store.folder.iterdir())
+    for n in range(70):
+        if name(n) in kept:
+            assert holds(store, n)
+        else:
+            assert not holds(store, n)
+            assert bytes(block(n).payload)[:32] not in held
+    store.put(block(71), 71)
+    store.close()
+    again = BlockStore(store.folder, 1 << 20)
+    assert holds(again, 71)
+    assert again.verify() == 0
+    again.close()
+
+
+def test_another_namespace_forgets_nothing_here(store: BlockStore) -> None:
+    store.put(block(1), 0)
+    store.flush()
+    assert store.forget(b"m" * 16, set()) == (0, 0)
+    assert holds(store, 1)
+
+
+def test_forgetting_says_when_the_disk_refuses(
+    store: BlockStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.put(block(1), 0)
+    store.flush()
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EIO, "no luck")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Disk, "write", refuse)
+        with pytest.raises(StoreError, match="no luck"):
+            store.forget(b"n" * 16, set())
+    assert store.forget(b"n" * 16, set())[1] > 0
+    store.put(block(2), 0)
+    store.flush()
+    assert holds(store, 2)
