@@ -15,6 +15,7 @@ from everlong.engine.request import Chunk, SamplingParams
 from everlong.engine.sequence import EngineSequence
 from everlong.engine.stats import EngineStats
 from everlong.errors import EverlongError, RequestError
+from everlong.memory.namespaces import LOCAL
 from everlong.model.config import ModelConfig
 from everlong.tokenizer import Tokenizer
 
@@ -83,7 +84,8 @@ class AsyncEngine:
         prompt_ids: Sequence[int],
         sampling: SamplingParams,
         *,
-        namespace: str = "local",
+        namespace: str = LOCAL,
+        session: str | None = None,
         adapter: str | None = None,
     ) -> AsyncIterator[Chunk]:
         """Chunks of one request as they come; closing the iterator cancels the request.
@@ -102,7 +104,12 @@ class AsyncEngine:
 
         def submit() -> EngineSequence:
             return self.llm.engine.submit(
-                prompt_ids, sampling, sink, namespace=namespace, adapter=adapter
+                prompt_ids,
+                sampling,
+                sink,
+                namespace=namespace,
+                session=session,
+                adapter=adapter,
             )
 
         # Compiling a constraint may take seconds.

@@ -189,10 +189,11 @@ class BlockPool:
                 self._cached[block] = None
 
     def forget_cached(self) -> None:
-        """Make every block that nobody holds an unknown one; a store keeps what it has."""
+        """Make every block that nobody holds an empty one; a store keeps what it has."""
         while self._cached:
             block, _ = self._cached.popitem()
             self._forget(block)
+            self._storage[block].zero_()
             self._free.append(block)
 
     def _map(self, tensor: Tensor, known: BlockId) -> int:

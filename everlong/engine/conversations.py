@@ -162,8 +162,8 @@ def same(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
 
 
 def spliced(
-    tokenizer: Tokenizer, transcript: Sequence[int], prompt: Sequence[int]
-) -> tuple[int, Sequence[int]]:
+    tokenizer: Tokenizer, transcript: Sequence[int], prompt: list[int]
+) -> tuple[int, list[int]]:
     """A prompt that begins with the tokens of a transcript as far as both spell the same text.
 
     Args:
@@ -178,22 +178,24 @@ def spliced(
     most = min(len(transcript), len(prompt))
     while i < most and transcript[i] == prompt[i]:
         i += 1
-    best = i, i
     j = i
-    ours = theirs = b""
-    while i < len(transcript) and j < len(prompt):
-        if not ours and not theirs and transcript[i] == prompt[j]:
+    best = i, j
+    ours = theirs = b""  # what one has spelled and the other has not yet
+    while i < len(transcript) or ours:
+        ahead = len(ours) > len(theirs)
+        tokens, at = (prompt, j) if ahead else (transcript, i)
+        if at == len(tokens):
+            break
+        if tokenizer.is_special(tokens[at]):
+            if ours or theirs or prompt[j : j + 1] != [tokens[at]]:
+                break
             i, j = i + 1, j + 1
-        elif len(ours) <= len(theirs):
-            if tokenizer.is_special(transcript[i]):
-                break
-            ours += tokenizer.token_bytes(transcript[i])
-            i += 1
-        else:
-            if tokenizer.is_special(prompt[j]):
-                break
+        elif ahead:
             theirs += tokenizer.token_bytes(prompt[j])
             j += 1
+        else:
+            ours += tokenizer.token_bytes(transcript[i])
+            i += 1
         common = min(len(ours), len(theirs))
         if ours[:common] != theirs[:common]:
             break

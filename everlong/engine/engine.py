@@ -6,7 +6,7 @@ import hashlib
 import logging
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -34,6 +34,7 @@ from everlong.errors import (
     RequestError,
     UnknownModelError,
 )
+from everlong.memory.block_id import BlockId
 from everlong.memory.memory import Memory
 from everlong.memory.namespaces import LOCAL, Namespace
 from everlong.memory.record import NO_PARENT
@@ -134,6 +135,8 @@ class Engine:
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="everlong-engine", daemon=True)
         self._thread.start()
+        if memory is not None:
+            memory.readers.add(self.let_go)
 
     # From any thread.
 
@@ -144,9 +147,18 @@ class Engine:
         sink: Sink,
         *,
         namespace: str = LOCAL,
+        session: str | None = None,
         adapter: str | None = None,
     ) -> EngineSequence:
         """Queue a request; ``sink`` receives its chunks, or one error, on the engine's thread.
+
+        Args:
+            prompt: token ids.
+            params: how to continue them.
+            sink: receives what comes.
+            namespace: name of whose blocks are found, and whose the new ones are.
+            session: name of the session that the prompt is of, if it is of one.
+            adapter: name of a loaded adapter.
 
         Returns:
             A handle for :meth:`cancel`.
@@ -159,7 +171,7 @@ class Engine:
             QueueFullError: ``max_waiting`` requests wait already.
             EngineStoppedError: the engine is closed.
         """
-        sequence = self._sequence(prompt, params, sink, namespace, adapter)
+        sequence = self._sequence(prompt, params, sink, namespace, session, adapter)
         limit = self.config.max_num_seqs + self.config.max_waiting
         with self._lock:
             self._check_open()
@@ -201,6 +213,31 @@ class Engine:
         """Forget every block that no request holds: what comes next is computed from nothing."""
         self.call(lambda runner: self._pool.forget_cached()).result()
 
+    def let_go(self, namespace: bytes, sessions: Collection[str]) -> set[BlockId]:
+        """Read no block of a namespace any more that is not still asked for; see ``Memory``.
+
+        Requests of the sessions, and requests of the namespace that are of no session, end with
+        an error: what they are about is being forgotten.
+
+        Returns:
+            Ids of the blocks of the namespace's other requests.
+        """
+
+        def work(runner: Runner) -> set[BlockId]:
+            asked: set[BlockId] = set()
+            for sequence in [*self._scheduler.running, *self._scheduler.waiting]:
+                if sequence.namespace.id != namespace:
+                    continue
+                if sequence.session is None or sequence.session in sessions:
+                    text = "what this request is about is being forgotten; send it again"
+                    self._fail(sequence, RequestError(text))
+                else:
+                    asked.update(map(sequence.id_of, range(sequence.length // BLOCK)))
+            self._pool.forget_cached()
+            return asked
+
+        return self.call(work).result()
+
     def stats(self) -> EngineStats:
         """A snapshot of counters and gauges."""
         with self._lock:
@@ -221,6 +258,8 @@ class Engine:
 
     def close(self) -> None:
         """Fail what is unfinished and end the thread."""
+        if self.memory is not None:
+            self.memory.readers.discard(self.let_go)
         with self._lock:
             self._closed = True
             self._lock.notify()
@@ -401,6 +440,7 @@ class Engine:
         params: SamplingParams,
         sink: Sink,
         namespace: str,
+        session: str | None,
         adapter: str | None,
     ) -> EngineSequence:
         if not prompt:
@@ -434,6 +474,7 @@ class Engine:
             params=params,
             max_tokens=room if wanted is None else wanted,
             namespace=self._namespace(namespace),
+            session=session,
             fingerprint=self._fingerprint_with(adapter),
             adapter=adapter,
             constraint=constraint,

@@ -286,7 +286,8 @@ class LLM:
         self, exchange: Exchange, sampling: SamplingParams, options: dict[str, Any]
     ) -> Iterator[Chunk]:
         """Chunks of an answer, which is kept when it is whole or when it is broken off."""
-        chunks = self._stream(exchange.prompt, sampling, options)
+        session = {"session": exchange.session.name}
+        chunks = self._stream(exchange.prompt, sampling, options | session)
         exchange.accept()
 
         def kept() -> Iterator[Chunk]:

@@ -31,6 +31,8 @@ class EngineSequence:
     max_tokens: int
     namespace: Namespace
     """Whose blocks are found, and whose the new ones are."""
+    session: str | None
+    """Name of the session in the namespace that it is of, if it is of one."""
     fingerprint: bytes
     """Of the model as this request uses it (with its adapter)."""
     adapter: str | None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Collection
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -10,6 +11,7 @@ from typing import Self
 from everlong.errors import ConfigError, EverlongError, StoreError
 from everlong.files import FileLock, data_dir
 from everlong.memory import namespaces, sessions
+from everlong.memory.block_id import BlockId
 from everlong.memory.block_store import BlockStore
 from everlong.memory.database import Database
 from everlong.memory.disk import make_folder
@@ -20,6 +22,10 @@ DEFAULT_SIZE = 16_000_000_000
 """Most bytes of keys and values on disk."""
 
 FORMAT = 1
+
+Reader = Callable[[bytes, Collection[str]], set[BlockId]]
+"""Stops reading blocks of a namespace (its id) that some of its sessions (their names), or requests
+without a session, are made of. Returns ids of those that it still reads, which stay."""
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
@@ -62,6 +68,8 @@ class Memory:
 
     def __init__(self, folder: str | Path, size: int = DEFAULT_SIZE) -> None:
         self.folder = Path(folder).expanduser()
+        self.readers: set[Reader] = set()
+        """Who reads blocks, besides through ``blocks.get``: asked to let go before some go."""
         self._owner = FileLock(self.folder / "lock", timeout=0)
         try:
             make_folder(self.folder)

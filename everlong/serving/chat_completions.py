@@ -106,7 +106,10 @@ class ChatCall:
         if self._tools and self._one_call and sampling.constraint is None:
             # The first call is the last: nothing is generated that would not be told.
             sampling = replace(sampling, stop=(*sampling.stop, "</tool_call>"))
-        self.jobs = [Job(prompt, for_choice(sampling, number)) for number in range(request.n or 1)]
+        name = self._kept.session if self._kept else None
+        self.jobs = [
+            Job(prompt, for_choice(sampling, number), name) for number in range(request.n or 1)
+        ]
         """One per choice."""
 
     async def reply(self, chunks: AsyncGenerator[tuple[int, Chunk], None]) -> ChatReply:

@@ -30,6 +30,8 @@ class Job:
 
     prompt_ids: Sequence[int]
     sampling: SamplingParams
+    session: str | None = None
+    """Name of the session that the prompt is of."""
 
 
 def run(
@@ -49,7 +51,13 @@ def run(
     return merged(
         [
             metrics.observed(
-                engine.generate(job.prompt_ids, job.sampling, namespace=namespace, adapter=adapter)
+                engine.generate(
+                    job.prompt_ids,
+                    job.sampling,
+                    namespace=namespace,
+                    session=job.session,
+                    adapter=adapter,
+                )
             )
             for job in jobs
         ]
