@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import os
 import random
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -72,9 +73,9 @@ def measure(folder: Path, quick: bool, say: Say) -> tuple[dict[str, Measured], d
     size = Size.of(quick)
     samples: dict[str, Any] = {}
     measured: dict[str, Measured] = {}
-    with _emptied(folder / "small"):
+    with emptied(folder / "small"):
         measured["ram_per_block"] = _memory_per_block(folder / "small", size, samples, say)
-    with _emptied(folder / "store"):
+    with emptied(folder / "store"):
         store_folder = folder / "store"
         # A segment is kept for cleaning.
         capacity = size.store_bytes + (1 << 30)
@@ -201,7 +202,7 @@ def _opens(folder: Path, capacity: int, samples: dict[str, Any], say: Say) -> Me
     for number in range(5):
         for kind, times in seconds.items():
             if kind == "disk":
-                _forget_pages(folder)
+                forget_pages(folder)
             begin = time.perf_counter()
             store = BlockStore(folder, capacity)
             record = store.get(Blocks.name(number))
@@ -227,7 +228,7 @@ def _cold_reads(
     """Blocks that are on the disk only, by the store and by ``pread``, each block once."""
     entries = _entries(folder)
     chosen = random.Random(1).sample(entries, min(2 * size.cold_reads, len(entries)))
-    _forget_pages(folder)
+    forget_pages(folder)
     store = BlockStore(folder, capacity)
     times: dict[str, list[float]] = {"store": [], "pread": []}
     for number, entry in enumerate(chosen):
@@ -335,21 +336,19 @@ def _entries(folder: Path) -> list[Entry]:
     return found
 
 
-def _forget_pages(folder: Path) -> None:
-    """Have the system drop the files of a closed store from its page cache."""
-    for path in folder.iterdir():
-        with path.open("rb") as file:
-            os.fdatasync(file.fileno())
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+def forget_pages(folder: Path) -> None:
+    """Have the system drop all files below a folder, which nobody maps, from its page cache."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fdatasync(file.fileno())
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 @contextmanager
-def _emptied(folder: Path) -> Iterator[None]:
-    """Remove a store's files afterwards."""
+def emptied(folder: Path) -> Iterator[None]:
+    """Remove a folder afterwards."""
     try:
         yield
     finally:
-        for path in folder.glob("*"):
-            path.unlink()
-        if folder.exists():
-            folder.rmdir()
+        shutil.rmtree(folder, ignore_errors=True)

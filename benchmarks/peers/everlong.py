@@ -26,16 +26,16 @@ class Everlong:
     Args:
         path: the model.
         threads: of all products.
-        weights: as ``everlong.load`` takes it.
+        weights, memory: as ``everlong.load`` takes them.
     """
 
-    def __init__(self, path: str, *, threads: int, weights: Any) -> None:
+    def __init__(self, path: str, *, threads: int, weights: Any, memory: str | None = None) -> None:
         import torch
 
         import everlong
 
         torch.set_num_threads(threads)
-        self._llm = everlong.load(path, weights=weights)
+        self._llm = everlong.load(path, weights=weights, memory=memory)
 
     def run(self, prompts: Sequence[Sequence[int]], tokens: int) -> Run:
         """See ``worker.Model``."""

@@ -1,0 +1,213 @@
+"""The memory: its store, going on after a restart, recall, forgetting nothing and slowing nothing.
+
+Usage: ``python benchmarks/memory.py --json``; see ``benchmarks/README.md``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+if __package__ in (None, ""):  # run as a file
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks import memory_overhead, memory_resume, memory_store
+from benchmarks.contender import ContenderError
+from benchmarks.memory_resume import Subject
+from benchmarks.report import RESULTS, Goal, Measured, compare, default_results_path, write_results
+from everlong.checkpoint.catalog import resolve
+from everlong.errors import EverlongError
+from everlong.evaluation.provenance import ROOT
+
+NAME = "memory"
+
+GOALS: dict[str, Goal] = {
+    "resume_warm_vs_cold_prefill": Goal(">=", 50, "x"),
+    "resume_cold_cache_vs_cold_prefill": Goal(">=", 10, "x"),
+    "open_16gb": Goal("<=", 1, "s"),
+    "block_read_p99_verified_warm": Goal("<=", 0.5, "ms"),
+    "block_read_cold_vs_raw_read": Goal("<=", 2, "x"),
+    "write_vs_disk": Goal(">=", 0.6, "x"),
+    "ram_per_block": Goal("<=", 100, "bytes"),
+    "recall_1m_p99_with_query_embedding": Goal("<=", 50, "ms"),
+    "recall_points_lost_at_1m_to_pruning": Goal("<=", 1, "points"),
+    "ingest_rate": Goal(">=", 2000, "episodes/s"),
+    "locomo_recall10_minus_bm25": Goal(">=", 12, "points"),
+    "locomo_recall10_minus_dense": Goal(">=", 18, "points"),
+    "decode_overhead": Goal("<=", 3, "%"),
+    "unanswerable_questions_with_injection": Goal("<=", 10, "%"),
+    "answerable_points_lost_to_abstaining": Goal("<=", 5, "points"),
+    "kills_survived": Goal(">=", 1000, "kills"),
+    "power_cuts_survived": Goal(">=", 1000, "replays"),
+    "committed_blocks_lost": Goal("<=", 0, "blocks"),
+}
+"""Every claim of this benchmark, in the order of the report."""
+
+RECALL = (
+    "recall_1m_p99_with_query_embedding",
+    "recall_points_lost_at_1m_to_pruning",
+    "ingest_rate",
+    "locomo_recall10_minus_bm25",
+    "locomo_recall10_minus_dense",
+    "unanswerable_questions_with_injection",
+    "answerable_points_lost_to_abstaining",
+)
+CRASH = ("kills_survived", "power_cuts_survived", "committed_blocks_lost")
+
+Part = tuple[dict[str, Measured], Any]
+"""Figures by claim, and the single measurements behind them."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the benchmark; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    measured: dict[str, Measured] = {}
+    samples: dict[str, Any] = {}
+    try:
+        with tempfile.TemporaryDirectory(prefix="everlong-memory-", dir=options.folder) as folder:
+            for part in options.parts:
+                claims, measure = PARTS[part]
+                try:
+                    found, samples[part] = measure(options, Path(folder))
+                except (ContenderError, EverlongError, OSError, RuntimeError) as error:
+                    say(f"{part}: {error}")
+                    found = {name: Measured(None, str(error)) for name in claims}
+                measured |= found
+    except KeyboardInterrupt:
+        say("interrupted; what was made is removed")
+        return 130
+    report = compare(NAME, GOALS, measured)
+    if options.out is not None:
+        path = options.out if options.out.name else default_results_path(NAME)
+        write_results(report, path, seed=0, versions=versions(), samples=samples)
+        say(f"written to {path}")
+    print(report.table(), file=sys.stderr if options.json else sys.stdout)
+    if options.json:
+        print(report.line())
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="benchmarks/memory.py",
+        description=__doc__.splitlines()[0] if __doc__ else None,
+        epilog="example: python benchmarks/memory.py --json --parts store resume",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--json", action="store_true", help="print the claims as JSON on the last line")
+    add(
+        "--quick",
+        action="store_true",
+        help="what fits in ten minutes: smaller stores, fewer rounds",
+    )
+    add("--parts", nargs="+", choices=[*PARTS], default=[*PARTS], help="what is measured")
+    add("--folder", type=Path, help="on the disk to measure, 30 GB free (default: temporary files)")
+    add("--model", type=Path, help="SmolLM2-135M as GGUF (default: what everlong pull brings)")
+    add("--qwen", type=Path, help="Qwen2.5-0.5B as GGUF (default: $EVERLONG_QWEN_GGUF)")
+    add("--data", type=Path, help="folder that holds locomo (default: $EVERLONG_DATA)")
+    add(
+        "--out",
+        type=Path,
+        nargs="?",
+        const=Path(),
+        help="also keep the run in this file (without a name: benchmarks/results/NAME-DATE.json)",
+    )
+    return parser
+
+
+def _store(options: argparse.Namespace, folder: Path) -> Part:
+    return memory_store.measure(folder, options.quick, say)
+
+
+def _resume(options: argparse.Namespace, folder: Path) -> Part:
+    """A session of 30,000 tokens with Qwen's shape, or of 8,000 with SmolLM2 where Qwen is not."""
+    qwen = options.qwen or _from_environment("EVERLONG_QWEN_GGUF")
+    if qwen is not None and not options.quick:
+        subject = Subject("Qwen2.5-0.5B", qwen, "int4", 30_000)
+    else:
+        subject = Subject("SmolLM2-135M", _smollm2(options), "auto", 8_000)
+    return memory_resume.measure(subject, folder, 2 if options.quick else 5, say)
+
+
+def _overhead(options: argparse.Namespace, folder: Path) -> Part:
+    rounds = 5 if options.quick else 15
+    return memory_overhead.measure(_smollm2(options), folder, rounds, say)
+
+
+def _recall(options: argparse.Namespace, folder: Path) -> Part:
+    """What ``benchmarks/recall.py`` finds, in a process of its own."""
+    data = options.data or _from_environment("EVERLONG_DATA")
+    command = [sys.executable, "-m", "benchmarks.recall", "--json"]
+    command += ["--quick"] if options.quick else []
+    command += ["--data", str(data)] if data is not None else []
+    with (folder / "recall.log").open("w+") as log:
+        done = subprocess.run(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=log, text=True, check=False
+        )
+        log.seek(0)
+        said = log.read().strip().splitlines()[-3:]
+    if done.returncode or not done.stdout.strip():
+        raise RuntimeError(f"benchmarks/recall.py failed: {' | '.join(said) or done.returncode}")
+    claims = {claim["name"]: claim for claim in json.loads(done.stdout.splitlines()[-1])["claims"]}
+    return {
+        name: Measured(claims[name]["value"], claims[name]["detail"])
+        for name in RECALL
+        if name in claims
+    }, claims
+
+
+def _crash(options: argparse.Namespace, folder: Path) -> Part:
+    """What ``make crash``, which takes an hour, found when it last ran."""
+    runs = sorted(RESULTS.glob("crash-*.json"))
+    if not runs:
+        raise RuntimeError(f"there is no {RESULTS.name}/crash-*.json; run: make crash")
+    content = json.loads(runs[-1].read_text())
+    where = ", ".join(f"{key} {content[key]}" for key in ("commit", "seed", "date"))
+    detail = f"{runs[-1].name}: {content['command']}, {where}"
+    return {name: Measured(content[name], detail) for name in CRASH}, content
+
+
+PARTS: Mapping[str, tuple[Sequence[str], Callable[[argparse.Namespace, Path], Part]]] = {
+    "store": (memory_store.CLAIMS, _store),
+    "resume": (memory_resume.CLAIMS, _resume),
+    "overhead": (memory_overhead.CLAIMS, _overhead),
+    "recall": (RECALL, _recall),
+    "crash": (CRASH, _crash),
+}
+"""What can be measured alone, with the claims that come of it."""
+
+
+def _smollm2(options: argparse.Namespace) -> Path:
+    given: Path | None = options.model or _from_environment("EVERLONG_SMOLLM2_GGUF")
+    return given or resolve("smollm2-135m")
+
+
+def _from_environment(name: str) -> Path | None:
+    value = os.environ.get(name)
+    return Path(value).expanduser() if value else None
+
+
+def versions() -> dict[str, str]:
+    """Of what the figures depend on besides Everlong."""
+    return {name: version(name) for name in ("torch", "numpy", "xxhash")} | {
+        "sqlite": sqlite3.sqlite_version
+    }
+
+
+def say(text: str) -> None:
+    """Progress, for people."""
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
