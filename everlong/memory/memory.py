@@ -10,11 +10,12 @@ from typing import Self
 
 from everlong.errors import ConfigError, EverlongError, StoreError
 from everlong.files import FileLock, data_dir
-from everlong.memory import namespaces, sessions
+from everlong.memory import episodes, namespaces, sessions
 from everlong.memory.block_id import BlockId
 from everlong.memory.block_store import BlockStore
 from everlong.memory.database import Database
 from everlong.memory.disk import make_folder
+from everlong.memory.episodes import Episodes
 from everlong.memory.namespaces import Namespace, Namespaces
 from everlong.memory.sessions import Sessions
 
@@ -82,10 +83,14 @@ class Memory:
             ) from None
         try:
             self._database = Database(
-                self.folder / "records.sqlite", b"EVLR", FORMAT, namespaces.TABLES + sessions.TABLES
+                self.folder / "records.sqlite",
+                b"EVLR",
+                FORMAT,
+                namespaces.TABLES + sessions.TABLES + episodes.TABLES,
             )
             self.namespaces = Namespaces(self._database)
             self.sessions = Sessions(self._database)
+            self.episodes = Episodes(self._database)
             self.blocks = BlockStore(self.folder / "blocks", size)
         except BaseException:
             self._owner.__exit__(None, None, None)

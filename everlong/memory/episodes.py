@@ -1,0 +1,337 @@
+"""Episodes: pieces of text with where they come from, found again by their words.
+
+Texts are the memory of record. Words are indexed by SQLite's FTS5 in the same transaction, in a
+table for each namespace, whose scores tell nothing of what others say. Vectors come later, from
+whoever has an embedder, and can be made again.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from everlong.memory.database import Database
+from everlong.memory.record import EPISODE_BYTES
+
+TABLES = """
+create table episodes (
+    number integer primary key,
+    id blob not null unique,
+    namespace blob not null references namespaces (id) on delete cascade,
+    session text not null,       -- name of the session; '' for a document
+    place integer not null,      -- order in its session or document
+    source text not null,
+    speaker text not null,
+    told real not null,          -- seconds since 1970
+    body text not null
+) strict;
+create index episodes_by_place on episodes (namespace, session, source, place);
+create index episodes_by_time on episodes (namespace, told);
+create table vectors (
+    embedder text not null,
+    number integer not null references episodes (number) on delete cascade,
+    vector blob not null,        -- float16
+    primary key (embedder, number)
+) strict, without rowid;
+create index vectors_by_number on vectors (number);
+"""
+
+_WORDS = """
+create virtual table if not exists {table} using fts5 (
+    body, speaker, content = '', tokenize = 'porter unicode61'
+)
+"""
+
+_AT_ONCE = 500
+"""Rows that one statement names."""
+
+
+@dataclass(frozen=True)
+class NewEpisode:
+    """A piece of text that is to be remembered."""
+
+    text: str
+    session: str = ""
+    """Name of its session; empty for a document."""
+    source: str = "chat"
+    """Where it comes from: ``chat``, or the name of a document."""
+    speaker: str = ""
+    """Who said it."""
+    time: float = 0.0
+    """Seconds since 1970; 0: now."""
+
+
+@dataclass(frozen=True)
+class Episode:
+    """A piece of text that is remembered."""
+
+    id: bytes
+    """16 random bytes."""
+    session: str
+    place: int
+    """Order in its session or document."""
+    source: str
+    speaker: str
+    time: float
+    text: str
+    number: int
+    """Within this memory; larger is later."""
+
+
+class Episodes:
+    """The episodes of a memory.
+
+    Args:
+        database: has ``TABLES``, and those of namespaces.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(self, namespace: bytes, new: Sequence[NewEpisode]) -> list[Episode]:
+        """Remember texts, all or none of them, durably.
+
+        Args:
+            namespace: whose.
+            new: in their order; each follows what its session or document has already.
+        """
+        now = time.time()
+        added: list[Episode] = []
+        places: dict[tuple[str, str], int] = {}
+        words = _words(namespace)
+        with self._database.transaction() as db:
+            db.execute(_WORDS.format(table=words))
+            for one in new:
+                key = one.session, one.source
+                if key not in places:
+                    places[key] = db.execute(
+                        "select coalesce(max(place), -1) + 1 from episodes "
+                        "where namespace = ? and session = ? and source = ?",
+                        (namespace, *key),
+                    ).fetchone()[0]
+                identity, told = secrets.token_bytes(EPISODE_BYTES), one.time or now
+                row = (identity, one.session, places[key], one.source, one.speaker, told, one.text)
+                cursor = db.execute(
+                    "insert into episodes (namespace, id, session, place, source, speaker, told, "
+                    "body) values (?, ?, ?, ?, ?, ?, ?, ?)",
+                    (namespace, *row),
+                )
+                assert cursor.lastrowid is not None, "a row was inserted"
+                db.execute(
+                    f"insert into {words} (rowid, body, speaker) values (?, ?, ?)",
+                    (cursor.lastrowid, one.text, one.speaker),
+                )
+                added.append(Episode(*row, cursor.lastrowid))
+                places[key] += 1
+        return added
+
+    def get(self, namespace: bytes, ids: Iterable[bytes]) -> list[Episode]:
+        """Episodes by id; those that are not there are left out."""
+        return list(self._in("id", namespace, list(ids)))
+
+    def numbered(self, namespace: bytes, numbers: Iterable[int]) -> list[Episode]:
+        """Episodes by number; those of other namespaces are left out."""
+        return list(self._in("number", namespace, list(numbers)))
+
+    def page(
+        self,
+        namespace: bytes,
+        *,
+        limit: int,
+        before: int | None = None,
+        session: str | None = None,
+        source: str | None = None,
+    ) -> list[Episode]:
+        """Episodes, the latest first.
+
+        Args:
+            namespace: whose.
+            limit: most episodes.
+            before: number of the last one of the page before this.
+            session, source: only those of it.
+        """
+        conditions, values = _conditions(session=session, source=source)
+        if before is not None:
+            conditions.append("number < ?")
+            values.append(before)
+        return self._select(
+            " and ".join(["namespace = ?", *conditions]) + " order by number desc limit ?",
+            namespace,
+            *values,
+            limit,
+        )
+
+    def around(self, namespace: bytes, episode: Episode, reach: int) -> list[Episode]:
+        """An episode and up to ``reach`` before and after it in its session or document."""
+        return self._select(
+            "namespace = ? and session = ? and source = ? and place between ? and ? order by place",
+            namespace,
+            episode.session,
+            episode.source,
+            episode.place - reach,
+            episode.place + reach,
+        )
+
+    def matching(
+        self,
+        namespace: bytes,
+        *,
+        session: str | None = None,
+        source: str | None = None,
+        since: float | None = None,
+        until: float | None = None,
+        query: str | None = None,
+    ) -> list[Episode]:
+        """All episodes that fit every condition that is given.
+
+        Args:
+            namespace: whose.
+            session, source: of which they are.
+            since, until: seconds since 1970 between which they were told.
+            query: words that are all in the text, in whatever form.
+        """
+        conditions, values = _conditions(session=session, source=source)
+        if since is not None:
+            conditions.append("told >= ?")
+            values.append(since)
+        if until is not None:
+            conditions.append("told <= ?")
+            values.append(until)
+        if query is not None:
+            if not self._has_words(namespace):
+                return []
+            words = " AND ".join(f'"{word}"' for word in re.findall(r"\w+", query))
+            table = _words(namespace)
+            conditions.append(f"number in (select rowid from {table} where {table} match ?)")
+            values.append(f"body : ({words})" if words else '""')
+        return self._select(
+            " and ".join(["namespace = ?", *conditions]) + " order by number", namespace, *values
+        )
+
+    def count(self, namespace: bytes) -> int:
+        """Episodes of a namespace."""
+        ((count,),) = self._database.rows(
+            "select count(*) from episodes where namespace = ?", namespace
+        )
+        return int(count)
+
+    def remove(self, namespace: bytes, ids: Sequence[bytes]) -> tuple[int, int]:
+        """Remove episodes: texts, words and vectors; no byte of them stays in the files.
+
+        Returns:
+            How many episodes there were, and how many vectors.
+        """
+        found = self.get(namespace, ids)
+        if not found:
+            return 0, 0
+        vectors = 0
+        words = _words(namespace)
+        with self._database.transaction() as db:
+            if sqlite3.sqlite_version_info >= (3, 42):
+                db.execute(f"insert into {words} ({words}, rank) values ('secure-delete', 1)")
+            for episode in found:
+                db.execute(
+                    f"insert into {words} ({words}, rowid, body, speaker) "
+                    "values ('delete', ?, ?, ?)",
+                    (episode.number, episode.text, episode.speaker),
+                )
+                vectors += db.execute(
+                    "delete from vectors where number = ?", (episode.number,)
+                ).rowcount
+                db.execute("delete from episodes where number = ?", (episode.number,))
+            if sqlite3.sqlite_version_info < (3, 42):
+                # Removed words stay in the index until its parts are merged into one.
+                db.execute(f"insert into {words} ({words}) values ('optimize')")
+        self._database.compact()
+        return len(found), vectors
+
+    def without_vector(self, embedder: str, limit: int) -> list[Episode]:
+        """Episodes of all namespaces that have no vector of an embedder yet, the latest first."""
+        return self._select(
+            "not exists (select 1 from vectors v where v.embedder = ? "
+            "and v.number = episodes.number) order by number desc limit ?",
+            embedder,
+            limit,
+        )
+
+    def set_vectors(
+        self, embedder: str, episodes: Sequence[Episode], vectors: NDArray[np.float32]
+    ) -> None:
+        """Keep vectors of episodes that are still there.
+
+        Args:
+            embedder: name of what made them.
+            episodes: n of them.
+            vectors: [n, dimensions].
+        """
+        half = vectors.astype(np.float16)
+        with self._database.transaction() as db:
+            for episode, vector in zip(episodes, half, strict=True):
+                db.execute(
+                    "insert or replace into vectors select ?, number, ? from episodes where id = ?",
+                    (embedder, vector.tobytes(), episode.id),
+                )
+
+    def vectors(
+        self, namespace: bytes, embedder: str, after: int = 0
+    ) -> tuple[NDArray[np.int64], NDArray[np.float16]]:
+        """Numbers [n] and vectors [n, dimensions] of a namespace's episodes past a number."""
+        rows = self._database.rows(
+            "select v.number, v.vector from vectors v join episodes e on e.number = v.number "
+            "where v.embedder = ? and v.number > ? and e.namespace = ? order by v.number",
+            embedder,
+            after,
+            namespace,
+        )
+        numbers = np.array([number for number, _ in rows], np.int64)
+        flat = np.frombuffer(b"".join(vector for _, vector in rows), np.float16)
+        return numbers, flat.reshape(len(rows), -1) if rows else flat.reshape(0, 0)
+
+    def by_words(self, namespace: bytes, match: str, limit: int) -> list[tuple[int, float]]:
+        """Numbers of episodes that an FTS5 query finds, with BM25 scores, best first."""
+        if not self._has_words(namespace):
+            return []
+        table = _words(namespace)
+        rows = self._database.rows(
+            f"select rowid, -rank from {table} where {table} match ? order by rank, rowid limit ?",
+            match,
+            limit,
+        )
+        return [(int(number), float(score)) for number, score in rows]
+
+    def _has_words(self, namespace: bytes) -> bool:
+        named = "select 1 from sqlite_master where name = ?"
+        return bool(self._database.rows(named, _words(namespace)))
+
+    def _in(
+        self, column: str, namespace: bytes, values: list[bytes] | list[int]
+    ) -> Iterator[Episode]:
+        for start in range(0, len(values), _AT_ONCE):
+            some = values[start : start + _AT_ONCE]
+            marks = ", ".join("?" * len(some))
+            yield from self._select(f"namespace = ? and {column} in ({marks})", namespace, *some)
+
+    def _select(self, condition: str, *values: bytes | str | float | int) -> list[Episode]:
+        rows = self._database.rows(
+            "select id, session, place, source, speaker, told, body, number from episodes "
+            f"where {condition}",
+            *values,
+        )
+        return [Episode(*row) for row in rows]
+
+
+def _conditions(**equal: str | None) -> tuple[list[str], list[str | float]]:
+    given = {name: value for name, value in equal.items() if value is not None}
+    return [f"{name} = ?" for name in given], list(given.values())
+
+
+def _words(namespace: bytes) -> str:
+    """Name of the table of a namespace's words."""
+    return f"words_{namespace.hex()}"
