@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
@@ -86,6 +86,7 @@ class AsyncEngine:
         *,
         namespace: str = LOCAL,
         session: str | None = None,
+        stands: Callable[[], bool] = lambda: True,
         adapter: str | None = None,
     ) -> AsyncIterator[Chunk]:
         """Chunks of one request as they come; closing the iterator cancels the request.
@@ -109,6 +110,7 @@ class AsyncEngine:
                 sink,
                 namespace=namespace,
                 session=session,
+                stands=stands,
                 adapter=adapter,
             )
 

@@ -9,10 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from everlong.errors import RequestError
+from everlong.errors import EverlongError, RequestError
+from everlong.memory.episodes import NewEpisode, passages
 from everlong.memory.memory import Memory
 from everlong.memory.sessions import Message, Session
 from everlong.tokenizer import Tokenizer
+
+_SPEAKERS = ("user", "assistant")
+"""Roles whose messages become episodes."""
 
 
 class Conversations:
@@ -54,35 +58,44 @@ class Conversations:
         """
         if not messages:
             raise RequestError("there are no messages; give at least one")
-        sessions = self._memory.sessions
-        owner = self._memory.namespace(namespace).id
-        found = sessions.open(owner, session)
-        stored = sessions.messages(found)
-        known, new = continued([message.body for message in stored], messages)
-        if known < len(stored):
-            found = sessions.fork(found, stored[:known])
+        memory, sessions = self._memory, self._memory.sessions
+        owner = memory.namespace(namespace).id
+        # What is recalled is kept with the question at once: whatever is forgotten from then on
+        # is looked for there, too.
+        with memory.telling:
+            found = sessions.open(owner, session)
             stored = sessions.messages(found)
-        added = [Message(len(stored) + i, body) for i, body in enumerate(new)]
-        prompt = self._tokenizer.encode_chat(
-            _for_template([*stored, *added]), tools=tools, **(variables or {})
-        )
+            known, told = continued([message.body for message in stored], messages)
+            if known < len(stored):
+                found = sessions.fork(found, stored[:known])
+                stored = sessions.messages(found)
+            since = memory.forgettings(owner, found.name)
+            new = sessions.append(found, [Message(0, body) for body in told])
         transcript = sessions.transcript(found, self._tokenizer.fingerprint())
-        kept, rest = spliced(self._tokenizer, transcript, prompt)
-        return Exchange(
-            self._memory, found, self._tokenizer.fingerprint(), added, transcript[:kept], rest
-        )
+        waiting = stored[len(stored) - _unanswered(stored) :]
+        exchange = Exchange(memory, found, self._tokenizer.fingerprint(), waiting, new, since)
+        try:
+            prompt = self._tokenizer.encode_chat(
+                _for_template([*stored, *new]), tools=tools, **(variables or {})
+            )
+        except EverlongError:
+            exchange.withdraw()
+            raise
+        exchange.kept, rest = spliced(self._tokenizer, transcript, prompt)
+        exchange.prompt = [*transcript[: exchange.kept], *rest]
+        return exchange
 
 
 class Exchange:
-    """One question to a session and its answer.
+    """One question to a session and its answer. The question is kept when this is made.
 
     Args:
         memory: where the session is.
         session: which.
         tokenizer: fingerprint of the tokenizer.
-        new: messages that are not kept yet.
-        known: tokens of the transcript that stay.
-        rest: tokens of the prompt after them.
+        waiting: messages that were in the session already, and have no answer.
+        new: those that follow them; they are kept now, too.
+        since: ``memory.forgettings`` of the session before anything of it was read.
     """
 
     def __init__(
@@ -90,32 +103,65 @@ class Exchange:
         memory: Memory,
         session: Session,
         tokenizer: bytes,
+        waiting: Sequence[Message],
         new: Sequence[Message],
-        known: Sequence[int],
-        rest: Sequence[int],
+        since: int,
     ) -> None:
         self.session = session
-        self.prompt = [*known, *rest]
+        self.prompt: list[int] = []
         """Token ids."""
-        self._memory, self._tokenizer = memory, tokenizer
-        self._new, self._known, self._rest = new, len(known), rest
+        self.kept = 0
+        """How many of them are the transcript's."""
+        self._memory, self._tokenizer, self._since = memory, tokenizer, since
+        self._waiting, self._new = waiting, new
 
-    def accept(self) -> None:
-        """Keep what was said: from now on it outlives the process."""
-        self._new = self._memory.sessions.append(self.session, self._new)
+    def stands(self) -> bool:
+        """Whether nothing was forgotten meanwhile that the prompt may hold."""
+        owner = self.session.namespace
+        return self._memory.forgettings(owner, self.session.name) == self._since
+
+    def withdraw(self) -> None:
+        """The question was refused: the session is as it was before."""
+        self._memory.sessions.withdraw(self.session, self._new)
 
     def finish(self, output: Sequence[int], answer: Mapping[str, Any]) -> None:
-        """Keep the answer.
+        """Keep the answer, unless what it answers is forgotten.
 
         Args:
             output: token ids that were generated, with the one that ended them.
             answer: the message, in OpenAI's form.
         """
-        sessions = self._memory.sessions
-        (told,) = sessions.append(self.session, [Message(0, answer)])
-        sessions.write_transcript(
-            self.session, self._tokenizer, self._known, told.place, [*self._rest, *output]
+        memory, sessions = self._memory, self._memory.sessions
+        with memory.telling:
+            if not self.stands():
+                return
+            (told,) = sessions.append(self.session, [Message(0, answer)])
+            sessions.write_transcript(
+                self.session,
+                self._tokenizer,
+                self.kept,
+                told.place,
+                [*self.prompt[self.kept :], *output],
+            )
+            if not self.session.paused:
+                self._remember([*self._waiting, *self._new, told])
+
+    def _remember(self, messages: Sequence[Message]) -> None:
+        """Make episodes of what people and the model said; notes are none of it."""
+        said = [m for m in messages if m.body["role"] in _SPEAKERS and _text(m)]
+        parts = [(m, part) for m in said for part in passages(_text(m))]
+        episodes = self._memory.episodes.add(
+            self.session.namespace,
+            [
+                NewEpisode(part, self.session.name, speaker=m.body["role"], time=m.told)
+                for m, part in parts
+            ],
         )
+        by_place: dict[int, list[bytes]] = {}
+        for (message, _), episode in zip(parts, episodes, strict=True):
+            by_place.setdefault(message.place, []).append(episode.id)
+        for place, ids in by_place.items():
+            self._memory.sessions.remembered_as(self.session, place, ids)
 
 
 def continued(
@@ -203,6 +249,18 @@ def spliced(
         if not ours and not theirs:
             best = i, j
     return best[0], prompt[best[1] :]
+
+
+def _unanswered(messages: Sequence[Message]) -> int:
+    """How many of the last messages have no answer of the assistant."""
+    count = 0
+    while count < len(messages) and messages[-1 - count].body["role"] != "assistant":
+        count += 1
+    return count
+
+
+def _text(message: Message) -> str:
+    return str(message.body.get("content") or "").strip()
 
 
 def _for_template(messages: Sequence[Message]) -> list[dict[str, Any]]:

@@ -6,8 +6,9 @@ import hashlib
 import logging
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from types import MappingProxyType
@@ -44,6 +45,7 @@ from everlong.model.transformer import Transformer
 from everlong.tokenizer import Tokenizer
 
 log = logging.getLogger(__name__)
+_FORGOTTEN = "what this request is about is being forgotten; send it again"
 T = TypeVar("T")
 
 
@@ -136,7 +138,7 @@ class Engine:
         self._thread = threading.Thread(target=self._run, name="everlong-engine", daemon=True)
         self._thread.start()
         if memory is not None:
-            memory.readers.add(self.let_go)
+            memory.readers.add(self)
 
     # From any thread.
 
@@ -148,6 +150,7 @@ class Engine:
         *,
         namespace: str = LOCAL,
         session: str | None = None,
+        stands: Callable[[], bool] = lambda: True,
         adapter: str | None = None,
     ) -> EngineSequence:
         """Queue a request; ``sink`` receives its chunks, or one error, on the engine's thread.
@@ -158,6 +161,7 @@ class Engine:
             sink: receives what comes.
             namespace: name of whose blocks are found, and whose the new ones are.
             session: name of the session that the prompt is of, if it is of one.
+            stands: whether nothing was forgotten that the prompt holds; else it is refused.
             adapter: name of a loaded adapter.
 
         Returns:
@@ -184,7 +188,7 @@ class Engine:
             self._accepted += 1
             self._arrivals += 1
             sequence.number = self._arrivals
-            self._post(lambda: self._scheduler.add(sequence))
+            self._post(lambda: self._add(sequence, stands))
         return sequence
 
     def cancel(self, sequence: EngineSequence) -> None:
@@ -229,14 +233,25 @@ class Engine:
                 if sequence.namespace.id != namespace:
                     continue
                 if sequence.session is None or sequence.session in sessions:
-                    text = "what this request is about is being forgotten; send it again"
-                    self._fail(sequence, RequestError(text))
+                    self._fail(sequence, RequestError(_FORGOTTEN))
                 else:
                     asked.update(map(sequence.id_of, range(sequence.length // BLOCK)))
             self._pool.forget_cached()
             return asked
 
         return self.call(work).result()
+
+    def drop(self, blocks: Set[BlockId]) -> None:
+        """Read none of these blocks any more; requests that do end with an error."""
+
+        def work(runner: Runner) -> None:
+            for sequence in list(self._scheduler.running):
+                if not blocks.isdisjoint(sequence.ids):
+                    self._fail(sequence, RequestError(_FORGOTTEN))
+            self._pool.forget_cached()
+
+        with suppress(EngineStoppedError):  # then nothing is read
+            self.call(work).result()
 
     def stats(self) -> EngineStats:
         """A snapshot of counters and gauges."""
@@ -259,7 +274,7 @@ class Engine:
     def close(self) -> None:
         """Fail what is unfinished and end the thread."""
         if self.memory is not None:
-            self.memory.readers.discard(self.let_go)
+            self.memory.readers.discard(self)
         with self._lock:
             self._closed = True
             self._lock.notify()
@@ -395,6 +410,11 @@ class Engine:
         if reason:
             self._end(sequence, reason)
         self._tell(sequence, chunk)
+
+    def _add(self, sequence: EngineSequence, stands: Callable[[], bool]) -> None:
+        self._scheduler.add(sequence)
+        if not stands():
+            self._fail(sequence, RequestError(_FORGOTTEN))
 
     def _cancel(self, sequence: EngineSequence) -> None:
         if sequence in self._scheduler.running or sequence in self._scheduler.waiting:

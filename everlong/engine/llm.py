@@ -286,9 +286,12 @@ class LLM:
         self, exchange: Exchange, sampling: SamplingParams, options: dict[str, Any]
     ) -> Iterator[Chunk]:
         """Chunks of an answer, which is kept when it is whole or when it is broken off."""
-        session = {"session": exchange.session.name}
-        chunks = self._stream(exchange.prompt, sampling, options | session)
-        exchange.accept()
+        session = {"session": exchange.session.name, "stands": exchange.stands}
+        try:
+            chunks = self._stream(exchange.prompt, sampling, options | session)
+        except EverlongError:
+            exchange.withdraw()
+            raise
 
         def kept() -> Iterator[Chunk]:
             text, output = "", list[int]()

@@ -16,7 +16,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence, Set
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -171,6 +171,12 @@ class BlockStore:
             count += 1
         return count
 
+    def fingerprints(self, namespace: bytes) -> list[bytes]:
+        """Of the models that a namespace has blocks of, or had."""
+        with self._changed:
+            waiting = {record.head.fingerprint for record, _ in self._waiting.values()}
+        return list({*waiting, *self._ledger.fingerprints(namespace)})
+
     def damaged(self, block: bytes, why: str) -> None:
         """A block is not what was written: from now on it is not in the store."""
         logger.warning("a stored block is damaged and will be computed again: %s", why)
@@ -218,14 +224,18 @@ class BlockStore:
             return 0
         return len(blocks)
 
-    def forget(self, namespace: bytes, keep: Container[bytes]) -> tuple[int, int]:
+    def forget(
+        self,
+        namespace: bytes,
+        keep: Container[bytes],
+        gone: Callable[[Set[bytes]], None] = lambda blocks: None,
+    ) -> tuple[int, int]:
         """Remove blocks of a namespace; no byte of what is not in the store stays in its files.
-
-        Nobody may be reading the blocks that go.
 
         Args:
             namespace: whose.
             keep: ids of blocks that stay.
+            gone: told which blocks are found no more; nobody may read them when it returns.
 
         Returns:
             How many went, and how many bytes were overwritten.
@@ -237,7 +247,7 @@ class BlockStore:
 
         def work() -> None:
             try:
-                done.set_result(self._forget(namespace, keep))
+                done.set_result(self._forget(namespace, keep, gone))
             except (OSError, StoreError) as error:
                 done.set_exception(StoreError(f"not everything is forgotten: {error}"))
             except BaseException as error:
@@ -339,15 +349,18 @@ class BlockStore:
                     self._waiting_bytes -= record.head.record_bytes
                 self._changed.notify_all()
 
-    def _forget(self, namespace: bytes, keep: Container[bytes]) -> tuple[int, int]:
+    def _forget(
+        self, namespace: bytes, keep: Container[bytes], gone: Callable[[Set[bytes]], None]
+    ) -> tuple[int, int]:
         with self._changed:
             for record, _ in list(self._waiting.values()):
                 if record.head.namespace == namespace and record.head.id not in keep:
                     del self._waiting[record.head.id]
                     self._waiting_bytes -= record.head.record_bytes
             self._changed.notify_all()
-        going = [block for block in self._ledger.of_namespace(namespace) if block not in keep]
+        going = {block for block in self._ledger.of_namespace(namespace) if block not in keep}
         removed = self._ledger.remove(going)
+        gone(going)
         erased = 0
         for use in self._ledger.segments():
             # Between the blocks, too, lies what was removed earlier, and what a crash left.

@@ -85,6 +85,30 @@ class Episode:
     """Within this memory; larger is later."""
 
 
+def passages(text: str, most: int = 200) -> list[str]:
+    """A text in parts of at most ``most`` words, cut where paragraphs, sentences or words end.
+
+    Put one after the other, with what space is between them, they are the text.
+    """
+    parts = [text.strip()]
+    for end in (r"\n\s*\n", r"(?<=[.!?])\s+|\n", r"\s+"):
+        finer: list[str] = []
+        for part in parts:
+            pieces = re.split(end, part) if len(part.split()) > most else [part]
+            finer += [piece.strip() for piece in pieces if piece.strip()]
+        parts = finer
+    joined: list[str] = []
+    begin = 0
+    for part in parts:
+        at = text.index(part, begin)
+        if joined and len(text[begin : at + len(part)].split()) <= most:
+            joined[-1] = text[begin : at + len(part)]
+        else:
+            joined.append(part)
+            begin = at
+    return joined
+
+
 class Episodes:
     """The episodes of a memory.
 

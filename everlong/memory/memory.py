@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
+import threading
+from collections import Counter
+from collections.abc import Collection, Set
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from everlong.errors import ConfigError, EverlongError, StoreError
 from everlong.files import FileLock, data_dir
-from everlong.memory import episodes, namespaces, sessions
+from everlong.memory import episodes, forget, namespaces, sessions
 from everlong.memory.block_id import BlockId
 from everlong.memory.block_store import BlockStore
 from everlong.memory.database import Database
 from everlong.memory.disk import make_folder
 from everlong.memory.episodes import Episodes
+from everlong.memory.forget import Receipt, Selection
 from everlong.memory.namespaces import Namespace, Namespaces
 from everlong.memory.sessions import Sessions
 
@@ -23,10 +26,22 @@ DEFAULT_SIZE = 16_000_000_000
 """Most bytes of keys and values on disk."""
 
 FORMAT = 1
+_TABLES = namespaces.TABLES + sessions.TABLES + episodes.TABLES + forget.TABLES
 
-Reader = Callable[[bytes, Collection[str]], set[BlockId]]
-"""Stops reading blocks of a namespace (its id) that some of its sessions (their names), or requests
-without a session, are made of. Returns ids of those that it still reads, which stay."""
+
+class Reader(Protocol):
+    """Who reads blocks of a memory where they lie."""
+
+    def let_go(self, namespace: bytes, sessions: Collection[str]) -> set[BlockId]:
+        """Stop reading for some sessions of a namespace, and for requests of no session.
+
+        Returns:
+            Ids of the namespace's blocks that are still read; they stay.
+        """
+
+    def drop(self, blocks: Set[BlockId]) -> None:
+        """Stop reading these blocks."""
+
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
@@ -71,6 +86,10 @@ class Memory:
         self.folder = Path(folder).expanduser()
         self.readers: set[Reader] = set()
         """Who reads blocks, besides through ``blocks.get``: asked to let go before some go."""
+        self.telling = threading.RLock()
+        """Held while something is recalled into a session, or forgotten."""
+        self._closed = False
+        self._forgotten: Counter[tuple[bytes, str]] = Counter()
         self._owner = FileLock(self.folder / "lock", timeout=0)
         try:
             make_folder(self.folder)
@@ -82,16 +101,21 @@ class Memory:
                 f"{error}; or name another folder with --memory, or go on with --no-memory"
             ) from None
         try:
-            self._database = Database(
+            self.database = Database(
                 self.folder / "records.sqlite",
                 b"EVLR",
                 FORMAT,
-                namespaces.TABLES + sessions.TABLES + episodes.TABLES,
+                _TABLES,
             )
-            self.namespaces = Namespaces(self._database)
-            self.sessions = Sessions(self._database)
-            self.episodes = Episodes(self._database)
+            self.namespaces = Namespaces(self.database)
+            self.sessions = Sessions(self.database)
+            self.episodes = Episodes(self.database)
             self.blocks = BlockStore(self.folder / "blocks", size)
+            try:
+                forget.finish_interrupted(self)
+            except BaseException:
+                self.blocks.close()
+                raise
         except BaseException:
             self._owner.__exit__(None, None, None)
             raise
@@ -100,12 +124,27 @@ class Memory:
         """The namespace of this name; it is made when there is none."""
         return self.namespaces.named(name)
 
+    def forget(self, namespace: Namespace, selection: Selection) -> Receipt:
+        """See :func:`everlong.memory.forget.forget`."""
+        return forget.forget(self, namespace, selection)
+
+    def forgettings(self, namespace: bytes, session: str) -> int:
+        """How often something was forgotten that a session has, or had recalled."""
+        return self._forgotten[namespace, session]
+
+    def has_forgotten(self, namespace: bytes, sessions: Collection[str]) -> None:
+        """Something was forgotten that these sessions have, or had recalled."""
+        self._forgotten.update((namespace, session) for session in sessions)
+
     def close(self) -> None:
-        """Write what waits, and let go of the folder."""
+        """Write what waits, and let go of the folder; once is enough, and more do no harm."""
+        if self._closed:
+            return
+        self._closed = True
         try:
             self.blocks.close()
         finally:
-            self._database.close()
+            self.database.close()
             self._owner.__exit__(None, None, None)
 
     def __enter__(self) -> Self:

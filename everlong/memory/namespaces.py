@@ -79,6 +79,11 @@ class Namespaces:
         )
         return Namespace(identity, name, secret)
 
+    def find(self, identity: bytes) -> Namespace | None:
+        """The namespace with this id, or None."""
+        rows = self._database.rows("select id, name, secret from namespaces where id = ?", identity)
+        return Namespace(*rows[0]) if rows else None
+
     def opened_by(self, credential: str) -> Namespace:
         """The namespace that a credential opens; a new credential opens a new one."""
         digest = self._digest(credential)

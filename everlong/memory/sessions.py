@@ -337,6 +337,20 @@ class Sessions:
                 )
         return new
 
+    def withdraw(self, session: Session, messages: Sequence[Message]) -> None:
+        """Remove messages that were not answered, and a session that has no others."""
+        with self._database.transaction() as db:
+            for message in messages:
+                db.execute(
+                    "delete from messages where session = ? and place = ?",
+                    (session.id, message.place),
+                )
+            db.execute(
+                "delete from sessions where id = ? and not exists "
+                "(select 1 from messages where session = ?)",
+                (session.id, session.id),
+            )
+
     def pause(self, session: Session, paused: bool) -> None:
         """Have what is said from now on remembered, or not."""
         with self._database.transaction() as db:

@@ -78,22 +78,6 @@ class ChatCall:
         self._id = f"chatcmpl-{uuid.uuid4().hex}"
         self._created = int(time.time())
         self._model = model
-        asked = conversation(request)
-        self._kept: KeptAnswer | None = None
-        session = request.session
-        if session is None and remembers_all and request.n in (None, 1):
-            session = name_of(asked.messages)
-        if session is not None:
-            self._kept = KeptAnswer(
-                engine.conversations.begin(
-                    asked.messages,
-                    namespace=namespace,
-                    session=session,
-                    tools=asked.tools,
-                    variables=asked.variables,
-                )
-            )
-        prompt = self._kept.prompt if self._kept else asked.prompt_ids(tokenizer)
         max_tokens = request.max_completion_tokens
         sampling = sampling_params(
             request,
@@ -106,11 +90,28 @@ class ChatCall:
         if self._tools and self._one_call and sampling.constraint is None:
             # The first call is the last: nothing is generated that would not be told.
             sampling = replace(sampling, stop=(*sampling.stop, "</tool_call>"))
-        name = self._kept.session if self._kept else None
-        self.jobs = [
-            Job(prompt, for_choice(sampling, number), name) for number in range(request.n or 1)
-        ]
+        self.jobs: list[Job] = []
         """One per choice."""
+        asked = conversation(request)
+        self._kept: KeptAnswer | None = None
+        session = request.session
+        if session is None and remembers_all and request.n in (None, 1):
+            session = name_of(asked.messages)
+        if session is None:
+            prompt = asked.prompt_ids(tokenizer)
+            for number in range(request.n or 1):
+                self.jobs.append(Job(prompt, for_choice(sampling, number)))
+            return
+        exchange = engine.conversations.begin(
+            asked.messages,
+            namespace=namespace,
+            session=session,
+            tools=asked.tools,
+            variables=asked.variables,
+        )
+        self._kept = KeptAnswer(exchange)
+        name = exchange.session.name
+        self.jobs.append(Job(exchange.prompt, for_choice(sampling, 0), name, exchange.stands))
 
     async def reply(self, chunks: AsyncGenerator[tuple[int, Chunk], None]) -> ChatReply:
         """The whole answer, once all choices are finished."""

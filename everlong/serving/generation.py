@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
@@ -32,6 +32,8 @@ class Job:
     sampling: SamplingParams
     session: str | None = None
     """Name of the session that the prompt is of."""
+    stands: Callable[[], bool] = lambda: True
+    """Whether nothing was forgotten that the prompt holds."""
 
 
 def run(
@@ -56,6 +58,7 @@ def run(
                     job.sampling,
                     namespace=namespace,
                     session=job.session,
+                    stands=job.stands,
                     adapter=adapter,
                 )
             )

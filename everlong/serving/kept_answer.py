@@ -12,6 +12,7 @@ from typing import Any
 
 from everlong.engine.conversations import Exchange
 from everlong.engine.request import Chunk
+from everlong.errors import RequestError
 from everlong.serving.replies import ToolCallDelta
 
 logger = logging.getLogger(__name__)
@@ -20,8 +21,8 @@ logger = logging.getLogger(__name__)
 class KeptAnswer:
     """Writes what happens to the memory, beside the loop: it waits for the disk.
 
-    The question is kept once the engine has taken it, the answer before its last piece is sent, or
-    as far as it came when the client leaves.
+    The question is kept already, unless the engine refuses it; the answer is before its last piece
+    is sent, or as far as it came when the client leaves.
 
     Args:
         exchange: the question.
@@ -32,13 +33,7 @@ class KeptAnswer:
         self._output: list[int] = []
         self._content: list[str] = []
         self._calls: list[dict[str, Any]] = []
-        self._written: asyncio.Future[None] | None = None
         self._finished = False
-
-    @property
-    def prompt(self) -> Sequence[int]:
-        """Token ids."""
-        return self._exchange.prompt
 
     @property
     def session(self) -> str:
@@ -52,14 +47,16 @@ class KeptAnswer:
         try:
             async with aclosing(chunks) as source:
                 async for index, chunk in source:
-                    if self._written is None:
-                        self._written = _beside(self._exchange.accept)
                     self._output += chunk.token_ids
                     yield index, chunk
+        except RequestError:
+            if not self._output:
+                await _beside(self._exchange.withdraw)
+            raise
         finally:
-            if not self._finished and self._output and self._written is not None:
-                # The client left; nothing may be awaited here.
-                self._written.add_done_callback(lambda _: self._leave())
+            if not self._finished and self._output:
+                # The client left, and nothing may be awaited here.
+                _beside(self._finish).add_done_callback(_log_failure)
 
     def say(self, content: str, calls: Sequence[ToolCallDelta]) -> None:
         """A piece of the answer."""
@@ -70,22 +67,14 @@ class KeptAnswer:
 
     async def finish(self) -> None:
         """Keep the whole answer."""
-        assert self._written is not None, "an answer has chunks"
         self._finished = True
-        await self._written
-        await _beside(lambda: self._exchange.finish(self._output, self._answer()))
+        await _beside(self._finish)
 
-    def _leave(self) -> None:
-        if self._written is None or self._written.cancelled() or self._written.exception():
-            return
-        written = _beside(lambda: self._exchange.finish(self._output, self._answer()))
-        written.add_done_callback(_log_failure)
-
-    def _answer(self) -> dict[str, Any]:
+    def _finish(self) -> None:
         answer: dict[str, Any] = {"role": "assistant", "content": "".join(self._content)}
         if self._calls:
             answer["tool_calls"] = self._calls
-        return answer
+        self._exchange.finish(self._output, answer)
 
 
 def name_of(messages: Sequence[Mapping[str, Any]]) -> str:
