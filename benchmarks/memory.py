@@ -133,10 +133,11 @@ def _resume(options: argparse.Namespace, folder: Path) -> Part:
     """A session of 30,000 tokens with Qwen's shape, or of 8,000 with SmolLM2 where Qwen is not."""
     qwen = options.qwen or _from_environment("EVERLONG_QWEN_GGUF")
     if qwen is not None and not options.quick:
-        subject = Subject("Qwen2.5-0.5B", qwen, "int4", 30_000)
+        subject, rounds = Subject("Qwen2.5-0.5B", qwen, "int4", 30_000), 3
     else:
         subject = Subject("SmolLM2-135M", _smollm2(options), "auto", 8_000)
-    return memory_resume.measure(subject, folder, 2 if options.quick else 5, say)
+        rounds = 2 if options.quick else 5
+    return memory_resume.measure(subject, folder, rounds, say)
 
 
 def _overhead(options: argparse.Namespace, folder: Path) -> Part:

@@ -15,11 +15,12 @@ from benchmarks.report import Measured
 from benchmarks.rounds import ratios, spread
 from benchmarks.speed import Entrant, Measurement, field_of, race
 from everlong.evaluation.provenance import cores
+from everlong.memory.ledger import Ledger
 
 CLAIMS = ("decode_overhead",)
 
-_LONG = Measurement("decode16", prompts=16, prompt_tokens=32, new_tokens=224)
-"""Every stream fills four blocks, as many as it does on average in so many tokens."""
+_LONG = Measurement("decode16", prompts=16, prompt_tokens=32, new_tokens=232)
+"""Every stream fills four blocks of 64 tokens, as many as it does on average in so many."""
 _OFF, _ON = "memory off", "memory on"
 
 
@@ -47,18 +48,22 @@ def measure(
         )
         for name, setting in options.items()
     ]
-    with emptied(memory), field_of(cores(), say) as field:
-        encoder = field.worker(entrants[0], _OFF)
-        prompts = Prompts(0, lambda text: list(encoder.ask("encode", text=text)["ids"]))
-        result = race(entrants, field, prompts, rounds, say, (_LONG,))
-        written = sum(path.stat().st_size for path in memory.rglob("*.segment"))
+    with emptied(memory):
+        with field_of(cores(), say) as field:
+            encoder = field.worker(entrants[0], _OFF)
+            prompts = Prompts(0, lambda text: list(encoder.ask("encode", text=text)["ids"]))
+            result = race(entrants, field, prompts, rounds, say, (_LONG,))
+        ledger = Ledger(memory / "blocks" / "ledger.sqlite")
+        written, _ = ledger.counts()
+        ledger.close()
     on, off = (result.rates(_LONG, name) for name in (_ON, _OFF))
     samples = {
         name: [asdict(sample) for sample in of] for name, of in result.samples[_LONG.name].items()
     }
     if not on or not off:
         return {"decode_overhead": Measured(None, str(result.failures))}, samples
-    assert written, "nothing was remembered"
+    least = (rounds + 1) * 16 * 4
+    assert written >= least, f"{written} blocks were remembered of {least}"
     lost = spread([100 * (1 - ratio) for ratio in ratios(on, off)])
     return {
         "decode_overhead": Measured(
