@@ -7,12 +7,16 @@ import sys
 import warnings
 from argparse import HelpFormatter
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
 
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
+from everlong.apps import memory as memories
 from everlong.errors import EverlongError
+from everlong.memory.memory import bytes_of, default_folder
+from everlong.memory.owner import owned
 
 Weights = Literal["auto", "float32", "bf16", "int8", "int4"]
 Texts = str | tuple[str, ...]
@@ -42,8 +46,12 @@ def chat(
     seed: int | None = None,
     weights: Weights = "auto",
     max_model_len: int | None = None,
+    session: str | None = None,
+    memory: Path | None = None,
+    memory_size: str = "16GB",
+    no_memory: bool = False,
 ) -> None:
-    """Talk to a model in the terminal.
+    """Talk to a model in the terminal; it remembers.
 
     Args:
         model: name, folder or file.
@@ -54,12 +62,20 @@ def chat(
         seed: makes answers repeatable.
         weights: how weights are kept; auto keeps the file's own values.
         max_model_len: window in tokens.
+        session: name of the conversation that goes on; default: a new one.
+        memory: folder of the memory; default: everlong/memory among the user's data.
+        memory_size: most bytes of keys and values on disk, such as 500MB.
+        no_memory: remember nothing.
     """
     from everlong.apps.chat import chat as talk
 
     given = _given(temperature=temperature, top_p=top_p, max_tokens=max_tokens, seed=seed)
-    with _load(model, weights, max_model_len) as llm:
-        talk(llm, given, system)
+    with ExitStack() as opened:
+        kept = None
+        if not no_memory:
+            kept = opened.enter_context(owned(memory or default_folder(), bytes_of(memory_size)))
+        llm = opened.enter_context(_load(model, weights, max_model_len, kept))
+        talk(llm, given, system, session)
 
 
 def generate(
@@ -281,6 +297,15 @@ _EXAMPLES: dict[str, str] = {
     "eval-compare": "everlong eval compare ./figures/small ./figures/large",
     "eval-report": "everlong eval report ./figures/small --out ./report",
     "demo": "everlong demo",
+    "memory-list": "everlong memory list --limit 5",
+    "memory-search": "everlong memory search 'my sister'",
+    "memory-show": "everlong memory show chat-2026-11-25",
+    "memory-forget": "everlong memory forget --query 'credit card'",
+    "memory-remember": "everlong memory remember ./handbook.md",
+    "memory-export": "everlong memory export ./memory.zip",
+    "memory-import": "everlong memory import ./memory.zip",
+    "memory-verify": "everlong memory verify",
+    "memory-stats": "everlong memory stats",
 }
 _FUNCTIONS: dict[str, Callable[..., None]] = {
     "pull": pull,
@@ -292,15 +317,28 @@ _FUNCTIONS: dict[str, Callable[..., None]] = {
     "eval-compare": compare,
     "eval-report": report,
     "demo": demo,
+    "memory-list": memories.show_list,
+    "memory-search": memories.search,
+    "memory-show": memories.show,
+    "memory-forget": memories.forget,
+    "memory-remember": memories.remember,
+    "memory-export": memories.export,
+    "memory-import": memories.take_in,
+    "memory-verify": memories.verify,
+    "memory-stats": memories.stats,
 }
+_SWITCHES = ("--no-memory", "--yes", "--everything", "--as-json")
+"""Options that may stand without a value, which is then true."""
 
 
 # The parser evaluates this module's annotations, and naming LLM would import PyTorch for --help.
-def _load(model: str, weights: Weights, max_model_len: int | None) -> Any:
+def _load(model: str, weights: Weights, max_model_len: int | None, memory: Any = None) -> Any:
     from everlong.engine.engine import EngineConfig
     from everlong.engine.llm import load
 
-    return load(model, weights=weights, engine=EngineConfig(max_model_len=max_model_len))
+    return load(
+        model, weights=weights, engine=EngineConfig(max_model_len=max_model_len), memory=memory
+    )
 
 
 def _given(**fields: Any) -> dict[str, Any]:
@@ -313,11 +351,17 @@ def _several(texts: Texts) -> tuple[str, ...]:
 
 
 def _as_parsed(arguments: Sequence[str]) -> list[str]:
-    """Arguments as the parser spells them: ``eval compare`` and ``eval report`` are commands."""
+    """Arguments as the parser spells them: ``eval compare`` and ``memory list`` are commands."""
     words = list(arguments)
-    if words[:2] in (["eval", "compare"], ["eval", "report"]):
+    if "-".join(words[:2]) in _EXAMPLES:
         words[:2] = ["-".join(words[:2])]
-    return [_with_underscores(word) for word in words]
+    elif words[:1] == ["memory"]:
+        words[0] = "memory-list"
+    parsed = []
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        alone = word in _SWITCHES and following.lower() not in ("true", "false")
+        parsed.append(_with_underscores(f"{word}=true" if alone else word))
+    return parsed
 
 
 def _with_underscores(argument: str) -> str:

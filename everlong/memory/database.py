@@ -92,6 +92,10 @@ class Database:
                 self._connections.append(connection)
         return connection
 
+    def check(self) -> str:
+        """``ok``, or what SQLite finds wrong with the file, in its words."""
+        return "; ".join(str(row[0]) for row in self.rows("pragma integrity_check(5)"))
+
     def compact(self) -> None:
         """Empty the log of writes, where removed rows may still be read.
 

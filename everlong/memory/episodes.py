@@ -192,6 +192,30 @@ class Episodes:
             limit,
         )
 
+    def all(self, namespace: bytes) -> Iterator[Episode]:
+        """All episodes, the oldest first."""
+        last = 0
+        while some := self._select(
+            "namespace = ? and number > ? order by number limit ?", namespace, last, _AT_ONCE
+        ):
+            yield from some
+            last = some[-1].number
+
+    def has(self, namespace: bytes, one: NewEpisode) -> bool:
+        """Whether the same was said by the same at the same time."""
+        return bool(
+            self._select(
+                "namespace = ? and session = ? and source = ? and speaker = ? and told = ? "
+                "and body = ? limit 1",
+                namespace,
+                one.session,
+                one.source,
+                one.speaker,
+                one.time,
+                one.text,
+            )
+        )
+
     def around(self, namespace: bytes, episode: Episode, reach: int) -> list[Episode]:
         """An episode and up to ``reach`` before and after it in its session or document."""
         return self._select(

@@ -35,11 +35,13 @@ except ImportError as error:
 from everlong.engine.async_engine import AsyncEngine
 from everlong.engine.engine import EngineConfig
 from everlong.engine.llm import LLM, load
-from everlong.memory.memory import Memory, bytes_of, default_folder
+from everlong.memory.memory import bytes_of, default_folder
+from everlong.memory.owner import owned
 from everlong.serving.auth import Credentials
 from everlong.serving.errors import ApiError, as_api_error, invalid_body
 from everlong.serving.gate import Gate, is_loopback
 from everlong.serving.generation import ClientGone
+from everlong.serving.memory_routes import memory_router
 from everlong.serving.routes import Service, router
 
 logger = logging.getLogger(__name__)
@@ -112,6 +114,7 @@ def create_app(
     app.state.service = service
     app.state.max_body_bytes = max_body_bytes
     app.include_router(router)
+    app.include_router(memory_router)
     for kind in (EverlongError, HTTPException, RequestValidationError, ClientGone):
         app.add_exception_handler(kind, _failed)
     public = {"/health", "/"}
@@ -181,7 +184,7 @@ def _load(config: ServeConfig) -> LLM:
         memory = None
         if not config.no_memory:
             size = bytes_of(config.memory_size)
-            memory = undo.enter_context(Memory(config.memory or default_folder(), size))
+            memory = undo.enter_context(owned(config.memory or default_folder(), size))
         llm = load(
             config.model,
             weights=config.weights,
