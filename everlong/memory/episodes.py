@@ -98,11 +98,12 @@ def passages(text: str, most: int = 200) -> list[str]:
             finer += [piece.strip() for piece in pieces if piece.strip()]
         parts = finer
     joined: list[str] = []
-    begin = 0
+    begin = end_of_last = 0
     for part in parts:
-        at = text.index(part, begin)
-        if joined and len(text[begin : at + len(part)].split()) <= most:
-            joined[-1] = text[begin : at + len(part)]
+        at = text.index(part, end_of_last)
+        end_of_last = at + len(part)
+        if joined and len(text[begin:end_of_last].split()) <= most:
+            joined[-1] = text[begin:end_of_last]
         else:
             joined.append(part)
             begin = at

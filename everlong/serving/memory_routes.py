@@ -1,4 +1,4 @@
-"""What is remembered, over HTTP: the operations of ``everlong.memory`` in the caller's namespace."""
+"""What is remembered, over HTTP: operations of ``everlong.memory`` in the caller's namespace."""
 
 from __future__ import annotations
 
