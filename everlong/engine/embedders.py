@@ -7,6 +7,7 @@ vectors would, and unit vectors of documents and of queries.
 from __future__ import annotations
 
 import queue
+import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
@@ -27,6 +28,8 @@ Vectors = npt.NDArray[np.float32]
 
 _QUERY, _DOCUMENTS, _END = range(3)
 """What is computed first: somebody waits for a query."""
+
+_WORD = re.compile(r"\w+")
 
 _COMMON_RANK = 1000
 """Rank of the token that counts half; commoner ones count less."""
@@ -148,7 +151,8 @@ class ModelEmbedder:
         self._tokenizer = llm.tokenizer
         # Weights never change, so that other threads than the engine's may read them.
         self._table = llm.engine.call(lambda runner: runner.model.embed_tokens).result()
-        self.name = f"{llm.name} words {llm.engine.fingerprint.hex()[:32]}"
+        # Whoever changes how vectors are made changes the number.
+        self.name = f"{llm.name} words 1 {llm.engine.fingerprint.hex()[:32]}"
         self.dimensions = llm.config.hidden_size
         ids = np.arange(min(_COMMONEST, llm.tokenizer.vocab_size))
         # By Zipf's law a token's frequency is as 1 / rank.
@@ -156,7 +160,7 @@ class ModelEmbedder:
         self._shared: Vectors = np.linalg.svd(common, full_matrices=False)[2][:1]
 
     def documents(self, texts: Sequence[str]) -> Vectors:
-        """Vectors of texts that are found; the zero vector for a text without tokens."""
+        """Vectors of texts that are found; the zero vector for a text without words."""
         sums = np.zeros((len(texts), self.dimensions), np.float32)
         for row, text in enumerate(texts):
             ids = np.asarray(self._ids(text), dtype=np.int64)
@@ -170,8 +174,10 @@ class ModelEmbedder:
         return self.documents(texts)
 
     def _ids(self, text: str) -> list[int]:
-        clean = text.encode("utf-8", "replace").decode()
-        return self._tokenizer.encode(clean, special=False, bos=False)
+        # A word after a space is another token than the same word at the beginning of a text or
+        # after a bracket.
+        words = "".join(f" {word}" for word in _WORD.findall(text))
+        return self._tokenizer.encode(words, special=False, bos=False)
 
     def _rows(self, ids: npt.NDArray[np.int64]) -> Vectors:
         with torch.inference_mode():
