@@ -173,9 +173,13 @@ def _crash(options: argparse.Namespace, folder: Path) -> Part:
     if not runs:
         raise RuntimeError(f"there is no {RESULTS.name}/crash-*.json; run: make crash")
     content = json.loads(runs[-1].read_text())
-    where = ", ".join(f"{key} {content[key]}" for key in ("commit", "seed", "date"))
-    detail = f"{runs[-1].name}: {content['command']}, {where}"
-    return {name: Measured(content[name], detail) for name in CRASH}, content
+    where = ", ".join(f"{key} {content.get(key)}" for key in ("commit", "seed", "date"))
+    detail = f"{runs[-1].name}: {content.get('command')}, {where}"
+    found = {}
+    for name in CRASH:
+        value = content.get(name)
+        found[name] = Measured(value, detail if value is not None else f"{detail}; no {name}")
+    return found, content
 
 
 PARTS: Mapping[str, tuple[Sequence[str], Callable[[argparse.Namespace, Path], Part]]] = {

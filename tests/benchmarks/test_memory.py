@@ -59,6 +59,9 @@ def test_the_last_crash_run_is_told(
     assert main(["--json", "--parts", "crash"]) == 0
     claims = _claims(capsys)
     assert [claims[name]["holds"] for name in PARTS["crash"][0]] == [True, False, True]
+    (tmp_path / "crash-2026-01-03.json").write_text(json.dumps({"kills_survived": 1}))
+    assert main(["--json", "--parts", "crash"]) == 0
+    assert "no power_cuts_survived" in str(_claims(capsys)["power_cuts_survived"]["detail"])
     told = "crash-2026-01-02.json: make crash, commit abc, seed 3, date 2026-01-02"
     assert claims["kills_survived"]["detail"] == told
 
