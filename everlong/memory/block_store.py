@@ -32,7 +32,7 @@ from everlong.memory.segment import Segment
 _MOST_SEGMENT_BYTES = 256 << 20
 _LEAST_SEGMENTS = 8
 _WARM_SHARE = 0.7
-"""Of the limit: what survives cleaning. The nearer to 1, the more is kept and the more is moved."""
+"""Of the room: what survives cleaning. The nearer to 1, the more is kept and the more is moved."""
 
 logger = logging.getLogger(__name__)
 
@@ -94,8 +94,15 @@ class BlockStore:
         self._owner.__enter__()
         try:
             self._ledger = Ledger(folder / "ledger.sqlite")
-            self._reconcile()
-            self._current = self._unfinished()
+            try:
+                self._reconcile()
+                self._current = self._unfinished()
+            except BaseException:
+                self._ledger.close()
+                raise
+        except OSError as error:
+            self._owner.__exit__(None, None, None)
+            raise StoreError(f"{folder} cannot be used: {error}") from None
         except BaseException:
             self._owner.__exit__(None, None, None)
             raise
@@ -446,7 +453,9 @@ class BlockStore:
 
     def _cleaned(self, size: int, busy: set[int]) -> tuple[Segment, int]:
         """Clean the segment that has the least worth keeping; returns where it is appended now."""
-        warm = self._ledger.warm(int(_WARM_SHARE * self.capacity))
+        # Neither the segment kept for cleaning nor a busy one has room to offer.
+        room = self.capacity - (1 + len(busy)) * self._segment_bytes
+        warm = self._ledger.warm(int(_WARM_SHARE * room))
         with self._changed:
             held = set(self._held)
         cold: dict[int, list[bytes]] = {}

@@ -40,22 +40,21 @@ class Database:
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
         self._guard = threading.Lock()
-        if not path.exists():
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         try:
+            if not path.exists():
+                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
             self._prepare(int.from_bytes(application, "big"), version, tables)
-        except sqlite3.DatabaseError as error:
-            self.close()
-            raise DamagedError(f"{path} is not a whole database: {error}") from None
-        except StoreError:
+        except OSError as error:
+            raise StoreError(f"{path} cannot be made: {error}") from None
+        except BaseException:
             self.close()
             raise
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """All of what is done inside, or nothing; durable when it ends."""
-        db = self.connection
-        try:
+        with self._refusing():
+            db = self.connection
             db.execute("begin immediate")
             try:
                 yield db
@@ -64,15 +63,16 @@ class Database:
                 if db.in_transaction:  # some errors have rolled back already
                     db.execute("rollback")
                 raise
-        except sqlite3.Error as error:
-            raise self._refusal(error) from None
 
     def rows(self, query: str, *values: Value) -> list[Any]:
         """What a query finds."""
-        try:
+        with self._refusing():
             return self.connection.execute(query, values).fetchall()
-        except sqlite3.Error as error:
-            raise self._refusal(error) from None
+
+    def each(self, query: str) -> Iterator[Any]:
+        """What a query finds, row by row."""
+        with self._refusing():
+            yield from self.connection.execute(query)
 
     @property
     def connection(self) -> sqlite3.Connection:
@@ -82,11 +82,15 @@ class Database:
             connection = sqlite3.connect(
                 self.path, isolation_level=None, check_same_thread=False, timeout=30
             )
-            connection.executescript(
-                f"pragma journal_mode = wal; pragma synchronous = full; "
-                f"pragma secure_delete = on; pragma foreign_keys = on; "
-                f"pragma cache_size = -{_CACHE_KIB};"
-            )
+            try:
+                connection.executescript(
+                    f"pragma journal_mode = wal; pragma synchronous = full; "
+                    f"pragma secure_delete = on; pragma foreign_keys = on; "
+                    f"pragma cache_size = -{_CACHE_KIB};"
+                )
+            except BaseException:
+                connection.close()
+                raise
             self._local.connection = connection
             with self._guard:
                 self._connections.append(connection)
@@ -113,18 +117,25 @@ class Database:
                 connection.close()
             self._connections.clear()
 
-    def _refusal(self, error: sqlite3.Error) -> StoreError:
-        kind = DamagedError if error.sqlite_errorname in _DAMAGE else StoreError
-        return kind(f"{self.path}: {error}")
+    @contextmanager
+    def _refusing(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            # Only errors of SQLite itself have a name, not those of Python's module, of which one
+            # is a damage: text that is no UTF-8.
+            name = getattr(error, "sqlite_errorname", "")
+            if name.startswith(_DAMAGE) or "Could not decode" in str(error):
+                raise DamagedError(f"{self.path} is not a whole database: {error}") from None
+            raise StoreError(f"{self.path}: {error}") from None
 
     def _prepare(self, application: int, version: int, tables: str) -> None:
-        db = self.connection
-        found = db.execute("pragma application_id").fetchone()[0]
-        written = db.execute("pragma user_version").fetchone()[0]
+        ((found,),) = self.rows("pragma application_id")
+        ((written,),) = self.rows("pragma user_version")
         if (found, written) == (0, 0):
-            if db.execute("select 1 from sqlite_master").fetchone():
+            if self.rows("select 1 from sqlite_master"):
                 raise StoreError(f"{self.path} belongs to another program; name another folder")
-            with self.transaction():
+            with self.transaction() as db:
                 for statement in tables.split(";\n"):
                     db.execute(statement)
                 db.execute(f"pragma application_id = {application}")

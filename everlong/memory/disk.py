@@ -75,7 +75,7 @@ class Disk:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder for its owner only, with those above it, unless it is there; its name is durable.
+    """Make a folder for its owner only, with those above it; its name is durable.
 
     Raises:
         OSError: it cannot be made.

@@ -155,7 +155,7 @@ class Ledger:
             Use and negative depth of the one of them that can be missed best.
         """
         total, last = 0, (0, 0)
-        for touched, depth, length in self._database.connection.execute(
+        for touched, depth, length in self._database.each(
             "select touched, depth, length from blocks order by touched desc, depth"
         ):
             total += length
