@@ -57,6 +57,7 @@ def load(
     engine: EngineConfig | None = None,
     adapters: Mapping[str, str | Path] = MappingProxyType({}),
     memory: str | Path | Memory | None = None,
+    embedder: str | None = None,
 ) -> LLM:
     """Load a model.
 
@@ -69,6 +70,8 @@ def load(
         adapters: PEFT folders by the name that requests give.
         memory: folder of the memory, which belongs to this process until the model is closed; or an
             open one, which stays open. None: nothing outlives the process.
+        embedder: a sentence encoder that recall uses (a name of the catalog such as ``minilm-l6``,
+            or a folder); None: the words of the model.
 
     Raises:
         CheckpointError: the model cannot be found or read.
@@ -101,6 +104,15 @@ def load(
         raise
     if ours is not None:
         llm.closes.callback(ours.close)
+    if llm.memory is not None:
+        # Here, because it is built upon models.
+        from everlong.engine.embedding import BackgroundEmbedding
+
+        try:
+            llm.before_closing.callback(BackgroundEmbedding(llm, llm.memory, embedder).close)
+        except BaseException:
+            llm.close()
+            raise
     return llm
 
 
@@ -158,6 +170,8 @@ class LLM:
         """The sessions of the memory."""
         self.closes = ExitStack()
         """What is closed with the model, after its engine."""
+        self.before_closing = ExitStack()
+        """What is closed before its engine."""
         self.engine = Engine(
             model, tokenizer, fingerprint, engine or EngineConfig(), adapters, memory
         )
@@ -401,6 +415,7 @@ class LLM:
 
     def close(self) -> None:
         """Stop the engine; unfinished requests fail."""
+        self.before_closing.close()
         self.engine.close()
         self.closes.close()
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import secrets
 import sqlite3
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -119,6 +120,9 @@ class Episodes:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.added = threading.Event()
+        """Set whenever there are new ones; whoever waits for them clears it."""
+        self.added.set()
 
     def add(self, namespace: bytes, new: Sequence[NewEpisode]) -> list[Episode]:
         """Remember texts, all or none of them, durably.
@@ -155,6 +159,7 @@ class Episodes:
                 )
                 added.append(Episode(*row, cursor.lastrowid))
                 places[key] += 1
+        self.added.set()
         return added
 
     def get(self, namespace: bytes, ids: Iterable[bytes]) -> list[Episode]:
@@ -328,20 +333,62 @@ class Episodes:
                     (embedder, vector.tobytes(), episode.id),
                 )
 
+    def count_vectors(self, namespace: bytes, embedder: str) -> int:
+        """Episodes of a namespace that have a vector of an embedder."""
+        ((count,),) = self._database.rows(
+            "select count(*) from vectors v join episodes e on e.number = v.number "
+            "where v.embedder = ? and e.namespace = ?",
+            embedder,
+            namespace,
+        )
+        return int(count)
+
     def vectors(
-        self, namespace: bytes, embedder: str, after: int = 0
+        self, namespace: bytes, embedder: str
     ) -> tuple[NDArray[np.int64], NDArray[np.float16]]:
-        """Numbers [n] and vectors [n, dimensions] of a namespace's episodes past a number."""
+        """Numbers [n] and vectors [n, dimensions] of a namespace's episodes."""
         rows = self._database.rows(
             "select v.number, v.vector from vectors v join episodes e on e.number = v.number "
-            "where v.embedder = ? and v.number > ? and e.namespace = ? order by v.number",
+            "where v.embedder = ? and e.namespace = ? order by v.number",
             embedder,
-            after,
             namespace,
         )
         numbers = np.array([number for number, _ in rows], np.int64)
         flat = np.frombuffer(b"".join(vector for _, vector in rows), np.float16)
         return numbers, flat.reshape(len(rows), -1) if rows else flat.reshape(0, 0)
+
+    def near(
+        self, namespace: bytes, episodes: Sequence[Episode], reach: int
+    ) -> dict[tuple[str, str, int], Episode]:
+        """What stands up to ``reach`` before and after episodes, by session, source and place."""
+        places: dict[tuple[str, str], set[int]] = {}
+        for one in episodes:
+            span = range(one.place - reach, one.place + reach + 1)
+            places.setdefault((one.session, one.source), set()).update(span)
+        found: dict[tuple[str, str, int], Episode] = {}
+        for (session, source), some in places.items():
+            marks = ", ".join("?" * len(some))
+            for one in self._select(
+                f"namespace = ? and session = ? and source = ? and place in ({marks})",
+                namespace,
+                session,
+                source,
+                *some,
+            ):
+                found[session, source, one.place] = one
+        return found
+
+    def frequency(self, namespace: bytes, word: str, most: int) -> int:
+        """How many episodes have a word, in whatever form; counted up to ``most``."""
+        if not self._has_words(namespace):
+            return 0
+        table = _words(namespace)
+        ((count,),) = self._database.rows(
+            f"select count(*) from (select 1 from {table} where {table} match ? limit ?)",
+            f'body : "{word}"',
+            most,
+        )
+        return int(count)
 
     def by_words(self, namespace: bytes, match: str, limit: int) -> list[tuple[int, float]]:
         """Numbers of episodes that an FTS5 query finds, with BM25 scores, best first."""

@@ -170,6 +170,7 @@ def _finish(
         Vectors and blocks that are gone, and bytes of blocks that were overwritten.
     """
     _, vectors = memory.episodes.remove(namespace.id, ids)
+    memory.recall.forget(namespace.id)
     clean: set[BlockId] = set()
     readers = list(memory.readers)
     for reader in readers:

@@ -20,6 +20,7 @@ from everlong.memory.disk import make_folder
 from everlong.memory.episodes import Episodes
 from everlong.memory.forget import Receipt, Selection
 from everlong.memory.namespaces import Namespace, Namespaces
+from everlong.memory.recall import Recall
 from everlong.memory.sessions import Sessions
 
 DEFAULT_SIZE = 16_000_000_000
@@ -110,6 +111,7 @@ class Memory:
             self.namespaces = Namespaces(self.database)
             self.sessions = Sessions(self.database)
             self.episodes = Episodes(self.database)
+            self.recall = Recall(self.episodes)
             self.blocks = BlockStore(self.folder / "blocks", size)
             try:
                 forget.finish_interrupted(self)

@@ -191,6 +191,7 @@ def _load(config: ServeConfig) -> LLM:
             engine=EngineConfig(**{k: size for k, size in sizes.items() if size is not None}),
             adapters=config.lora_modules,
             memory=memory,
+            embedder=config.embedder,
         )
         llm.closes.push(undo.pop_all())
     return llm

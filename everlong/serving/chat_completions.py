@@ -25,7 +25,6 @@ from everlong.serving.replies import (
     Extras,
     FunctionDelta,
     FunctionReply,
-    MemoryReply,
     MessageDelta,
     MessageReply,
     ToolCallDelta,
@@ -147,7 +146,7 @@ class ChatCall:
     def _extras(self) -> dict[str, Any]:
         if self._kept is None:
             return {}
-        return {"everlong": Extras(memory=MemoryReply(session=self._kept.session))}
+        return {"everlong": Extras(memory=self._kept.reply())}
 
     def _constraint(self) -> Constraint | None:
         """The form that the answer must have, from the four fields that can ask for one.

@@ -51,6 +51,8 @@ class ServeConfig:
     """Nothing is remembered, and nothing written."""
     memory_size: str = "16GB"
     """Most bytes of keys and values on disk, such as 500MB."""
+    embedder: str | None = None
+    """Sentence encoder of recall: a name of the catalog, or a folder; None: the model's words."""
     remember: Literal["sessions", "all"] = "sessions"
     """Keep the conversations of requests that name a session, or those of all."""
     lora_modules: Mapping[str, str] = field(default_factory=dict)

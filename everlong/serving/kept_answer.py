@@ -13,7 +13,8 @@ from typing import Any
 from everlong.engine.conversations import Exchange
 from everlong.engine.request import Chunk
 from everlong.errors import RequestError
-from everlong.serving.replies import ToolCallDelta
+from everlong.memory.operations import told_episode
+from everlong.serving.replies import MemoryReply, RecalledReply, ToolCallDelta
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +40,14 @@ class KeptAnswer:
     def session(self) -> str:
         """Name of the session."""
         return self._exchange.session.name
+
+    def reply(self) -> MemoryReply:
+        """What the client is told of it."""
+        recalled = [
+            RecalledReply(**told_episode(episode), score=score)
+            for episode, score in self._exchange.recalled
+        ]
+        return MemoryReply(session=self.session, recalled=recalled)
 
     async def watch(
         self, chunks: AsyncGenerator[tuple[int, Chunk], None]

@@ -140,7 +140,11 @@ async def verify(request: Request) -> Response:
     return await _performed(request, "verify")
 
 
-@memory_router.get("/export")
+@memory_router.get(
+    "/export",
+    response_class=Response,
+    responses={200: {"content": {"application/zip": {}}, "description": "The bundle"}},
+)
 async def export(request: Request) -> Response:
     """All that the namespace remembers, as a bundle."""
     folder = tempfile.TemporaryDirectory(prefix="everlong-export-")

@@ -59,11 +59,26 @@ class CompletionLogprobs(Reply):
 # ------------------------------------------------------------------------------ memory
 
 
+class RecalledReply(Reply):
+    """An episode that was recalled."""
+
+    id: str
+    session: str
+    source: str
+    speaker: str
+    time: float
+    text: str
+    score: float
+    """0 to 1: how sure it was."""
+
+
 class MemoryReply(Reply):
     """What the memory did for an answer."""
 
     session: str
     """Where the conversation is kept: another one than was asked for where it was forked."""
+    recalled: list[RecalledReply]
+    """What the answer's prompt quotes, the best first."""
 
 
 class Extras(Reply):

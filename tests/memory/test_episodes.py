@@ -78,9 +78,10 @@ def test_vectors_come_later_and_are_made_once(memory: Memory) -> None:
     memory.episodes.set_vectors("e", added, vectors)
     assert memory.episodes.without_vector("e", 3) == []
     assert len(memory.episodes.without_vector("another", 9)) == 4
-    numbers, kept = memory.episodes.vectors(owner, "e", after=added[0].number)
-    assert numbers.tolist() == [e.number for e in added[1:]]
-    assert np.allclose(kept, vectors[1:], atol=1e-2)
+    numbers, kept = memory.episodes.vectors(owner, "e")
+    assert numbers.tolist() == [e.number for e in added]
+    assert np.allclose(kept, vectors, atol=1e-2)
+    assert memory.episodes.count_vectors(owner, "e") == 4
 
 
 def test_nothing_of_what_is_removed_stays_in_a_file(memory: Memory) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -18,7 +19,9 @@ from schemathesis.specs.openapi.checks import (  # noqa: E402
     status_code_conformance,
 )
 
-from tests.serving.conftest import RunningServer  # noqa: E402
+from everlong.memory.memory import Memory  # noqa: E402
+from everlong.tokenizer import Tokenizer  # noqa: E402
+from tests.serving.conftest import random_llm, running  # noqa: E402
 
 CHECKS = [
     not_a_server_error,
@@ -27,6 +30,7 @@ CHECKS = [
     response_schema_conformance,
     negative_data_rejection,
 ]
+NO_BODY = ("POST", "/v1/memory/verify")
 OPERATIONS = [
     ("GET", "/health"),
     ("GET", "/metrics"),
@@ -35,12 +39,27 @@ OPERATIONS = [
     ("POST", "/v1/chat/completions"),
     ("POST", "/v1/completions"),
     ("POST", "/v1/embeddings"),
+    ("GET", "/v1/memory/stats"),
+    ("GET", "/v1/memory/sessions"),
+    ("GET", "/v1/memory/sessions/{name}"),
+    ("POST", "/v1/memory/sessions/{name}"),
+    ("GET", "/v1/memory/episodes"),
+    ("POST", "/v1/memory/episodes"),
+    ("GET", "/v1/memory/episodes/{id}"),
+    ("POST", "/v1/memory/search"),
+    ("POST", "/v1/memory/forget"),
+    NO_BODY,
+    ("GET", "/v1/memory/export"),
 ]
 
 
 @pytest.fixture(scope="module")
-def described(server: RunningServer) -> Any:
-    return schemathesis.openapi.from_url(f"{server.url}/openapi.json")
+def described(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -> Iterator[Any]:
+    with (
+        Memory(tmp_path_factory.mktemp("memory"), 64 << 20) as memory,
+        running(random_llm(tokenizer, memory=memory, max_num_seqs=8)) as server,
+    ):
+        yield schemathesis.openapi.from_url(f"{server.url}/openapi.json")
 
 
 def test_every_route_is_described(described: Any) -> None:
@@ -51,7 +70,11 @@ def test_every_route_is_described(described: Any) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "mode"),
     [(*operation, GenerationMode.POSITIVE) for operation in OPERATIONS]
-    + [(*operation, GenerationMode.NEGATIVE) for operation in OPERATIONS if operation[0] == "POST"],
+    + [
+        (*operation, GenerationMode.NEGATIVE)
+        for operation in OPERATIONS
+        if operation[0] == "POST" and operation != NO_BODY
+    ],
 )
 def test_requests_made_from_the_description(
     described: Any, method: str, path: str, mode: GenerationMode

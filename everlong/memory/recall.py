@@ -1,0 +1,312 @@
+"""Recall: what was said about something, by words and by meaning.
+
+Every episode that words (BM25) or vectors bring up has two scores, each measured against the best
+of its kind. Their sum spreads to what was said around it in the same session, since an answer is
+rarely in the words of its question; more to what follows a question, and a little to all that a
+session has; and who is named in the query is preferred as the speaker. The weights were fitted on
+five of LoCoMo's ten conversations (``docs/experiments.md``, section 13). No model is asked besides
+the embedder, neither now nor when something is remembered.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from everlong.memory.episodes import Episode, Episodes
+
+CANDIDATES = 100
+"""Episodes that each signal brings up."""
+
+_SPREAD = ((-2, 0.1), (-1, 0.3), (1, 0.3), (2, 0.1))
+"""Of an episode's score, what those at these distances get in addition."""
+_ANSWERS = 2.0
+"""What follows a question gets so many times as much of it."""
+_SESSION = 0.1
+"""Of the mean of a session's best three scores, what all its candidates get."""
+_NAMED = 0.5
+"""What an episode gets whose speaker the query names."""
+_SHORT = 3
+"""A query of fewer words that mean something is asked together with what was said before it."""
+_BY_WORDS = -2.8, 8.04, 0.0
+"""``Embedder.evidence`` of words alone."""
+_THRESHOLD = 0.5
+"""Below this nothing is put into a prompt."""
+_FREQUENT = 20_000
+"""A word of more episodes than this says little, and costs much: it is not looked for."""
+_ALIKE = 0.8
+"""Share of words in common from which on two texts are near-duplicates (Jaccard)."""
+
+# fmt: off
+_STOP = frozenset((
+    "a", "about", "an", "and", "are", "as", "at", "be", "been", "but", "by", "can", "could", "did",
+    "do", "does", "for", "from", "had", "has", "have", "he", "her", "him", "his", "how", "i", "if",
+    "in", "into", "is", "it", "its", "me", "my", "no", "not", "of", "on", "or", "our", "she",
+    "should", "so", "than", "that", "the", "their", "them", "then", "there", "they", "this", "to",
+    "us", "was", "we", "were", "what", "when", "where", "which", "who", "whom", "whose", "why",
+    "will", "with", "would", "you", "your",
+))
+# fmt: on
+"""Words that are in every other sentence."""
+
+
+class Embedder(Protocol):
+    """Makes vectors of texts, of unit length."""
+
+    name: str
+    """Changes whenever the vectors would."""
+    dimensions: int
+    evidence: tuple[float, float, float]
+    """Of a logistic regression that tells whether anything was said about a query: its bias, and
+    its weights of the words found (their share, by how rare they are) and of the nearest cosine.
+    One half is where a tenth of the queries that nothing was said about would pass, or less."""
+
+    def documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Vectors of what is found, [n, dimensions]."""
+
+    def queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Vectors of what is looked for, [n, dimensions]."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """An episode that a query brought up."""
+
+    episode: Episode
+    score: float
+    """0 to 1: how good it is beside the best, times how sure it is that there is anything."""
+    why: Mapping[str, float] = field(default_factory=dict)
+    """What it was found by: ``words``, ``meaning``, ``around``, ``speaker``, ``session``."""
+
+
+class Recall:
+    """Recall from a memory's episodes. Safe to use from several threads.
+
+    Args:
+        episodes: where they are.
+        embedder: makes vectors; None: words and neighbours alone.
+    """
+
+    def __init__(self, episodes: Episodes, embedder: Embedder | None = None) -> None:
+        self.embedder = embedder
+        self._episodes = episodes
+        self._vectors: dict[bytes, _Vectors] = {}
+        self._lock = threading.Lock()
+
+    def search(
+        self,
+        namespace: bytes,
+        query: str,
+        *,
+        context: Sequence[str] = (),
+        limit: int = 10,
+        exclude_session: str | None = None,
+    ) -> list[Found]:
+        """Episodes about something, the best first.
+
+        Args:
+            namespace: whose.
+            query: a question, or words.
+            context: what was said before it, the latest last.
+            limit: most episodes.
+            exclude_session: name of a session of which nothing is wanted.
+        """
+        asked = _asked(query, context)
+        by_words = self._by_words(namespace, asked)
+        by_meaning, nearest = self._by_meaning(namespace, asked)
+        found = self._fused(namespace, asked, by_words, by_meaning, exclude_session)
+        sure = self._sure(namespace, asked, by_words, nearest)
+        return [
+            Found(one.episode, sure * one.score / found[0].score, one.why) for one in found[:limit]
+        ]
+
+    def notes(
+        self,
+        namespace: bytes,
+        query: str,
+        *,
+        context: Sequence[str] = (),
+        budget: int,
+        count: Callable[[str], int],
+        exclude_session: str | None = None,
+    ) -> list[Found]:
+        """What is worth putting into a prompt: nothing, unless something is likely to help.
+
+        The surer it is, the more of the budget is used; of near-duplicates the best is kept.
+
+        Args:
+            namespace, query, context, exclude_session: see :meth:`search`.
+            budget: most tokens.
+            count: tokens that a text takes.
+        """
+        found = self.search(
+            namespace, query, context=context, limit=20, exclude_session=exclude_session
+        )
+        if not found or found[0].score < _THRESHOLD:
+            return []
+        left = budget * min(1.0, found[0].score)
+        kept: list[Found] = []
+        for one in found:
+            if one.score < found[0].score / 2 or any(_alike(one, other) for other in kept):
+                continue
+            tokens = count(one.episode.text)
+            if tokens <= left:
+                kept.append(one)
+                left -= tokens
+        return kept
+
+    def forget(self, namespace: bytes) -> None:
+        """Something of a namespace was removed: its vectors are read anew."""
+        with self._lock:
+            self._vectors.pop(namespace, None)
+
+    def embed_some(self, limit: int = 64) -> int:
+        """Give vectors to episodes that have none; returns how many got one."""
+        if self.embedder is None:
+            return 0
+        episodes = self._episodes.without_vector(self.embedder.name, limit)
+        if episodes:
+            vectors = self.embedder.documents([document(episode) for episode in episodes])
+            self._episodes.set_vectors(self.embedder.name, episodes, vectors)
+        return len(episodes)
+
+    def _by_words(self, namespace: bytes, asked: str) -> dict[int, float]:
+        words = _words(asked)
+        few = [
+            word
+            for word in words
+            if self._episodes.frequency(namespace, word, _FREQUENT + 1) <= _FREQUENT
+        ]
+        if not few:
+            return {}
+        match = "body : (" + " OR ".join(f'"{word}"' for word in few) + ")"
+        return dict(self._episodes.by_words(namespace, match, 2 * CANDIDATES))
+
+    def _by_meaning(self, namespace: bytes, asked: str) -> tuple[dict[int, float], float]:
+        """Scores of the nearest by their number, 0 to 1; and the cosine of the nearest."""
+        if self.embedder is None:
+            return {}, 0.0
+        vectors = self._vectors_of(namespace)
+        if not len(vectors.numbers):
+            return {}, 0.0
+        cosines = vectors.matrix @ self.embedder.queries([asked])[0]
+        mean, most = float(cosines.mean()), float(cosines.max())
+        count = min(CANDIDATES, len(cosines))
+        nearest = np.argpartition(-cosines, count - 1)[:count]
+        scale = max(most - mean, 1e-6)
+        scores = {
+            int(vectors.numbers[at]): max((float(cosines[at]) - mean) / scale, 0.0)
+            for at in nearest
+        }
+        return scores, most
+
+    def _fused(
+        self,
+        namespace: bytes,
+        asked: str,
+        by_words: Mapping[int, float],
+        by_meaning: Mapping[int, float],
+        exclude_session: str | None,
+    ) -> list[Found]:
+        top = max(by_words.values(), default=1.0)
+        episodes = {
+            one.number: one
+            for one in self._episodes.numbered(namespace, {*by_words, *by_meaning})
+            if exclude_session is None or one.session != exclude_session
+        }
+        own = {
+            number: (by_words.get(number, 0.0) / top, by_meaning.get(number, 0.0))
+            for number in episodes
+        }
+        near = self._episodes.near(namespace, list(episodes.values()), max(d for d, _ in _SPREAD))
+        around: dict[int, float] = defaultdict(float)
+        for number, episode in episodes.items():
+            follows = _ANSWERS if episode.text.rstrip().endswith("?") else 1.0
+            for distance, share in _SPREAD:
+                other = near.get((episode.session, episode.source, episode.place + distance))
+                if other is not None:
+                    times = follows if distance == 1 else 1.0
+                    around[other.number] += share * times * sum(own[number])
+        by_session: dict[tuple[str, str], list[float]] = defaultdict(list)
+        for number, scores in own.items():
+            episode = episodes[number]
+            by_session[episode.session, episode.source].append(sum(scores))
+        names = set(re.findall(r"\w+", asked.lower()))
+        found = []
+        for episode in {**{e.number: e for e in near.values()}, **episodes}.values():
+            words, meaning = own.get(episode.number, (0.0, 0.0))
+            best = sorted(by_session[episode.session, episode.source])[-3:]
+            why = {
+                "words": words,
+                "meaning": meaning,
+                "around": around.get(episode.number, 0.0),
+                "session": _SESSION * sum(best) / 3,
+                "speaker": _NAMED if episode.speaker.lower() in names else 0.0,
+            }
+            if words or meaning or why["around"]:
+                told = {name: round(score, 4) for name, score in why.items() if score}
+                found.append(Found(episode, sum(why.values()), told))
+        return sorted(found, key=lambda one: (-one.score, one.episode.number))
+
+    def _sure(
+        self, namespace: bytes, asked: str, by_words: Mapping[int, float], nearest: float
+    ) -> float:
+        """How sure it is that something was said about it, 0 to 1."""
+        count = self._episodes.count(namespace)
+        possible = 0.0
+        for word in _words(asked):
+            having = min(self._episodes.frequency(namespace, word, _FREQUENT + 1), count)
+            # As BM25 has it: what a text with this word alone would score, about.
+            possible += max(np.log((count - having + 0.5) / (having + 0.5)), 0.0)
+        share = max(by_words.values(), default=0.0) / max(possible, 1e-6)
+        bias, by_word, by_cosine = self.embedder.evidence if self.embedder else _BY_WORDS
+        return float(1 / (1 + np.exp(-(bias + by_word * share + by_cosine * nearest))))
+
+    def _vectors_of(self, namespace: bytes) -> _Vectors:
+        assert self.embedder is not None, "only embedders make vectors"
+        with self._lock:
+            known = self._vectors.get(namespace)
+            count = self._episodes.count_vectors(namespace, self.embedder.name)
+            if known is None or len(known.numbers) != count:
+                known = _Vectors(*self._episodes.vectors(namespace, self.embedder.name))
+                self._vectors[namespace] = known
+            return known
+
+
+class _Vectors:
+    """The vectors of a namespace."""
+
+    def __init__(self, numbers: NDArray[np.int64], vectors: NDArray[np.float16]) -> None:
+        self.numbers = numbers
+        self.matrix = vectors.astype(np.float32)
+
+
+def document(episode: Episode) -> str:
+    """An episode as embedders read it."""
+    day = time.strftime("%d %B %Y", time.localtime(episode.time))
+    return f"{episode.speaker or episode.source} ({day}): {episode.text}"
+
+
+def _asked(query: str, context: Sequence[str]) -> str:
+    if len(_words(query)) >= _SHORT or not context:
+        return query
+    return f"{context[-1]}\n{query}"
+
+
+def _words(text: str) -> list[str]:
+    """Words that mean something, each once."""
+    words = dict.fromkeys(re.findall(r"\w+", text.lower()))
+    return [word for word in words if word not in _STOP]
+
+
+def _alike(one: Found, other: Found) -> bool:
+    a, b = ({*re.findall(r"\w+", f.episode.text.lower())} for f in (one, other))
+    return len(a & b) >= _ALIKE * max(len(a | b), 1)
