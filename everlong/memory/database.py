@@ -109,6 +109,13 @@ class Database:
         ((busy, _, _),) = self.rows("pragma wal_checkpoint(truncate)")
         if busy:
             raise StoreError(f"{self.path} is being read, and its log cannot be emptied; try again")
+        # SQLite leaves it to chance when the log's end reaches the disk.
+        log = self.path.with_name(f"{self.path.name}-wal")
+        try:
+            with log.open("r+b") as file:
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise StoreError(f"{log} cannot be emptied: {error}") from None
 
     def close(self) -> None:
         """Close all connections; nothing is lost when this is never called."""

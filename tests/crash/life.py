@@ -5,24 +5,30 @@ Whoever uses it says what must be there from now on, so that a checker can hold 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from everlong.errors import EverlongError
 from everlong.memory.block_store import BlockStore
+from everlong.memory.episodes import NewEpisode
+from everlong.memory.forget import Selection
 from everlong.memory.memory import Memory
 from everlong.memory.record import PAGE
+from everlong.memory.sessions import Message
 from tests.memory.blocks import RECORD, block, name
 
-SMALL = 8 * (4 * RECORD + PAGE)
-"""Of a memory: eight segments of four blocks each, so that one is cleaned every few steps."""
+NAMESPACE = block(0).head.namespace
+
+SMALL = 8 * (6 * RECORD + PAGE)
+"""Of a memory: eight segments of six blocks each, so that one is cleaned every few steps."""
 LARGE = 8 * (15 * RECORD + PAGE)
-_HELD = 4
+_HELD = 2
 """The first blocks are always in use."""
 
 
@@ -31,32 +37,31 @@ class Promise:
     """What a memory has said is durable."""
 
     blocks: set[int] = field(default_factory=set)
+    ever: set[int] = field(default_factory=set)
+    """All that were durable at some time."""
     next: int = 0
     """The number of the first block that was never put."""
     namespaces: dict[str, str] = field(default_factory=dict)
     """Secrets by name, in hexadecimal."""
     credentials: dict[str, str] = field(default_factory=dict)
     """Ids of what they open, in hexadecimal."""
+    told: list[int] = field(default_factory=list)
+    """Numbers of texts that are remembered as episodes, and said in a session, in this order."""
+    texts: int = 0
+    """The number of the first text that was never told."""
+    forgotten_blocks: list[int] = field(default_factory=list)
+    forgotten_texts: list[int] = field(default_factory=list)
+    """Of which no byte is in any file."""
 
     def as_json(self) -> dict[str, Any]:
         """As it is written into a log."""
-        return {
-            "blocks": sorted(self.blocks),
-            "next": self.next,
-            "namespaces": self.namespaces,
-            "credentials": self.credentials,
-        }
+        return {**asdict(self), "blocks": sorted(self.blocks), "ever": sorted(self.ever)}
 
     @classmethod
-    def of(cls, mark: Mapping[str, Any] | bytes) -> Promise:
+    def of(cls, mark: bytes) -> Promise:
         """As it is read there."""
-        content = json.loads(mark) if isinstance(mark, bytes) else mark
-        return cls(
-            set(content["blocks"]),
-            content["next"],
-            dict(content["namespaces"]),
-            dict(content["credentials"]),
-        )
+        promise = cls(**json.loads(mark))
+        return replace(promise, blocks=set(promise.blocks), ever=set(promise.ever))
 
 
 class Life:
@@ -84,7 +89,7 @@ class Life:
         Errors that say what is wrong are noted and the next step goes on; others are raised.
         """
         draw, promise = self._draw, self.promise
-        last = promise.next + draw.randrange(1, 5)
+        last = promise.next + draw.randrange(1, 7)
         chance = draw.random()
         try:
             memory = self.opened()
@@ -93,23 +98,57 @@ class Life:
             promise.next = last
             for n in new:
                 store.put(block(n), n % 20, patience=10)
-            if chance < 0.2:
+            if chance > 0.8:
                 store.touch(name(n) for n in draw.sample(sorted(promise.blocks | {0}), 1))
             store.flush()
             promise.blocks = present(store, promise.blocks | set(new))
-            if chance < 0.3:
+            promise.ever |= promise.blocks
+            if chance < 0.15:
+                self._forget_blocks(store)
+            elif chance < 0.25:
+                self._tell(memory)
+            elif chance < 0.3:
+                self._forget_text(memory)
+            elif chance < 0.4:
                 made = memory.namespace(f"n{len(promise.namespaces)}")
                 promise.namespaces[made.name] = made.secret.hex()
-            elif chance < 0.34:
+            elif chance < 0.44:
                 credential = f"key {len(promise.credentials)}"
                 promise.credentials[credential] = memory.namespaces.opened_by(credential).id.hex()
-            elif chance < 0.4:
+            elif chance < 0.5:
                 store.verify()
-            elif chance < 0.55:
+            elif chance < 0.65:
                 self.close()
                 self.opened()
         except EverlongError as error:
             self.told.append(str(error))
+
+    def _tell(self, memory: Memory) -> None:
+        promise, local = self.promise, memory.namespace().id
+        n, promise.texts = promise.texts, promise.texts + 1
+        memory.episodes.add(local, [NewEpisode(text(n), session="s")])
+        session = memory.sessions.open(local, "s")
+        memory.sessions.append(session, [Message(0, {"role": "user", "content": text(n)})])
+        promise.told.append(n)
+
+    def _forget_text(self, memory: Memory) -> None:
+        promise = self.promise
+        if promise.told:
+            n = promise.told.pop(self._draw.randrange(len(promise.told)))
+            found = memory.episodes.matching(memory.namespace().id, query=word(n))
+            session = memory.sessions.open(memory.namespace().id, "s")
+            (message,) = [m for m in memory.sessions.messages(session) if word(n) in str(m.body)]
+            memory.sessions.remembered_as(session, message.place, [e.id for e in found])
+            memory.forget(memory.namespace(), Selection(episodes=tuple(e.id for e in found)))
+            promise.forgotten_texts.append(n)
+
+    def _forget_blocks(self, store: BlockStore) -> None:
+        promise = self.promise
+        going = self._draw.sample(sorted(promise.blocks), min(3, len(promise.blocks)))
+        promise.blocks.difference_update(going)
+        promise.ever.difference_update(going)
+        store.forget(NAMESPACE, {name(n) for n in promise.blocks})
+        promise.forgotten_blocks += going
 
     def opened(self) -> Memory:
         """The memory, opened if it is not."""
@@ -135,10 +174,20 @@ def present(store: BlockStore, numbers: Iterable[int]) -> set[int]:
 
 
 def never_dropped(promise: Promise, size: int) -> set[int]:
-    """Those of the promised blocks that no cleaning drops: held ones, and the last written."""
+    """Blocks that were durable and that no cleaning drops: held ones, and the last written."""
     segment_blocks = (size // 8 - PAGE) // RECORD
     newest = promise.next - 3 * segment_blocks
-    return {n for n in promise.blocks if n < _HELD or n >= newest}
+    return {n for n in promise.ever if n < _HELD or n >= newest}
+
+
+def text(n: int) -> str:
+    """A text with a word that no other has."""
+    return f"the word of day {n} is {word(n)}, said somebody"
+
+
+def word(n: int) -> str:
+    """A word."""
+    return "q" + hashlib.sha256(str(n).encode()).hexdigest()[:16]
 
 
 class Broken(Exception):
@@ -169,6 +218,7 @@ def hold_to(folder: Path, size: int, must: set[int], promise: Promise) -> float:
     Raises:
         Broken: something is not as it must be.
     """
+    _look_for_forgotten(folder, promise)
     ends = promise.next + 10
     began = time.perf_counter()
     with Memory(folder, size) as memory:
@@ -177,14 +227,11 @@ def hold_to(folder: Path, size: int, must: set[int], promise: Promise) -> float:
         there = present(store, range(ends))
         if lost := must - there:
             raise Broken(f"lost blocks {sorted(lost)}", len(lost))
+        if back := there & set(promise.forgotten_blocks):
+            raise Broken(f"forgotten blocks are back: {sorted(back)}")
         if damaged := store.verify() + store.stats().damaged:
             raise Broken(f"{damaged} blocks are damaged")
-        for title, secret in promise.namespaces.items():
-            if memory.namespace(title).secret.hex() != secret:
-                raise Broken(f"namespace {title} is another one")
-        for credential, identity in list(promise.credentials.items())[-1:]:
-            if memory.namespaces.opened_by(credential).id.hex() != identity:
-                raise Broken(f"{credential} opens another namespace")
+        _look_for_records(memory, promise)
         more = range(ends, ends + 3)
         for n in more:
             store.put(block(n), 0, patience=10)
@@ -199,7 +246,37 @@ def hold_to(folder: Path, size: int, must: set[int], promise: Promise) -> float:
     with Memory(folder, size) as memory:
         if gone := there - present(memory.blocks, there):
             raise Broken(f"lost blocks {sorted(gone)} when it was opened again", len(gone))
+    _look_for_forgotten(folder, promise)
     return took
+
+
+def _look_for_records(memory: Memory, promise: Promise) -> None:
+    for title, secret in promise.namespaces.items():
+        if memory.namespace(title).secret.hex() != secret:
+            raise Broken(f"namespace {title} is another one")
+    for credential, identity in list(promise.credentials.items())[-1:]:
+        if memory.namespaces.opened_by(credential).id.hex() != identity:
+            raise Broken(f"{credential} opens another namespace")
+    local = memory.namespace().id
+    session = memory.sessions.open(local, "s")
+    said = {message.body["content"] for message in memory.sessions.messages(session)}
+    for n in promise.told:
+        if [found.text for found in memory.episodes.matching(local, query=word(n))] != [text(n)]:
+            raise Broken(f"text {n} is not found")
+        if text(n) not in said:
+            raise Broken(f"text {n} is not in its session")
+
+
+def _look_for_forgotten(folder: Path, promise: Promise) -> None:
+    parts = [word(n)[4:14].encode() for n in promise.forgotten_texts]
+    for n in promise.forgotten_blocks:
+        content = bytes(block(n).payload)
+        parts += [content[begin : begin + 24] for begin in range(0, len(content), 512)]
+    for path in sorted(folder.rglob("*")) if parts else []:
+        if path.is_file():
+            held = path.read_bytes()
+            if found := [part for part in parts if part in held]:
+                raise Broken(f"{len(found)} parts of what was forgotten are in {path.name}")
 
 
 def _holds(store: BlockStore, n: int) -> bool:

@@ -1,9 +1,9 @@
 """The power is cut while a memory is used, at any place of a recorded log.
 
 A process with a memory is recorded (every write, sync and name, SQLite's included), the log is cut
-at random places, and what a disk may hold then (:mod:`tests.crash.power`) is opened and held to what
-the process had promised by then. The next recording begins on such an image, so that recoveries are
-cut, too.
+at random places, and what a disk may hold then (:mod:`tests.crash.power`) is opened and held to
+what the process had promised by then. The next recording begins on such an image, so that
+recoveries are cut, too.
 
 A problem begins with the command that shows it again: it leaves the image of the disk in the folder
 ``image`` beside the log, and opens it.
@@ -100,8 +100,9 @@ def promised(operations: Sequence[Operation], cut: int) -> tuple[set[int], Promi
     marks = [(at, o.data) for at, o in enumerate(operations) if o.kind is Kind.MARK]
     before = Promise.of([data for at, data in marks if at < cut][-1])
     after = Promise.of(next((data for at, data in marks if at >= cut), marks[-1][1]))
-    must = before.blocks & after.blocks
-    return must, Promise(before.blocks, after.next, before.namespaces, before.credentials)
+    before.next, before.texts = after.next, after.texts
+    before.told = [n for n in before.told if n in after.told]
+    return before.blocks & after.blocks, before
 
 
 def main(root: Path, log: Path, cut: int, seed: int, size: int) -> None:

@@ -1,0 +1,18 @@
+"""Whatever call fails, and however: no crash, no wrong byte, and what was promised is there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.crash import shim
+from tests.crash.faults import faults
+
+pytestmark = pytest.mark.skipif(bool(shim.missing()), reason=shim.missing())
+
+
+def test_every_fault_is_survived(tmp_path: Path) -> None:
+    outcome = faults(tmp_path, seed=1, first=11, step=311)
+    assert not outcome.problems, "\n".join(outcome.problems)
+    assert outcome.runs > 14
