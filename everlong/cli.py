@@ -190,7 +190,7 @@ def bench(
 
 
 def demo(model: str = "smollm2-135m") -> None:
-    """A tour of at most two minutes: answers, sixteen streams, JSON, speed.
+    """A tour of at most two minutes: answers, sixteen streams, JSON, memory, speed.
 
     Args:
         model: an instruct model; fetched if need be.
@@ -202,7 +202,7 @@ def demo(model: str = "smollm2-135m") -> None:
     with terminal_progress() as progress:
         path = fetch(model, progress)
     with _load(model, "auto", None) as llm:
-        tour(llm, path if path.suffix == ".gguf" else None)
+        tour(llm, path if path.suffix == ".gguf" else None, model)
 
 
 def serve(config: Any) -> None:

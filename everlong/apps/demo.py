@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from everlong.apps.chat import say
+from everlong.apps.demo_memory import demo_memory
 from everlong.apps.llama_cpp import measure_llama_cpp
 from everlong.apps.measure import Rates, measure, rates_table
 from everlong.engine.llm import LLM
@@ -44,11 +45,12 @@ PERSON = {
 }
 
 
-def demo(llm: LLM, gguf: Path | None) -> None:
+def demo(llm: LLM, gguf: Path | None, model: str) -> None:
     """Show what a model does and how fast.
 
     Args:
         llm: an instruct model.
+        model: its name, for servers that are started and killed.
         gguf: its file, for the comparison with llama.cpp where ``xllamacpp`` is installed.
     """
     show = Console(highlight=False)
@@ -89,7 +91,10 @@ def demo(llm: LLM, gguf: Path | None) -> None:
             f"token after {time.perf_counter() - start:.3f} s"
         )
 
-    show.rule("[bold]5. Speed here")
+    show.rule("[bold]5. A memory that outlives its server")
+    demo_memory(model, show)
+
+    show.rule("[bold]6. Speed here")
     ours = measure(llm)
     theirs, why = _llama_cpp(gguf)
     show.print(rates_table(ours, theirs))

@@ -155,7 +155,11 @@ class Recall:
         left = budget * min(1.0, found[0].score)
         kept: list[Found] = []
         for one in found:
-            if one.score < found[0].score / 2 or any(_alike(one, other) for other in kept):
+            if one.score < found[0].score / 2:
+                continue
+            # Nor does it help to be told that the same was asked before.
+            text = one.episode.text
+            if any(_alike(text, told) for told in (query, *(k.episode.text for k in kept))):
                 continue
             tokens = count(one.episode.text)
             if tokens <= left:
@@ -307,6 +311,6 @@ def _words(text: str) -> list[str]:
     return [word for word in words if word not in _STOP]
 
 
-def _alike(one: Found, other: Found) -> bool:
-    a, b = ({*re.findall(r"\w+", f.episode.text.lower())} for f in (one, other))
+def _alike(one: str, other: str) -> bool:
+    a, b = ({*re.findall(r"\w+", text.lower())} for text in (one, other))
     return len(a & b) >= _ALIKE * max(len(a | b), 1)
