@@ -31,7 +31,10 @@ create table episodes (
     source text not null,
     speaker text not null,
     told real not null,          -- seconds since 1970
-    body text not null
+    body text not null,
+    seal integer not null generated always as (
+        seal(id, namespace, session, place, source, speaker, told, body)
+    ) stored
 ) strict;
 create index episodes_by_place on episodes (namespace, session, source, place);
 create index episodes_by_time on episodes (namespace, told);
@@ -243,7 +246,7 @@ class Episodes:
         until: float | None = None,
         query: str | None = None,
     ) -> list[Episode]:
-        """All episodes that fit every condition that is given.
+        """All episodes that fit every condition that is given, damaged ones too: they go with them.
 
         Args:
             namespace: whose.
@@ -266,7 +269,10 @@ class Episodes:
             conditions.append(f"number in (select rowid from {table} where {table} match ?)")
             values.append(f"body : ({words})" if words else '""')
         return self._select(
-            " and ".join(["namespace = ?", *conditions]) + " order by number", namespace, *values
+            " and ".join(["namespace = ?", *conditions]) + " order by number",
+            namespace,
+            *values,
+            damaged=True,
         )
 
     def count(self, namespace: bytes) -> int:
@@ -282,7 +288,7 @@ class Episodes:
         Returns:
             How many episodes there were, and how many vectors.
         """
-        found = self.get(namespace, ids)
+        found = list(self._in("id", namespace, list(ids), damaged=True))
         if not found:
             return 0, 0
         vectors = 0
@@ -407,17 +413,27 @@ class Episodes:
         return bool(self._database.rows(named, _words(namespace)))
 
     def _in(
-        self, column: str, namespace: bytes, values: list[bytes] | list[int]
+        self,
+        column: str,
+        namespace: bytes,
+        values: list[bytes] | list[int],
+        damaged: bool = False,
     ) -> Iterator[Episode]:
         for start in range(0, len(values), _AT_ONCE):
             some = values[start : start + _AT_ONCE]
             marks = ", ".join("?" * len(some))
-            yield from self._select(f"namespace = ? and {column} in ({marks})", namespace, *some)
+            condition = f"namespace = ? and {column} in ({marks})"
+            yield from self._select(condition, namespace, *some, damaged=damaged)
 
-    def _select(self, condition: str, *values: bytes | str | float | int) -> list[Episode]:
+    def _select(
+        self, condition: str, *values: bytes | str | float | int, damaged: bool = False
+    ) -> list[Episode]:
+        """Episodes; those whose row is not what was written only when they are asked for."""
+        columns = "id, session, place, source, speaker, told, body"
+        whole = "whole(seal, id, namespace, session, place, source, speaker, told, body)"
         rows = self._database.rows(
-            "select id, session, place, source, speaker, told, body, number from episodes "
-            f"where {condition}",
+            f"select {columns}, number from episodes where ({damaged:d} or {whole}) "
+            f"and {condition}",
             *values,
         )
         return [Episode(*row) for row in rows]

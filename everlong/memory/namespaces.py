@@ -12,8 +12,8 @@ import secrets
 import time
 from dataclasses import dataclass
 
-from everlong.errors import RequestError
-from everlong.memory.database import Database
+from everlong.errors import DamagedError, RequestError
+from everlong.memory.database import Database, Value
 from everlong.memory.record import NAMESPACE_BYTES
 
 LOCAL = "local"
@@ -24,7 +24,8 @@ create table namespaces (
     id blob primary key,
     name text not null unique,
     secret blob not null,
-    created real not null        -- seconds since 1970
+    created real not null,       -- seconds since 1970
+    seal integer not null generated always as (seal(id, name, secret)) stored
 ) strict;
 create table credentials (
     digest blob primary key,
@@ -74,15 +75,13 @@ class Namespaces:
                 "insert or ignore into namespaces values (?, ?, ?, ?)",
                 (new.id, name, new.secret, time.time()),
             )
-        ((identity, secret),) = self._database.rows(
-            "select id, secret from namespaces where name = ?", name
-        )
-        return Namespace(identity, name, secret)
+        found = self._select("namespaces n where n.name = ?", name)
+        assert found is not None, "it was just made"
+        return found
 
     def find(self, identity: bytes) -> Namespace | None:
         """The namespace with this id, or None."""
-        rows = self._database.rows("select id, name, secret from namespaces where id = ?", identity)
-        return Namespace(*rows[0]) if rows else None
+        return self._select("namespaces n where n.id = ?", identity)
 
     def opened_by(self, credential: str) -> Namespace:
         """The namespace that a credential opens; a new credential opens a new one."""
@@ -110,12 +109,24 @@ class Namespaces:
         return found
 
     def _find(self, digest: bytes) -> Namespace | None:
-        rows = self._database.rows(
-            "select n.id, n.name, n.secret from credentials c join namespaces n "
-            "on n.id = c.namespace where c.digest = ?",
-            digest,
+        return self._select(
+            "credentials c join namespaces n on n.id = c.namespace where c.digest = ?", digest
         )
-        return Namespace(*rows[0]) if rows else None
+
+    def _select(self, source: str, value: Value) -> Namespace | None:
+        rows = self._database.rows(
+            f"select n.id, n.name, n.secret, whole(n.seal, n.id, n.name, n.secret) from {source}",
+            value,
+        )
+        if not rows:
+            return None
+        *columns, whole = rows[0]
+        if not whole:
+            raise DamagedError(
+                "a namespace is not what was written, and its blocks cannot be named; "
+                "restore records.sqlite from a copy, or name another folder with --memory"
+            )
+        return Namespace(*columns)
 
     def _digest(self, credential: str) -> bytes:
         # Slow on purpose: whoever reads the file shall not find a weak key by trying.

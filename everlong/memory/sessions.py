@@ -41,6 +41,8 @@ create table messages (
     body text not null,           -- the message as templates read it, as JSON
     notes text not null,          -- what was recalled for it and stands before it in the prompt
     told real not null,
+    seal integer not null generated always as (seal(session, place, body)) stored,
+    notes_seal integer not null generated always as (seal(session, place, notes)) stored,
     primary key (session, place)
 ) strict, without rowid;
 create table message_episodes (   -- what a message was remembered as; forks share it
@@ -67,6 +69,7 @@ create table transcripts (
     first integer not null,       -- no message before this has a token in here,
     last integer not null,        -- and none after this
     tokens blob not null,         -- little-endian int32
+    seal integer not null generated always as (seal(session, tokenizer, start, tokens)) stored,
     primary key (session, tokenizer, start)
 ) strict, without rowid;
 """
@@ -179,7 +182,9 @@ class Sessions:
         return [
             Message(place, json.loads(body), notes, tuple(recalled.get(place, ())), told)
             for place, body, notes, told in self._database.rows(
-                "select place, body, notes, told from messages where session = ? order by place",
+                "select place, body, notes, told from messages where session = ? "
+                "and whole(seal, session, place, body) "
+                "and whole(notes_seal, session, place, notes) order by place",
                 session.id,
             )
         ]
@@ -245,7 +250,7 @@ class Sessions:
         tokens: list[int] = []
         for start, part in self._database.rows(
             "select start, tokens from transcripts where session = ? and tokenizer = ? "
-            "order by start",
+            "and whole(seal, session, tokenizer, start, tokens) order by start",
             session.id,
             tokenizer,
         ):
@@ -281,13 +286,13 @@ class Sessions:
         """
         with self._database.transaction() as db:
             parts = db.execute(
-                "select start, first, last, tokens from transcripts "
-                "where session = ? and tokenizer = ? order by start",
+                "select start, first, last, tokens, whole(seal, session, tokenizer, start, tokens) "
+                "from transcripts where session = ? and tokenizer = ? order by start",
                 (session.id, tokenizer),
             ).fetchall()
             first = 0
-            for at, begins, ends, part in parts:
-                if at + len(part) // 4 <= start:
+            for at, begins, ends, part, whole in parts:
+                if whole and at + len(part) // 4 <= start:
                     first = ends + 1
                     continue
                 # Where a part is cut, what follows may be of any of its messages.
@@ -296,7 +301,7 @@ class Sessions:
                     "delete from transcripts where session = ? and tokenizer = ? and start = ?",
                     (session.id, tokenizer, at),
                 )
-                if at < start:
+                if whole and at < start:
                     kept = part[: 4 * (start - at)]
                     db.execute(
                         "insert into transcripts values (?, ?, ?, ?, ?, ?)",
@@ -327,7 +332,8 @@ class Sessions:
             # Only parts without a token of a message that the new session does not have.
             for tokenizer, start, first, last, tokens in db.execute(
                 "select tokenizer, start, first, last, tokens from transcripts "
-                "where session = ? and last <= ?",
+                "where session = ? and last <= ? "
+                "and whole(seal, session, tokenizer, start, tokens)",
                 (session.id, max(places, default=-1)),
             ).fetchall():
                 numbered = bisect_left(places, first), bisect_right(places, last) - 1
