@@ -147,10 +147,10 @@ def _overhead(options: argparse.Namespace, folder: Path) -> Part:
 
 def _recall(options: argparse.Namespace, folder: Path) -> Part:
     """What ``benchmarks/recall.py`` finds, in a process of its own."""
-    data = options.data or _from_environment("EVERLONG_DATA")
-    command = [sys.executable, "-m", "benchmarks.recall", "--json"]
+    beside = ROOT.parent / "shared" / "data"
+    data = options.data or _from_environment("EVERLONG_DATA") or beside
+    command = [sys.executable, "-m", "benchmarks.recall", "--json", "--data", str(data.resolve())]
     command += ["--quick"] if options.quick else []
-    command += ["--data", str(data)] if data is not None else []
     with (folder / "recall.log").open("w+") as log:
         done = subprocess.run(
             command, cwd=ROOT, stdout=subprocess.PIPE, stderr=log, text=True, check=False
