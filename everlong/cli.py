@@ -49,6 +49,7 @@ def chat(
     session: str | None = None,
     memory: Path | None = None,
     memory_size: str = "16GB",
+    embedder: str | None = None,
     no_memory: bool = False,
 ) -> None:
     """Talk to a model in the terminal; it remembers.
@@ -65,6 +66,7 @@ def chat(
         session: name of the conversation that goes on; default: a new one.
         memory: folder of the memory; default: everlong/memory among the user's data.
         memory_size: most bytes of keys and values on disk, such as 500MB.
+        embedder: sentence encoder of recall, such as minilm-l6; default: the model's own words.
         no_memory: remember nothing.
     """
     from everlong.apps.chat import chat as talk
@@ -74,7 +76,7 @@ def chat(
         kept = None
         if not no_memory:
             kept = opened.enter_context(owned(memory or default_folder(), bytes_of(memory_size)))
-        llm = opened.enter_context(_load(model, weights, max_model_len, kept))
+        llm = opened.enter_context(_load(model, weights, max_model_len, kept, embedder))
         talk(llm, given, system, session)
 
 
@@ -304,6 +306,7 @@ _EXAMPLES: dict[str, str] = {
     "memory-remember": "everlong memory remember ./handbook.md",
     "memory-export": "everlong memory export ./memory.zip",
     "memory-import": "everlong memory import ./memory.zip",
+    "memory-rekey": "everlong memory rekey OLD NEW",
     "memory-verify": "everlong memory verify",
     "memory-stats": "everlong memory stats",
 }
@@ -324,6 +327,7 @@ _FUNCTIONS: dict[str, Callable[..., None]] = {
     "memory-remember": memories.remember,
     "memory-export": memories.export,
     "memory-import": memories.take_in,
+    "memory-rekey": memories.replace_key,
     "memory-verify": memories.verify,
     "memory-stats": memories.stats,
 }
@@ -332,12 +336,22 @@ _SWITCHES = ("--no-memory", "--yes", "--everything", "--as-json")
 
 
 # The parser evaluates this module's annotations, and naming LLM would import PyTorch for --help.
-def _load(model: str, weights: Weights, max_model_len: int | None, memory: Any = None) -> Any:
+def _load(
+    model: str,
+    weights: Weights,
+    max_model_len: int | None,
+    memory: Any = None,
+    embedder: str | None = None,
+) -> Any:
     from everlong.engine.engine import EngineConfig
     from everlong.engine.llm import load
 
     return load(
-        model, weights=weights, engine=EngineConfig(max_model_len=max_model_len), memory=memory
+        model,
+        weights=weights,
+        engine=EngineConfig(max_model_len=max_model_len),
+        memory=memory,
+        embedder=embedder,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -13,6 +14,9 @@ import pytest
 
 from everlong import cli
 from everlong.apps import chat as chat_app
+from everlong.cli import main
+from everlong.errors import RequestError
+from everlong.memory.memory import Memory
 from tests.engine.tiny import tiny_llm
 from tests.engine.tiny import tokenizer as tiny_tokenizer
 
@@ -108,7 +112,7 @@ def test_convert_and_generate_from_the_folder(tmp_path: Path) -> None:
 def test_chat_keeps_the_conversation(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lines = iter(["hello\n", "again\n", "/reset\n", "fresh\n", ""])
+    lines = iter(["hello\n", "again\n", "/new\n", "fresh\n", ""])
     monkeypatch.setattr("sys.stdin.readline", lambda: next(lines), raising=False)
     monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
     tokenizer = tiny_tokenizer()
@@ -128,3 +132,53 @@ def test_chat_keeps_the_conversation(
         ["system", "user"],
     ]
     assert "tokens read" in capsys.readouterr().err
+
+
+def test_chat_goes_on_where_it_was(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
+    for said in ("hello", "again"):
+        lines = iter([f"{said}\n", ""])
+        monkeypatch.setattr("sys.stdin.readline", lambda lines=lines: next(lines), raising=False)
+        with Memory(tmp_path, 64 << 20) as memory, tiny_llm(memory=memory) as llm:
+            chat_app.chat(llm, {"max_tokens": 4, "seed": 0}, None, "evening")
+            session = memory.sessions.find(memory.namespace().id, "evening")
+            assert session is not None
+            told = [m.body["content"] for m in memory.sessions.messages(session)]
+    assert told[::2] == ["hello", "again"]
+    assert "evening goes on after 2 messages" in capsys.readouterr().err
+    with tiny_llm() as llm, pytest.raises(RequestError, match="nothing is remembered here"):
+        chat_app.chat(llm, {}, None, "evening")
+
+
+def test_memory_s_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = str(tmp_path / "memory")
+
+    def everlong(command: str, *more: str) -> str:
+        status = main(["memory", command, *more, "--memory", folder])
+        told = capsys.readouterr()
+        return told.out if status == 0 else told.err
+
+    assert "there is no memory in" in everlong("list")
+    with Memory(folder, 64 << 20) as memory, tiny_llm(memory=memory) as llm:
+        asked = [{"role": "user", "content": "The zebra is called Momo."}]
+        llm.chat(asked, max_tokens=4, session="zoo")
+    text = tmp_path / "notes.txt"
+    text.write_text("Ferns need water.")
+    assert everlong("remember", str(text)) == "1 passages\n"
+    assert "zoo" in everlong("list")
+    assert "Ferns need water." in everlong("list", "--sessions", "false")
+    assert "zebra" in everlong("show", "zoo")
+    assert "zebra" in everlong("search", "who is Momo")
+    assert json.loads(everlong("search", "who is Momo", "--as-json"))["data"][0]["why"]
+    assert json.loads(everlong("stats"))["episodes"] == 3
+    bundle = str(tmp_path / "memory.zip")
+    assert json.loads(everlong("export", bundle))["episodes"] == 3
+    assert "say --yes true" in everlong("forget", "--query", "zebra")
+    assert json.loads(everlong("forget", "--query", "zebra", "--yes"))["episodes"] == 1
+    assert "zebra" not in everlong("show", "zoo")
+    assert json.loads(everlong("import", bundle))["episodes"] == 1
+    assert json.loads(everlong("verify"))["records"] == "ok"
+    assert "2026-11-25T14:30, not 'soon'" in everlong("forget", "--since", "soon", "--yes")
+    assert json.loads(everlong("forget", "--everything", "--yes"))["episodes"] == 3

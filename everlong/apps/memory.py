@@ -198,6 +198,18 @@ def remember(
     print(f"{len(added['data'])} passages")
 
 
+def replace_key(old: str, new: str, memory: Path | None = None) -> None:
+    """Have a new API key open what an old one opened, from the server's next start on.
+
+    Args:
+        old: the key that was served last.
+        new: the key that is served from now on.
+        memory: folder of the memory.
+    """
+    with _asking(memory) as ask:
+        _print_json(ask("replace_key", old=old, new=new))
+
+
 def verify(memory: Path | None = None) -> None:
     """Read everything on the disk and take out what is damaged.
 

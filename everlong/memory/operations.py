@@ -166,6 +166,12 @@ def verify(memory: Memory, namespace: Namespace) -> dict[str, Any]:
     return {"blocks": blocks, "damaged": damaged, "records": memory.database.check()}
 
 
+def replace_key(memory: Memory, namespace: Namespace, old: str, new: str) -> dict[str, Any]:
+    """Have a new API key open what an old one opened; from the server's next start on."""
+    found = memory.namespaces.replace(old, new)
+    return {"namespace": found.name}
+
+
 def export(memory: Memory, namespace: Namespace, path: str) -> dict[str, int]:
     """Write a bundle of texts to a new file."""
     return write_bundle(memory, namespace, Path(path))
@@ -187,6 +193,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "forget": forget,
     "stats": stats,
     "verify": verify,
+    "replace_key": replace_key,
     "export": export,
     "import": take_in,
 }

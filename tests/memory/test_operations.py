@@ -246,6 +246,18 @@ def test_every_operation_stays_in_its_namespace(memory: Memory, tmp_path: Path) 
     assert set(OPERATIONS) >= {"verify", "import", "remember"}
 
 
+def test_a_new_key_opens_what_the_old_one_opened(memory: Memory) -> None:
+    before = memory.namespaces.opened_by("old")
+    assert ask(memory, "replace_key", old="old", new="new") == {"namespace": before.name}
+    assert memory.namespaces.opened_by("new") == before
+    assert memory.namespaces.opened_by("old") != before
+    with pytest.raises(RequestError, match="the old key opens nothing"):
+        ask(memory, "replace_key", old="never", new="other")
+    with pytest.raises(RequestError, match="a namespace of its own"):
+        ask(memory, "replace_key", old="new", new="old")
+    assert b"old" not in (memory.folder / "records.sqlite").read_bytes()
+
+
 @pytest.mark.parametrize(
     ("size", "expected"),
     [("16GB", 16 * 10**9), ("500 mb", 5 * 10**8), ("1.5k", 1500), ("8GiB", 8 << 30), ("7", 7)],

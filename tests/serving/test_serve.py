@@ -7,9 +7,11 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import openai
@@ -85,3 +87,35 @@ def test_settings_reach_the_server_and_a_stream_outlives_the_signal(model: Path)
 def test_a_model_that_is_not_there_is_one_line() -> None:
     with pytest.raises(AssertionError, match=r"everlong: error: .*nowhere"), serving("nowhere"):
         pass
+
+
+def test_a_conversation_outlives_a_server_that_is_killed(model: Path, tmp_path: Path) -> None:
+    def ask(url: str, text: str) -> dict[str, Any]:
+        body = {
+            "messages": [{"role": "user", "content": text}],
+            "session": "s",
+            "temperature": 0,
+            "max_tokens": 8,
+            "ignore_eos": True,
+        }
+        reply = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60)
+        assert reply.status_code == 200, reply.text
+        return dict(reply.json())
+
+    options = (str(model), "--memory", str(tmp_path), "--memory-size", "100MB")
+    with serving(*options) as (process, url):
+        first = ask(url, "hello " * 80)
+        deadline = time.monotonic() + 30
+        while httpx.get(f"{url}/v1/memory/stats").json()["blocks"]["waiting"]:
+            assert time.monotonic() < deadline
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    with serving(*options) as (_, url):
+        second = ask(url, "again")
+        assert second["everlong"]["memory"]["session"] == "s"
+        found = second["usage"]["prompt_tokens_details"]["cached_tokens"]
+        assert found >= first["usage"]["prompt_tokens"] // 64 * 64 > 0
+        shown = httpx.get(f"{url}/v1/memory/sessions/s").json()["messages"]
+        assert [m["role"] for m in shown] == ["user", "assistant"] * 2
+    with serving(str(model), "--no-memory") as (_, url):
+        assert httpx.get(f"{url}/v1/memory/stats").status_code == 400
