@@ -1,9 +1,9 @@
 /** Asking for answers and receiving them; several conversations may do so at once. */
 import { computed, type Signal, signal } from "@preact/signals";
 import { announce } from "./announcer";
-import { ConnectionError, type Delta, ServerError, streamAnswer } from "./api";
-import { conversationOf, createConversation, setMessages, shown } from "./chats";
-import { apiKey, connect, lock, models } from "./connection";
+import { type Delta, ServerError, streamAnswer } from "./api";
+import { conversationOf, createConversation, setMemory, setMessages, shown } from "./chats";
+import { apiKey, failureOf, models, remembers } from "./connection";
 import {
   type Answer,
   chatMessages,
@@ -11,9 +11,13 @@ import {
   type Ending,
   type Failure,
   lastUserMessage,
+  newId,
+  sessionOf,
   type Settings,
   upToLastUserMessage,
 } from "./conversation";
+import type { MemoryNote } from "./episode";
+import { pauseSession } from "./memory-api";
 
 /** An answer being received. */
 export interface Live {
@@ -51,7 +55,13 @@ export function send(text: string): void {
 export function answerAgain(id: string, text?: string): void {
   const conversation = conversationOf(id);
   if (!conversation || !lastUserMessage(conversation) || liveOf(id)) return;
-  setMessages(id, upToLastUserMessage(conversation, text));
+  const kept = upToLastUserMessage(conversation, text);
+  // Without an answer among them, the server would take the messages for new ones of the session;
+  // and what parts from a paused session would be remembered.
+  if (conversation.paused || !kept.some(({ role }) => role === "assistant")) {
+    setMemory(id, { session: `page-${id}-${newId()}` });
+  }
+  setMessages(id, kept);
   void answer(id);
 }
 
@@ -88,6 +98,7 @@ async function answer(id: string): Promise<void> {
   try {
     for await (const delta of stubbornly(conversation, model, state, received)) {
       received.add(delta);
+      if (delta.memory) noteMemory(id, empty.id, delta.memory);
       state.text.value = received.text;
       if (performance.now() - saved > SAVE_EVERY_MS) {
         changeAnswer(id, empty.id, { text: received.text });
@@ -118,10 +129,20 @@ async function* stubbornly(
   received: Receipt,
 ): AsyncGenerator<Delta> {
   const messages = chatMessages(conversation);
+  const session = remembers.value ? sessionOf(conversation) : null;
   for (let tries = 1; ; tries++) {
     try {
+      // The session may be new, or another server's.
+      if (session !== null && conversation.paused) await pauseSession(apiKey.value, session, true);
       received.start();
-      yield* streamAnswer(model, messages, conversation.settings, apiKey.value, controller.signal);
+      yield* streamAnswer(
+        model,
+        messages,
+        conversation.settings,
+        session,
+        apiKey.value,
+        controller.signal,
+      );
       return;
     } catch (error) {
       const busy = error instanceof ServerError && error.status === 429;
@@ -163,19 +184,11 @@ class Receipt {
   }
 }
 
-function failureOf(error: unknown): Failure {
-  if (error instanceof ServerError) {
-    if (error.status === 401) lock();
-    // A server that fails, or ends a stream, may be on its way down.
-    else if (error.status === null || error.status >= 500) void connect();
-    return { status: error.status, message: error.message };
-  }
-  if (error instanceof ConnectionError) {
-    void connect();
-    return { status: null, message: error.message };
-  }
-  console.error(error);
-  return { status: null, message: `The page itself failed: ${String(error)}` };
+/** The conversation goes on in the session that answered: where it parted, that is another. */
+function noteMemory(id: string, answerId: string, { session, recalled }: MemoryNote): void {
+  const conversation = conversationOf(id);
+  if (conversation && sessionOf(conversation) !== session) setMemory(id, { session });
+  if (recalled.length > 0) changeAnswer(id, answerId, { recalled });
 }
 
 function changeAnswer(id: string, answerId: string, change: Partial<Answer>): void {
@@ -205,5 +218,3 @@ function pause(ms: number, signal: AbortSignal): Promise<void> {
     signal.addEventListener("abort", stopWaiting, { once: true });
   });
 }
-
-const newId = (): string => crypto.getRandomValues(new Uint32Array(2)).join("-");

@@ -1,5 +1,6 @@
 /** The server's endpoints that the page uses. Knows the protocol, and nothing of the page. */
 import type { ChatMessage, Cost, Settings } from "./conversation";
+import { type MemoryNote, readMemoryNote } from "./episode";
 import { readEvents } from "./events";
 
 export interface Model {
@@ -28,6 +29,8 @@ export interface Delta {
   text: string;
   ending: "stop" | "length" | null;
   cost: Cost | null;
+  /** In the first step, if the server has a memory. */
+  memory: MemoryNote | null;
 }
 
 // Relative, so that the page also works behind a proxy that puts it under a path.
@@ -36,7 +39,12 @@ const endpoint = (path: string): URL => new URL(path, document.baseURI);
 const MODELS_TIMEOUT_MS = 10_000;
 const LONGEST_RAW_MESSAGE = 300;
 
-async function request(path: string, key: string | null, init: RequestInit): Promise<Response> {
+/** A response that is no error; else throws ServerError or ConnectionError. */
+export async function request(
+  path: string,
+  key: string | null,
+  init: RequestInit,
+): Promise<Response> {
   const headers = new Headers(init.headers);
   if (key !== null) headers.set("Authorization", `Bearer ${key}`);
   let response: Response;
@@ -63,6 +71,8 @@ export async function* streamAnswer(
   model: string,
   messages: ChatMessage[],
   settings: Settings,
+  /** Name of the session; null where the server has no memory. */
+  session: string | null,
   key: string | null,
   signal: AbortSignal,
 ): AsyncGenerator<Delta> {
@@ -73,6 +83,7 @@ export async function* streamAnswer(
       model,
       messages,
       stream: true,
+      ...(session !== null && { session }),
       stream_options: { include_usage: true },
       ...(settings.temperature !== null && { temperature: settings.temperature }),
       ...(settings.topP !== null && { top_p: settings.topP }),
@@ -101,6 +112,7 @@ function brokenOff(): ConnectionError {
 /** A chunk as OpenAI defines it; only what the page reads. */
 interface ChatChunk {
   error?: unknown;
+  everlong?: unknown;
   choices?: { delta?: { content?: string | null }; finish_reason?: string | null }[];
   usage?: {
     prompt_tokens: number;
@@ -124,6 +136,7 @@ function readDelta(data: string): Delta {
           completionTokens: chunk.usage.completion_tokens,
         }
       : null,
+    memory: readMemoryNote(chunk.everlong),
   };
 }
 

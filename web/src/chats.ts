@@ -1,11 +1,15 @@
 /** The conversations of this browser: which there are, which one is shown, and changes to them. */
 import { computed, signal } from "@preact/signals";
-import { type Conversation, type Message, type Settings, titleOf } from "./conversation";
+import { type Conversation, type Message, newId, type Settings, titleOf } from "./conversation";
 import * as storage from "./storage";
 
 const byId = signal<ReadonlyMap<string, Conversation>>(new Map());
 /** Settings of the next new conversation. */
 const nextSettings = signal(storage.loadSettings());
+/** What is known of the next new conversation: it may be paused before it begins. */
+export type Draft = Pick<Conversation, "id" | "session" | "paused">;
+const draft = (): Draft => ({ id: `${newId()}-${newId()}` });
+export const nextDraft = signal(draft());
 const shownId = signal<string | null>(null);
 
 /** True once the browser refused to keep something. */
@@ -51,22 +55,37 @@ function put(id: string, conversation: Conversation | null): void {
 
 export function createConversation(firstText: string): Conversation {
   const conversation: Conversation = {
-    id: crypto.getRandomValues(new Uint32Array(4)).join("-"),
+    ...nextDraft.value,
     title: titleOf(firstText),
     updated: Date.now(),
     settings: nextSettings.value,
     messages: [],
   };
+  nextDraft.value = draft();
   put(conversation.id, conversation);
   show(conversation.id);
   return conversation;
 }
 
 /** Replaces the messages of a conversation. */
-export function setMessages(id: string, messages: Message[]): void {
+export function setMessages(id: string, messages: Message[], updated = Date.now()): void {
   const conversation = byId.value.get(id);
   if (!conversation) return;
-  const next = { ...conversation, messages, updated: Date.now() };
+  const next = { ...conversation, messages, updated };
+  put(id, next);
+  storageFull.value = !storage.saveConversation(next);
+}
+
+/** Changes what a conversation, or the next new one, is in the server's memory. */
+export function setMemory(
+  id: string,
+  { system, ...change }: { session?: string; paused?: boolean; system?: string },
+): void {
+  if (nextDraft.value.id === id) nextDraft.value = { ...nextDraft.value, ...change };
+  const conversation = byId.value.get(id);
+  if (!conversation) return;
+  const settings = { ...conversation.settings, ...(system !== undefined && { system }) };
+  const next = { ...conversation, ...change, settings };
   put(id, next);
   storageFull.value = !storage.saveConversation(next);
 }

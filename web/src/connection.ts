@@ -2,6 +2,8 @@
 import { computed, signal } from "@preact/signals";
 import { announce } from "./announcer";
 import { ConnectionError, listModels, type Model, ServerError } from "./api";
+import type { Failure } from "./conversation";
+import { hasMemory } from "./memory-api";
 import { loadKey, saveKey } from "./storage";
 
 export type Connection =
@@ -13,6 +15,8 @@ export type Connection =
 
 export const connection = signal<Connection>({ state: "connecting" });
 export const models = signal<Model[]>([]);
+/** Whether the server has a memory. */
+export const remembers = signal(false);
 export const apiKey = signal(loadKey());
 export const ready = computed(() => connection.value.state === "ready");
 
@@ -26,6 +30,7 @@ export async function connect(): Promise<void> {
   clearTimeout(timer);
   try {
     models.value = await listModels(apiKey.value);
+    remembers.value = await hasMemory(apiKey.value);
     wait = FIRST_WAIT_MS;
     if (connection.value.state === "away") announce("The server is back.");
     connection.value = { state: "ready" };
@@ -54,6 +59,22 @@ function lose(error: unknown): void {
   clearTimeout(timer);
   timer = window.setTimeout(() => void connect(), wait);
   wait = Math.min(2 * wait, LONGEST_WAIT_MS);
+}
+
+/** What to show of an error; looks again at the server where that may help. */
+export function failureOf(error: unknown): Failure {
+  if (error instanceof ServerError) {
+    if (error.status === 401) lock();
+    // A server that fails, or ends a stream, may be on its way down.
+    else if (error.status === null || error.status >= 500) void connect();
+    return { status: error.status, message: error.message };
+  }
+  if (error instanceof ConnectionError) {
+    void connect();
+    return { status: null, message: error.message };
+  }
+  console.error(error);
+  return { status: null, message: `The page itself failed: ${String(error)}` };
 }
 
 export async function useKey(key: string | null): Promise<void> {

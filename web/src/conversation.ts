@@ -1,5 +1,7 @@
 /** What a conversation is, and the pure functions on it. Nothing here touches the browser. */
 
+import { readEpisodes, type Recalled } from "./episode";
+
 export interface Settings {
   /** Null: the first model that the server lists. */
   model: string | null;
@@ -49,6 +51,8 @@ export interface Answer {
   cost?: Cost;
   timing?: Timing;
   failure?: Failure;
+  /** What the server remembered for it. */
+  recalled?: Recalled[];
 }
 
 export type Message = UserMessage | Answer;
@@ -60,6 +64,10 @@ export interface Conversation {
   updated: number;
   settings: Settings;
   messages: Message[];
+  /** Name of its session in the server's memory, where that is not made from the id. */
+  session?: string;
+  /** What is said in it is not remembered. */
+  paused?: boolean;
 }
 
 /** A message as the server reads it. */
@@ -77,6 +85,13 @@ export const DEFAULT_SETTINGS: Settings = {
   maxTokens: null,
   seed: null,
 };
+
+/** Every message and conversation has its own. */
+export const newId = (): string => crypto.getRandomValues(new Uint32Array(2)).join("-");
+
+/** Name of the session in which the server remembers a conversation. */
+export const sessionOf = ({ id, session }: Pick<Conversation, "id" | "session">): string =>
+  session ?? `page-${id}`;
 
 const TITLE_LENGTH = 60;
 
@@ -114,6 +129,42 @@ export function upToLastUserMessage(conversation: Conversation, text?: string): 
 }
 
 /**
+ * What a session has said, as a conversation: its system prompt and its messages.
+ *
+ * Messages that are the same keep what the browser knows of them, such as their cost.
+ */
+export function withSaid(
+  { messages }: Conversation,
+  said: ChatSaid[],
+  makeId: () => string,
+): { system: string; messages: Message[] } {
+  const system = said.filter(({ role }) => role === "system").map(({ content }) => content);
+  let known = 0;
+  const merged = said.flatMap(({ role, content }): Message[] => {
+    if (role !== "user" && role !== "assistant") return [];
+    const same = messages.findIndex(
+      (message, index) =>
+        index >= known && message.role === role && message.text.trim() === content.trim(),
+    );
+    if (same >= 0) {
+      known = same + 1;
+      return [messages[same]!];
+    }
+    const id = makeId();
+    return role === "user"
+      ? [{ id, role, text: content }]
+      : [{ id, role, text: content, model: "", ending: "stop" }];
+  });
+  return { system: system.join("\n\n"), messages: merged };
+}
+
+/** A message as a session has it. */
+export interface ChatSaid {
+  role: string;
+  content: string;
+}
+
+/**
  * A conversation read from storage, or null where it is not one.
  *
  * An answer that was being received when the page closed counts as cancelled.
@@ -126,22 +177,23 @@ export function parseConversation(json: string): Conversation | null {
     return null;
   }
   if (!isConversation(value)) return null;
-  const messages = value.messages.map((message) =>
-    message.role === "assistant" && message.ending === "streaming"
-      ? { ...message, ending: "cancelled" as const }
-      : message,
-  );
+  const messages = value.messages.map((message): Message => {
+    if (message.role === "user") return message;
+    const ending = message.ending === "streaming" ? "cancelled" : message.ending;
+    return { ...message, ending, ...(message.recalled && { recalled: readEpisodes(message.recalled) }) };
+  });
   return { ...value, messages, settings: { ...DEFAULT_SETTINGS, ...value.settings } };
 }
 
 function isConversation(value: unknown): value is Conversation {
-  const { id, title, updated, settings, messages } = (value ?? {}) as Partial<Conversation>;
+  const { id, title, updated, settings, messages, session } = (value ?? {}) as Partial<Conversation>;
   return (
     typeof id === "string" &&
     typeof title === "string" &&
     typeof updated === "number" &&
     typeof settings === "object" &&
     settings !== null &&
+    (session === undefined || typeof session === "string") &&
     Array.isArray(messages) &&
     messages.every(isMessage)
   );

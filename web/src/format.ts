@@ -15,6 +15,15 @@ export function duration(ms: number): string {
   return `${Math.floor(whole / 60)} min ${whole % 60} s`;
 }
 
+const WHEN = new Intl.DateTimeFormat("en", { dateStyle: "medium", timeStyle: "short" });
+
+/** A time in seconds since 1970. */
+export const when = (seconds: number): string => WHEN.format(new Date(1000 * seconds));
+
+/** "1 text", "2 texts". */
+export const counted = (value: number, one: string, many = `${one}s`): string =>
+  `${count(value)} ${value === 1 ? one : many}`;
+
 export interface Figure {
   text: string;
   /** What the figure means, for a tooltip. */

@@ -8,6 +8,7 @@ import "./styles/layout.css";
 import "./styles/messages.css";
 import "./styles/markdown.css";
 import "./styles/dialogs.css";
+import "./styles/memory.css";
 import { applyTheme } from "./theme";
 
 applyTheme();

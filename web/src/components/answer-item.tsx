@@ -2,11 +2,14 @@ import { answerAgain, live } from "../answering";
 import { shown } from "../chats";
 import { ready } from "../connection";
 import type { Answer } from "../conversation";
+import type { Recalled } from "../episode";
 import { figures } from "../format";
+import { openMemory } from "../memory";
 import { splitThoughts } from "../thinking";
 import { AnswerText } from "./answer-text";
 import { CopyButton } from "./copy-button";
 import { IconButton } from "./icon-button";
+import { Quote } from "./quote";
 import { Waiting } from "./waiting";
 
 /** One answer, with what it cost below it, or why it failed. */
@@ -21,7 +24,7 @@ export function AnswerItem({ answer, last }: { answer: Answer; last: boolean }) 
   );
 }
 
-/** Below a finished answer. The episodes that a memory recalled for it will be listed here. */
+/** Below a finished answer: why it failed, what it cost, what was remembered for it. */
 function Footer({ answer, last }: { answer: Answer; last: boolean }) {
   const again = (): void => answerAgain(shown.value!.id);
   return (
@@ -57,6 +60,23 @@ function Footer({ answer, last }: { answer: Answer; last: boolean }) {
           ))}
         </ul>
       </div>
+      {answer.recalled && answer.recalled.length > 0 && <Remembered episodes={answer.recalled} />}
     </footer>
+  );
+}
+
+/** What the server quoted to the model, out of other conversations. */
+function Remembered({ episodes }: { episodes: Recalled[] }) {
+  return (
+    <details class="remembered">
+      <summary>remembered: {episodes.length}</summary>
+      <ul class="quotes">
+        {episodes.map((episode) => (
+          <li key={episode.id}>
+            <Quote episode={episode} score={episode.score} open={openMemory} />
+          </li>
+        ))}
+      </ul>
+    </details>
   );
 }

@@ -9,6 +9,7 @@ import { Composer } from "./composer";
 import { DeleteDialog } from "./delete-dialog";
 import { Header } from "./header";
 import { KeyDialog } from "./key-dialog";
+import { MemoryPanel } from "./memory-panel";
 import { Messages } from "./messages";
 import { Modal } from "./modal";
 import { Notices } from "./notices";
@@ -57,6 +58,8 @@ function OpenDialog() {
       );
     case "settings":
       return <SettingsDialog />;
+    case "memory":
+      return <MemoryPanel />;
     case "delete":
       return <DeleteDialog id={open.id} />;
     default:

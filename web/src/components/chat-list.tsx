@@ -1,5 +1,6 @@
 import { liveOf } from "../answering";
 import { addressOf, conversations, show, shown } from "../chats";
+import { remembers } from "../connection";
 import { closeDialog, dialog } from "../dialogs";
 import { Icon } from "./icons";
 import { IconButton } from "./icon-button";
@@ -46,7 +47,11 @@ export function ChatList() {
           </li>
         ))}
       </ul>
-      <p class="kept">Conversations are kept in this browser.</p>
+      <p class="kept">
+        {remembers.value
+          ? "Conversations are kept in this browser and in the server's memory."
+          : "Conversations are kept in this browser."}
+      </p>
     </nav>
   );
 }

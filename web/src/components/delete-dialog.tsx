@@ -1,5 +1,6 @@
 import { stop } from "../answering";
 import { conversationOf, removeConversation } from "../chats";
+import { remembers } from "../connection";
 import { closeDialog } from "../dialogs";
 import { Modal } from "./modal";
 
@@ -7,7 +8,11 @@ export function DeleteDialog({ id }: { id: string }) {
   return (
     <Modal title="Delete this conversation?" place="middle" onClose={closeDialog}>
       <p dir="auto">{conversationOf(id)?.title}</p>
-      <p class="hint">It is kept in this browser only and cannot be brought back.</p>
+      <p class="hint">
+        {remembers.value
+          ? "It goes from this browser. What the server remembers of it stays until it is forgotten, under Memory."
+          : "It is kept in this browser only and cannot be brought back."}
+      </p>
       <div class="buttons">
         <button type="button" autofocus onClick={closeDialog}>
           Keep

@@ -1,7 +1,8 @@
 import { modelFor } from "../answering";
 import { changeSettings, settings, show, shown } from "../chats";
-import { models } from "../connection";
+import { models, remembers } from "../connection";
 import { dialog } from "../dialogs";
+import { openMemory, paused } from "../memory";
 import type { Theme } from "../storage";
 import { nextTheme, theme } from "../theme";
 import { IconButton } from "./icon-button";
@@ -29,6 +30,14 @@ export function Header() {
         class="narrow-only"
         onClick={() => show(null)}
       />
+      {remembers.value && (
+        <IconButton
+          icon="memory"
+          class={paused.value ? "paused" : ""}
+          label={paused.value ? "Memory (this conversation is not remembered)" : "Memory"}
+          onClick={() => openMemory()}
+        />
+      )}
       <IconButton icon={theme.value} label={THEME_LABEL[theme.value]} onClick={nextTheme} />
       <IconButton
         icon="sliders"
