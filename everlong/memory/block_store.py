@@ -25,7 +25,8 @@ from pathlib import Path
 from everlong.errors import ConfigError, DamagedError, StoreError
 from everlong.files import FileLock
 from everlong.memory.disk import Disk, make_folder
-from everlong.memory.ledger import Entry, Ledger
+from everlong.memory.ledger import Entry, Ledger, damage_note
+from everlong.memory.rebuild import rebuild
 from everlong.memory.record import PAGE, Record
 from everlong.memory.segment import Segment
 
@@ -93,9 +94,8 @@ class BlockStore:
         self._owner = FileLock(folder / "lock", timeout=0)
         self._owner.__enter__()
         try:
-            self._ledger = Ledger(folder / "ledger.sqlite")
+            self._ledger = self._opened_ledger(folder / "ledger.sqlite")
             try:
-                self._reconcile()
                 self._current = self._unfinished()
             except BaseException:
                 self._ledger.close()
@@ -524,7 +524,7 @@ class BlockStore:
         # Under the lock, or the segment could be unmapped before there is a view of it.
         with self._maps:
             record = self._segment(entry.segment).read(entry.place)
-        if record.head.id != entry.id:
+        if (record.head.id, record.head.record_bytes) != (entry.id, entry.length):
             raise DamagedError(f"another block lies where {entry.id.hex()[:16]} should")
         return record
 
@@ -548,10 +548,34 @@ class BlockStore:
             logger.warning("a segment is left as it is: %s", error)
             return None
 
+    def _opened_ledger(self, path: Path) -> Ledger:
+        """The ledger, brought together with the files; one that is damaged is made anew."""
+        if not damage_note(path).exists():
+            try:
+                self._ledger = Ledger(path)
+                try:
+                    self._reconcile()
+                except BaseException:
+                    self._ledger.close()
+                    raise
+                return self._ledger
+            except DamagedError as error:
+                logger.warning("the ledger is damaged: %s", error)
+        self._ledger = rebuild(path, self._disk)
+        self._reconcile()
+        return self._ledger
+
     def _reconcile(self) -> None:
-        """Bring files and ledger together where a crash came between the two."""
+        """Bring files and ledger together where a crash came between the two.
+
+        Raises:
+            DamagedError: the ledger contradicts itself.
+        """
         named = {segment.number for segment in self._ledger.segments()}
         files = {int(path.stem): path for path in self.folder.glob("*.segment")}
+        for number in files.keys() - named:
+            if self._ledger.in_segment(number):
+                raise DamagedError(f"it has blocks in segment {number}, which it does not name")
         self._last_number = max([0, *named, *files])
         for number in files.keys() - named:
             self._disk.remove(files[number])

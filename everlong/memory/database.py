@@ -14,7 +14,7 @@ import logging
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ class Database:
         application: four letters that mark the file as ours, in SQLite's header.
         version: of the tables.
         tables: statements that make them, each ended by a semicolon at the end of a line.
+        damaged: told whenever SQLite finds the file malformed.
 
     Raises:
         StoreError: it was written by another version, or belongs to another program.
@@ -48,8 +49,16 @@ class Database:
     instance); what was committed before stays.
     """
 
-    def __init__(self, path: Path, application: bytes, version: int, tables: str) -> None:
+    def __init__(
+        self,
+        path: Path,
+        application: bytes,
+        version: int,
+        tables: str,
+        damaged: Callable[[], None] = lambda: None,
+    ) -> None:
         self.path = path
+        self._damaged = damaged
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
         self._guard = threading.Lock()
@@ -155,6 +164,7 @@ class Database:
             # is a damage: text that is no UTF-8.
             name = getattr(error, "sqlite_errorname", "")
             if name.startswith(_DAMAGE) or "Could not decode" in str(error):
+                self._damaged()
                 raise DamagedError(f"{self.path} is not a whole database: {error}") from None
             raise StoreError(f"{self.path}: {error}") from None
 

@@ -8,16 +8,20 @@ fixed: a million blocks cost as much memory as one.
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from everlong.files import atomic_write
 from everlong.memory.database import Database
 
 FORMAT = 1
 """Of the ledger's tables; a later version migrates an earlier one, never the other way round."""
 _APPLICATION = b"EVLM"
+
+logger = logging.getLogger(__name__)
 
 _TABLES = """
 create table segments (
@@ -86,7 +90,9 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._database = Database(path, _APPLICATION, FORMAT, _TABLES)
+        self._database = Database(
+            path, _APPLICATION, FORMAT, _TABLES, damaged=lambda: note_damage(path)
+        )
 
     def find(self, block: bytes) -> Entry | None:
         """Where a block is; None: it is not in the store."""
@@ -261,3 +267,16 @@ class Ledger:
         """The store's own count of writes: unlike a clock it never goes back."""
         row = db.execute("select coalesce(max(touched), 0) + 1 from blocks").fetchone()
         return int(row[0])
+
+
+def damage_note(ledger: Path) -> Path:
+    """The file that says that a ledger has to be made anew; see :mod:`everlong.memory.rebuild`."""
+    return ledger.with_name(f"{ledger.name}.damaged")
+
+
+def note_damage(ledger: Path) -> None:
+    """Have a ledger made anew when its store is opened next."""
+    try:
+        atomic_write(damage_note(ledger), b"", mode=0o600)
+    except OSError as error:
+        logger.warning("%s is damaged, and that cannot be noted: %s", ledger, error)

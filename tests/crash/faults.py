@@ -1,4 +1,4 @@
-"""Every call that changes a memory's files fails once, in every way; see :mod:`tests.crash.faulty`."""
+"""Every call that changes a memory's files fails, in every way; see :mod:`tests.crash.faulty`."""
 
 from __future__ import annotations
 

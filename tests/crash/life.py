@@ -170,7 +170,7 @@ def present(store: BlockStore, numbers: Iterable[int]) -> set[int]:
     Raises:
         Broken: it has one that is not what was put.
     """
-    return {n for n in numbers if _holds(store, n)}
+    return {n for n in numbers if holds(store, n)}
 
 
 def never_dropped(promise: Promise, size: int) -> set[int]:
@@ -279,7 +279,12 @@ def _look_for_forgotten(folder: Path, promise: Promise) -> None:
                 raise Broken(f"{len(found)} parts of what was forgotten are in {path.name}")
 
 
-def _holds(store: BlockStore, n: int) -> bool:
+def holds(store: BlockStore, n: int) -> bool:
+    """Whether the store has a block.
+
+    Raises:
+        Broken: it has another one in its place.
+    """
     record = store.get(name(n))
     if record is None:
         return False
