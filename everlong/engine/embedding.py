@@ -18,7 +18,7 @@ _AT_ONCE = 32
 
 
 class BackgroundEmbedding:
-    """Gives vectors to the episodes of a memory, the latest first, until it is closed.
+    """Gives vectors to the episodes of a memory until it is closed.
 
     Args:
         llm: whose words make the vectors, where nothing else is named; closed after this.

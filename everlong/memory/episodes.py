@@ -126,6 +126,8 @@ class Episodes:
         self.added = threading.Event()
         """Set whenever there are new ones; whoever waits for them clears it."""
         self.added.set()
+        self.vectors_changed = 0
+        """Counts what changed them since the memory was opened."""
 
     def add(self, namespace: bytes, new: Sequence[NewEpisode]) -> list[Episode]:
         """Remember texts, all or none of them, durably.
@@ -313,10 +315,13 @@ class Episodes:
         return len(found), vectors
 
     def without_vector(self, embedder: str, limit: int) -> list[Episode]:
-        """Episodes of all namespaces that have no vector of an embedder yet, the latest first."""
+        """The next episodes, of all namespaces, that get a vector of an embedder.
+
+        They get theirs in order, so that new vectors are those past the last.
+        """
         return self._select(
-            "not exists (select 1 from vectors v where v.embedder = ? "
-            "and v.number = episodes.number) order by number desc limit ?",
+            "number > (select coalesce(max(v.number), 0) from vectors v where v.embedder = ?) "
+            "order by number limit ?",
             embedder,
             limit,
         )
@@ -338,25 +343,17 @@ class Episodes:
                     "insert or replace into vectors select ?, number, ? from episodes where id = ?",
                     (embedder, vector.tobytes(), episode.id),
                 )
-
-    def count_vectors(self, namespace: bytes, embedder: str) -> int:
-        """Episodes of a namespace that have a vector of an embedder."""
-        ((count,),) = self._database.rows(
-            "select count(*) from vectors v join episodes e on e.number = v.number "
-            "where v.embedder = ? and e.namespace = ?",
-            embedder,
-            namespace,
-        )
-        return int(count)
+        self.vectors_changed += 1
 
     def vectors(
-        self, namespace: bytes, embedder: str
+        self, namespace: bytes, embedder: str, after: int = 0
     ) -> tuple[NDArray[np.int64], NDArray[np.float16]]:
-        """Numbers [n] and vectors [n, dimensions] of a namespace's episodes."""
+        """Numbers [n] and vectors [n, dimensions] of a namespace's episodes past a number."""
         rows = self._database.rows(
             "select v.number, v.vector from vectors v join episodes e on e.number = v.number "
-            "where v.embedder = ? and e.namespace = ? order by v.number",
+            "where v.embedder = ? and v.number > ? and e.namespace = ? order by v.number",
             embedder,
+            after,
             namespace,
         )
         numbers = np.array([number for number, _ in rows], np.int64)

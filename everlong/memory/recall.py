@@ -98,7 +98,7 @@ class Recall:
     def __init__(self, episodes: Episodes, embedder: Embedder | None = None) -> None:
         self.embedder = embedder
         self._episodes = episodes
-        self._vectors: dict[bytes, _Vectors] = {}
+        self._vectors: dict[tuple[bytes, str], _Vectors] = {}
         self._lock = threading.Lock()
 
     def search(
@@ -170,10 +170,11 @@ class Recall:
     def forget(self, namespace: bytes) -> None:
         """Something of a namespace was removed: its vectors are read anew."""
         with self._lock:
-            self._vectors.pop(namespace, None)
+            for key in [key for key in self._vectors if key[0] == namespace]:
+                del self._vectors[key]
 
     def embed_some(self, limit: int = 64) -> int:
-        """Give vectors to episodes that have none; returns how many got one."""
+        """Give vectors to the next episodes that have none; returns how many got one."""
         if self.embedder is None:
             return 0
         episodes = self._episodes.without_vector(self.embedder.name, limit)
@@ -277,20 +278,40 @@ class Recall:
     def _vectors_of(self, namespace: bytes) -> _Vectors:
         assert self.embedder is not None, "only embedders make vectors"
         with self._lock:
-            known = self._vectors.get(namespace)
-            count = self._episodes.count_vectors(namespace, self.embedder.name)
-            if known is None or len(known.numbers) != count:
-                known = _Vectors(*self._episodes.vectors(namespace, self.embedder.name))
-                self._vectors[namespace] = known
+            known = self._vectors.get((namespace, self.embedder.name))
+            if known is None:
+                known = self._vectors[namespace, self.embedder.name] = _Vectors()
+            changed = self._episodes.vectors_changed
+            if known.seen != changed:
+                last = int(known.numbers[-1]) if len(known.numbers) else 0
+                known.append(*self._episodes.vectors(namespace, self.embedder.name, last))
+                known.seen = changed
             return known
 
 
 class _Vectors:
-    """The vectors of a namespace."""
+    """The vectors of a namespace, in the order of their numbers; new ones are appended."""
 
-    def __init__(self, numbers: NDArray[np.int64], vectors: NDArray[np.float16]) -> None:
-        self.numbers = numbers
-        self.matrix = vectors.astype(np.float32)
+    def __init__(self) -> None:
+        self.numbers = np.empty(0, np.int64)
+        self.matrix = np.empty((0, 0), np.float32)
+        self.seen = -1
+        """``Episodes.vectors_changed`` when they were read."""
+        self._room = self.matrix
+
+    def append(self, numbers: NDArray[np.int64], vectors: NDArray[np.float16]) -> None:
+        """Add vectors of later episodes; copies all only when the room is used up."""
+        if not len(numbers):
+            return
+        old, new = len(self.numbers), len(self.numbers) + len(numbers)
+        if new > len(self._room):
+            room = np.empty((new + new // 2, vectors.shape[1]), np.float32)
+            if old:
+                room[:old] = self.matrix
+            self._room = room
+        self._room[old:new] = vectors
+        self.matrix = self._room[:new]
+        self.numbers = np.concatenate((self.numbers, numbers))
 
 
 def document(episode: Episode) -> str:

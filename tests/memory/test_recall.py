@@ -57,7 +57,7 @@ def memory(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Memory]:
             opened.recall.embedder = Letters()
             while opened.recall.embed_some(3):
                 pass
-            assert opened.episodes.count_vectors(owner, "letters") == 10
+            assert len(opened.episodes.vectors(owner, "letters")[0]) == 10
         yield opened
 
 
