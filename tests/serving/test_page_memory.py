@@ -19,8 +19,9 @@ from tests.serving.test_page import ESCAPE, conversation
 
 pytestmark = pytest.mark.browser
 
+FIRST = ".quotes li:first-child"
 BOAT = "My boat is called Wandering Albatross and lies in Svolvaer"
-ASKED = "Where does my boat Wandering Albatross lie, in Svolvaer?"
+ASKED = "Where is my boat?"
 
 Start = Callable[[], AbstractContextManager[RunningServer]]
 
@@ -172,14 +173,14 @@ def test_search_reading_and_forgetting_a_text(driver, start):
         ask(page, BOAT)
         open_memory(page)
         search(page, "albatross")
-        assert BOAT in page.text("dialog .quote blockquote")
-        assert "Found by its words" in page.text("dialog .why")
-        press_button(page, "In context")
+        assert "Found by its words" in page.wait_for(f"dialog {FIRST} .why").text
+        assert page.text(f"dialog {FIRST} blockquote") == BOAT
+        page.wait_for(f"dialog {FIRST} button:first-child").click()
         page.wait_for("dialog [aria-current=true]")
         assert "before" in page.text("dialog ol.quotes")
         assert page.run("return document.activeElement.id") == "memory-view"
         page.wait_for("dialog [aria-label=Back]").click()
-        press_button(page, "Forget")
+        page.wait_for(f"dialog {FIRST} button:last-child").click()
         press_button(page, "Forget 1 text")
         page.wait(lambda: page.text("dialog h3") == "Forgotten", "the receipt")
         assert page.text("dialog .receipt li:first-child") == "1 text"
@@ -247,7 +248,7 @@ def test_a_paused_conversation_is_not_found(driver, start):
             lambda: page.run("return document.querySelector('dialog [role=switch]').checked"),
             "the end of it",
         )
-        assert not sessions(server)[0]["paused"] or not sessions(server)[1]["paused"]
+        assert sorted(session["paused"] for session in sessions(server)) == [False, True]
 
 
 def test_what_was_recalled_is_quoted_under_the_answer(driver, start):
