@@ -251,6 +251,30 @@ def test_a_paused_conversation_is_not_found(driver, start):
         assert sorted(session["paused"] for session in sessions(server)) == [False, True]
 
 
+def test_a_paused_conversation_stays_so_after_a_stop(driver, start):
+    with start() as server, opened(driver, server) as page:
+        page.run("localStorage.setItem('everlong.settings', '{\"maxTokens\": 1500}')")
+        page.driver.refresh()
+        open_memory(page)
+        page.wait_for("dialog [role=switch]").click()
+        page.wait_for("[aria-label$='not remembered)']")
+        page.press(ESCAPE)
+        page.wait_gone("dialog")
+        page.say(BOAT)
+        page.wait(lambda: page.text(".growing"), "the first text")
+        page.press(ESCAPE)
+        page.wait_for_answer()
+        server.wait_until_idle()
+        page.say("the second")
+        page.wait(lambda: len(page.all(".answer")) == 2, "the second answer")
+        page.wait(lambda: page.text(".answer:last-child .growing"), "its text")
+        page.press(ESCAPE)
+        page.wait_for_answer()
+        server.wait_until_idle()
+        assert all(session["paused"] for session in sessions(server))
+        assert httpx.get(f"{server.url}/v1/memory/episodes").json()["data"] == []
+
+
 def test_what_was_recalled_is_quoted_under_the_answer(driver, start):
     with start() as server, opened(driver, server) as page:
         ask(page, BOAT)

@@ -46,7 +46,10 @@ export function modelFor({ model }: Settings): string {
 
 /** Adds a message to the conversation shown, or to a new one, and asks for the answer. */
 export function send(text: string): void {
-  const { id, messages } = shown.value ?? createConversation(text);
+  const { id, messages, paused } = shown.value ?? createConversation(text);
+  // The server may have more of an answer that was stopped than arrived here.
+  const last = messages.at(-1);
+  if (paused && last?.role === "assistant" && last.ending === "cancelled") beginSession(id);
   setMessages(id, [...messages, { id: newId(), role: "user", text }]);
   void answer(id);
 }
@@ -56,11 +59,9 @@ export function answerAgain(id: string, text?: string): void {
   const conversation = conversationOf(id);
   if (!conversation || !lastUserMessage(conversation) || liveOf(id)) return;
   const kept = upToLastUserMessage(conversation, text);
-  // Without an answer among them, the server would take the messages for new ones of the session;
-  // and what parts from a paused session would be remembered.
-  if (conversation.paused || !kept.some(({ role }) => role === "assistant")) {
-    setMemory(id, { session: `page-${id}-${newId()}` });
-  }
+  // Without an answer among them, the server would take the messages for new ones of the session.
+  const unanswered = !kept.some(({ role }) => role === "assistant");
+  if (conversation.paused || unanswered) beginSession(id);
   setMessages(id, kept);
   void answer(id);
 }
@@ -182,6 +183,16 @@ class Receipt {
     if (this.#first === null) return undefined;
     return { firstTextMs: this.#first - this.#start, decodeMs: this.#last - this.#first };
   }
+}
+
+/**
+ * The conversation goes on in a session of its own.
+ *
+ * A paused one must wherever it parts from what the server has: the session that the server makes
+ * for the part that differs would be remembered, and this one is paused before anything is said.
+ */
+function beginSession(id: string): void {
+  setMemory(id, { session: `page-${id}-${newId()}` });
 }
 
 /** The conversation goes on in the session that answered: where it parted, that is another. */

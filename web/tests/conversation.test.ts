@@ -5,8 +5,10 @@ import {
   type Conversation,
   DEFAULT_SETTINGS,
   parseConversation,
+  sessionOf,
   titleOf,
   upToLastUserMessage,
+  withSaid,
 } from "../src/conversation";
 
 const answer: Answer = {
@@ -83,4 +85,42 @@ describe("parseConversation", () => {
       expect(parseConversation(json)).toBeNull();
     },
   );
+});
+
+describe("a conversation in the server's memory", () => {
+  it("has a session named after its id, until the server names another", () => {
+    expect(sessionOf(conversation)).toBe("page-1");
+    expect(sessionOf({ ...conversation, session: "fork" })).toBe("fork");
+  });
+
+  it("is kept with its session and what was recalled", () => {
+    const recalled = [
+      { id: "e", session: "s", source: "chat", speaker: "user", time: 1, text: "t", score: 0.5 },
+    ];
+    const kept = { ...conversation, session: "s", messages: [{ ...answer, recalled }] };
+    expect(parseConversation(JSON.stringify(kept))).toEqual(kept);
+    const broken = { ...kept, messages: [{ ...answer, recalled: "x" }] };
+    expect(parseConversation(JSON.stringify(broken))?.messages).toEqual([{ ...answer, recalled: [] }]);
+    expect(parseConversation(JSON.stringify({ ...kept, session: 3 }))).toBeNull();
+  });
+
+  it("takes what the session has and keeps what the browser knows of it", () => {
+    const said = [
+      { role: "system", content: "Be kind." },
+      { role: "user", content: "2 + 2?" },
+      { role: "assistant", content: "four\n" },
+      { role: "tool", content: "x" },
+      { role: "user", content: "" },
+      { role: "assistant", content: "new" },
+    ];
+    expect(withSaid(conversation, said, () => "made")).toEqual({
+      system: "Be kind.",
+      messages: [
+        conversation.messages[0],
+        answer,
+        { id: "made", role: "user", text: "" },
+        { id: "made", role: "assistant", text: "new", model: "", ending: "stop" },
+      ],
+    });
+  });
 });

@@ -22,9 +22,6 @@ export function Quote({ episode, score, current = false, open }: Props) {
           {originOf(episode)}, {when(time)}
           {score !== undefined && `, score ${score.toFixed(2)}`}
         </span>
-        {"why" in episode && episode.why.length > 0 && (
-          <span class="why">Found by {reasons(episode)}</span>
-        )}
         <span class="quote-actions">
           {!current && (
             <button type="button" class="quiet" onClick={() => open({ at: "episode", id })}>
@@ -39,6 +36,9 @@ export function Quote({ episode, score, current = false, open }: Props) {
             Forget
           </button>
         </span>
+        {"why" in episode && episode.why.length > 0 && (
+          <span class="why">Found by {reasons(episode)}</span>
+        )}
       </figcaption>
     </figure>
   );
