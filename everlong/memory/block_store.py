@@ -274,7 +274,11 @@ class BlockStore:
 
         Returns:
             How many were damaged.
+
+        Raises:
+            DamagedError: the ledger is damaged; it is made anew when the store is opened next.
         """
+        self._ledger.check()
         total, _ = self._ledger.counts()
         done = damaged = 0
         for use in self._ledger.segments():

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from everlong.errors import DamagedError
 from everlong.files import atomic_write
 from everlong.memory.database import Database
 
@@ -246,6 +247,16 @@ class Ledger:
             "select count(*), coalesce(sum(length), 0) from blocks"
         )
         return int(blocks), int(size)
+
+    def check(self) -> None:
+        """Look for damage that reads do not meet; the next opening makes a damaged ledger anew.
+
+        Raises:
+            DamagedError: there is some.
+        """
+        if (found := self._database.check()) != "ok":
+            note_damage(self.path)
+            raise DamagedError(f"{self.path} is not a whole database: {found}")
 
     def compact(self) -> None:
         """Leave nothing of what was removed in the files."""
