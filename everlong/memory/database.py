@@ -167,6 +167,9 @@ class Database:
                 self._damaged()
                 raise DamagedError(f"{self.path} is not a whole database: {error}") from None
             raise StoreError(f"{self.path}: {error}") from None
+        except UnicodeDecodeError as error:  # of a name in a damaged schema
+            self._damaged()
+            raise DamagedError(f"{self.path} is not a whole database: {error}") from None
 
     def _prepare(self, application: int, version: int, tables: str) -> None:
         ((found,),) = self.rows("pragma application_id")

@@ -8,6 +8,6 @@ from tests.crash.kills import kills
 
 
 def test_no_durable_block_is_lost_to_a_kill(tmp_path: Path) -> None:
-    outcome = kills(8, tmp_path / "blocks", seed=0)
+    outcome = kills(5, tmp_path / "blocks", seed=0)
     assert not outcome.problems, "\n".join(outcome.problems)
-    assert outcome.survived == 8
+    assert outcome.survived == 5

@@ -17,9 +17,9 @@ pytestmark = pytest.mark.skipif(bool(shim.missing()), reason=shim.missing())
 
 @pytest.mark.parametrize("size", [LARGE, SMALL])
 def test_no_promise_is_lost_to_a_cut(tmp_path: Path, size: int) -> None:
-    outcome = power_cuts(30, tmp_path, seed=1, recordings=2, size=size)
+    outcome = power_cuts(12, tmp_path, seed=1, recordings=2, size=size)
     assert not outcome.problems, "\n".join(outcome.problems)
-    assert outcome.runs == outcome.survived == 30
+    assert outcome.runs == outcome.survived == 12
 
 
 def test_the_log_has_everything_that_was_done(tmp_path: Path) -> None:
