@@ -25,12 +25,14 @@ const LONGEST_WAIT_MS = 15_000;
 let wait = FIRST_WAIT_MS;
 let timer = 0;
 
-/** Lists the models, and by that finds out where we stand; keeps trying while it fails. */
+/** Lists the models and looks for a memory, and so finds out where we stand; keeps trying. */
 export async function connect(): Promise<void> {
   clearTimeout(timer);
   try {
-    models.value = await listModels(apiKey.value);
+    const listed = await listModels(apiKey.value);
     remembers.value = await hasMemory(apiKey.value);
+    // Who sees the models may send: whatever else is needed is known by now.
+    models.value = listed;
     wait = FIRST_WAIT_MS;
     if (connection.value.state === "away") announce("The server is back.");
     connection.value = { state: "ready" };
