@@ -346,15 +346,23 @@ class Episodes:
         self.vectors_changed += 1
 
     def vectors(
-        self, namespace: bytes, embedder: str, after: int = 0
+        self, namespace: bytes, embedder: str, after: int = 0, limit: int = -1
     ) -> tuple[NDArray[np.int64], NDArray[np.float16]]:
-        """Numbers [n] and vectors [n, dimensions] of a namespace's episodes past a number."""
+        """Numbers [n] and vectors [n, dimensions] of a namespace's episodes past a number.
+
+        Args:
+            namespace: whose.
+            embedder: name of what made them.
+            after: the number.
+            limit: most of them; -1: all.
+        """
         rows = self._database.rows(
             "select v.number, v.vector from vectors v join episodes e on e.number = v.number "
-            "where v.embedder = ? and v.number > ? and e.namespace = ? order by v.number",
+            "where v.embedder = ? and v.number > ? and e.namespace = ? order by v.number limit ?",
             embedder,
             after,
             namespace,
+            limit,
         )
         numbers = np.array([number for number, _ in rows], np.int64)
         flat = np.frombuffer(b"".join(vector for _, vector in rows), np.float16)

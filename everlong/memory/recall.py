@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from everlong.memory.episodes import Episode, Episodes
+from everlong.memory.vectors import Vectors
 
 CANDIDATES = 100
 """Episodes that each signal brings up."""
@@ -40,8 +41,11 @@ _BY_WORDS = -2.8, 8.04, 0.0
 """``Embedder.evidence`` of words alone."""
 _THRESHOLD = 0.5
 """Below this nothing is put into a prompt."""
-_FREQUENT = 20_000
-"""A word of more episodes than this says little, and costs much: it is not looked for."""
+_ROWS = 10_000
+"""Episodes whose words are weighed for a query, at most, some 2 microseconds each. Rare words come
+first, and words that are then too many are not looked for: they say little."""
+_AT_ONCE = 50_000
+"""Vectors that are read at once."""
 _ALIKE = 0.8
 """Share of words in common from which on two texts are near-duplicates (Jaccard)."""
 
@@ -98,7 +102,8 @@ class Recall:
     def __init__(self, episodes: Episodes, embedder: Embedder | None = None) -> None:
         self.embedder = embedder
         self._episodes = episodes
-        self._vectors: dict[tuple[bytes, str], _Vectors] = {}
+        self._vectors: dict[tuple[bytes, str], tuple[Vectors, int]] = {}
+        """With ``Episodes.vectors_changed`` when they were read."""
         self._lock = threading.Lock()
 
     def search(
@@ -120,10 +125,13 @@ class Recall:
             exclude_session: name of a session of which nothing is wanted.
         """
         asked = _asked(query, context)
-        by_words = self._by_words(namespace, asked)
+        frequencies = {
+            word: self._episodes.frequency(namespace, word, _ROWS + 1) for word in _words(asked)
+        }
+        by_words = self._by_words(namespace, frequencies)
         by_meaning, nearest = self._by_meaning(namespace, asked)
         found = self._fused(namespace, asked, by_words, by_meaning, exclude_session)
-        sure = self._sure(namespace, asked, by_words, nearest)
+        sure = self._sure(namespace, frequencies, by_words, nearest)
         return [
             Found(one.episode, sure * one.score / found[0].score, one.why) for one in found[:limit]
         ]
@@ -183,16 +191,16 @@ class Recall:
             self._episodes.set_vectors(self.embedder.name, episodes, vectors)
         return len(episodes)
 
-    def _by_words(self, namespace: bytes, asked: str) -> dict[int, float]:
-        words = _words(asked)
-        few = [
-            word
-            for word in words
-            if self._episodes.frequency(namespace, word, _FREQUENT + 1) <= _FREQUENT
-        ]
-        if not few:
+    def _by_words(self, namespace: bytes, frequencies: Mapping[str, int]) -> dict[int, float]:
+        sought: list[str] = []
+        left = _ROWS
+        for word, having in sorted(frequencies.items(), key=lambda item: item[1]):
+            left -= having
+            if left >= 0:
+                sought.append(f'"{word}"')
+        if not sought:
             return {}
-        match = "body : (" + " OR ".join(f'"{word}"' for word in few) + ")"
+        match = f"body : ({' OR '.join(sought)})"
         return dict(self._episodes.by_words(namespace, match, 2 * CANDIDATES))
 
     def _by_meaning(self, namespace: bytes, asked: str) -> tuple[dict[int, float], float]:
@@ -200,18 +208,13 @@ class Recall:
         if self.embedder is None:
             return {}, 0.0
         vectors = self._vectors_of(namespace)
-        if not len(vectors.numbers):
+        if not len(vectors):
             return {}, 0.0
-        cosines = vectors.matrix @ self.embedder.queries([asked])[0]
-        mean, most = float(cosines.mean()), float(cosines.max())
-        count = min(CANDIDATES, len(cosines))
-        nearest = np.argpartition(-cosines, count - 1)[:count]
-        scale = max(most - mean, 1e-6)
-        scores = {
-            int(vectors.numbers[at]): max((float(cosines[at]) - mean) / scale, 0.0)
-            for at in nearest
-        }
-        return scores, most
+        query = self.embedder.queries([asked])[0]
+        numbers, cosines, mean = vectors.nearest(query, CANDIDATES)
+        most = float(cosines[0])
+        scores = np.maximum((cosines - mean) / max(most - mean, 1e-6), 0.0)
+        return dict(zip(numbers.tolist(), scores.tolist(), strict=True)), most
 
     def _fused(
         self,
@@ -262,56 +265,37 @@ class Recall:
         return sorted(found, key=lambda one: (-one.score, one.episode.number))
 
     def _sure(
-        self, namespace: bytes, asked: str, by_words: Mapping[int, float], nearest: float
+        self,
+        namespace: bytes,
+        frequencies: Mapping[str, int],
+        by_words: Mapping[int, float],
+        nearest: float,
     ) -> float:
         """How sure it is that something was said about it, 0 to 1."""
         count = self._episodes.count(namespace)
         possible = 0.0
-        for word in _words(asked):
-            having = min(self._episodes.frequency(namespace, word, _FREQUENT + 1), count)
+        for having in frequencies.values():
             # As BM25 has it: what a text with this word alone would score, about.
             possible += max(np.log((count - having + 0.5) / (having + 0.5)), 0.0)
         share = max(by_words.values(), default=0.0) / max(possible, 1e-6)
         bias, by_word, by_cosine = self.embedder.evidence if self.embedder else _BY_WORDS
         return float(1 / (1 + np.exp(-(bias + by_word * share + by_cosine * nearest))))
 
-    def _vectors_of(self, namespace: bytes) -> _Vectors:
+    def _vectors_of(self, namespace: bytes) -> Vectors:
         assert self.embedder is not None, "only embedders make vectors"
+        name = self.embedder.name
         with self._lock:
-            known = self._vectors.get((namespace, self.embedder.name))
-            if known is None:
-                known = self._vectors[namespace, self.embedder.name] = _Vectors()
+            # Read before the vectors: those that come meanwhile are read the next time.
             changed = self._episodes.vectors_changed
-            if known.seen != changed:
-                last = int(known.numbers[-1]) if len(known.numbers) else 0
-                known.append(*self._episodes.vectors(namespace, self.embedder.name, last))
-                known.seen = changed
+            known, seen = self._vectors.get((namespace, name), (Vectors(), -1))
+            if seen != changed:
+                while True:
+                    later = self._episodes.vectors(namespace, name, known.last, _AT_ONCE)
+                    known.append(*later)
+                    if len(later[0]) < _AT_ONCE:
+                        break
+                self._vectors[namespace, name] = known, changed
             return known
-
-
-class _Vectors:
-    """The vectors of a namespace, in the order of their numbers; new ones are appended."""
-
-    def __init__(self) -> None:
-        self.numbers = np.empty(0, np.int64)
-        self.matrix = np.empty((0, 0), np.float32)
-        self.seen = -1
-        """``Episodes.vectors_changed`` when they were read."""
-        self._room = self.matrix
-
-    def append(self, numbers: NDArray[np.int64], vectors: NDArray[np.float16]) -> None:
-        """Add vectors of later episodes; copies all only when the room is used up."""
-        if not len(numbers):
-            return
-        old, new = len(self.numbers), len(self.numbers) + len(numbers)
-        if new > len(self._room):
-            room = np.empty((new + new // 2, vectors.shape[1]), np.float32)
-            if old:
-                room[:old] = self.matrix
-            self._room = room
-        self._room[old:new] = vectors
-        self.matrix = self._room[:new]
-        self.numbers = np.concatenate((self.numbers, numbers))
 
 
 def document(episode: Episode) -> str:
