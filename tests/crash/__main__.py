@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,36 +33,31 @@ from tests.crash.life import LARGE, SMALL
 from tests.crash.outcome import Outcome
 from tests.crash.power_cuts import power_cuts
 
+_FAST = Path("/dev/shm")
+"""A folder in memory: the power of this machine is not cut, and nothing waits for a disk."""
+
 
 def main() -> int:
     """Run all; returns the exit status."""
     seed = _number("EVERLONG_SEED", 0)
     if missing := shim.missing():
         print(f"neither power cuts nor faults are tried: {missing}", file=sys.stderr)
-    parts: dict[str, Callable[[Path], Outcome]] = {
-        "kills": lambda folder: kills(_number("EVERLONG_KILLS", 1000), folder, seed=seed)
-    }
+    parts: dict[str, Callable[[Path], Outcome]] = {}
     if not missing:
+        parts["faults"] = lambda folder: faults(  # first: they take longest
+            folder, seed=seed, step=_number("EVERLONG_FAULT_STEP", 1)
+        )
         cuts = _number("EVERLONG_POWER_CUTS", 1000)
         for size, share in ((LARGE, cuts // 2), (SMALL, cuts - cuts // 2)):
             parts[f"power_cuts_{size}"] = lambda folder, size=size, share=share: power_cuts(
                 share, folder, seed=seed, recordings=10, size=size
             )
-        parts["faults"] = lambda folder: faults(
-            folder, seed=seed, step=_number("EVERLONG_FAULT_STEP", 1)
-        )
+    parts["kills"] = lambda folder: kills(_number("EVERLONG_KILLS", 1000), folder, seed=seed)
     parts["flips"] = lambda folder: flips(_number("EVERLONG_FLIPS", 3000), folder, seed=seed)
-    outcomes: dict[str, Outcome] = {}
-    # Not removed when there were problems: logs and images show them again.
-    base = Path(tempfile.mkdtemp(prefix="everlong-crash-"))
-    for name, run in parts.items():
-        began = time.perf_counter()
-        (base / name).mkdir()
-        outcomes[name] = outcome = run(base / name)
-        took = time.perf_counter() - began
-        print(f"{name}: {outcome.survived} of {outcome.runs}, {took:.0f} s", file=sys.stderr)
-        for problem in outcome.problems:
-            print(f"  {problem}", file=sys.stderr)
+    base = Path(tempfile.mkdtemp(prefix="everlong-crash-", dir=_FAST if _FAST.is_dir() else None))
+    with ThreadPoolExecutor(2) as pool:  # what is killed and what fails are processes of their own
+        running = {name: pool.submit(_run, name, part, base) for name, part in parts.items()}
+    outcomes = {name: part.result() for name, part in running.items()}
     cut = sum((o for name, o in outcomes.items() if name.startswith("power")), Outcome())
     content = {
         "kills_survived": outcomes["kills"].survived,
@@ -70,6 +67,7 @@ def main() -> int:
         "committed_blocks_lost": sum(outcome.lost for outcome in outcomes.values()),
         "slowest_open_seconds": max(outcome.slowest for outcome in outcomes.values()),
         **asdict(Provenance.here()),
+        "command": "python -m tests.crash",
         "seed": seed,
     }
     now = f"{datetime.now(UTC):%Y-%m-%d-%H%M}"
@@ -77,7 +75,22 @@ def main() -> int:
     samples = {name: asdict(outcome) for name, outcome in outcomes.items()}
     path.write_text(json.dumps({**content, "parts": samples}, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(content))
-    return int(any(outcome.problems for outcome in outcomes.values()))
+    if any(outcome.problems for outcome in outcomes.values()):
+        print(f"logs and images are in {base}", file=sys.stderr)
+        return 1
+    shutil.rmtree(base)
+    return 0
+
+
+def _run(name: str, part: Callable[[Path], Outcome], base: Path) -> Outcome:
+    began = time.perf_counter()
+    (base / name).mkdir()
+    outcome = part(base / name)
+    took = time.perf_counter() - began
+    print(f"{name}: {outcome.survived} of {outcome.runs}, {took:.0f} s", file=sys.stderr)
+    for problem in outcome.problems:
+        print(f"  {problem}", file=sys.stderr)
+    return outcome
 
 
 def _number(variable: str, default: int) -> int:

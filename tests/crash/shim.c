@@ -300,7 +300,8 @@ static int synced(int descriptor, int data_only) {
     int (*call)(int) = data_only ? REAL(fdatasync) : REAL(fsync);
     if (!is_tracked(descriptor)) return call(descriptor);
     LOCK;
-    int done = fails(0) ? -1 : call(descriptor);
+    /* Not done: the power of this machine is not cut, and a sync takes longer than all the rest. */
+    int done = fails(0) ? -1 : 0;
     if (!done) {
         struct stat found;
         char link[64], path[PATH_MAX];
