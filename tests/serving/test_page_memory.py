@@ -195,6 +195,23 @@ def test_search_reading_and_forgetting_a_text(driver, start):
         assert "Albatross" not in str([said(server, s["name"]) for s in sessions(server)])
 
 
+def test_a_forgotten_text_is_gone_from_a_conversation_that_parted(driver, start):
+    with start() as server, opened(driver, server) as page:
+        ask(page, BOAT)
+        ask(page, "two")
+        page.wait_for("[aria-label='Edit message']").click()
+        page.wait_for("[aria-label='Edit message'][dir]:focus")
+        page.press(" three", "\n")
+        page.wait(lambda: page.text(".bubble") == "two three", "the changed message")
+        page.wait_for_answer()
+        open_memory(page)
+        search(page, "albatross")
+        page.wait_for(f"dialog {FIRST} button:last-child").click()
+        press_button(page, "Forget 1 text")
+        page.wait(lambda: page.text("dialog h3") == "Forgotten", "the receipt")
+        assert "Albatross" not in str(page.run("return Object.values(localStorage)"))
+
+
 def test_forgetting_asks_first_and_a_forgotten_session_is_gone_here_too(driver, start):
     with start() as server, opened(driver, server) as page:
         ask(page, BOAT)

@@ -79,13 +79,14 @@ export function setMessages(id: string, messages: Message[], updated = Date.now(
 /** Changes what a conversation, or the next new one, is in the server's memory. */
 export function setMemory(
   id: string,
-  { system, ...change }: { session?: string; paused?: boolean; system?: string },
+  change: { session?: string; paused?: boolean; title?: string; system?: string },
 ): void {
-  if (nextDraft.value.id === id) nextDraft.value = { ...nextDraft.value, ...change };
+  const { system, title, ...rest } = change;
+  if (nextDraft.value.id === id) nextDraft.value = { ...nextDraft.value, ...rest };
   const conversation = byId.value.get(id);
   if (!conversation) return;
   const settings = { ...conversation.settings, ...(system !== undefined && { system }) };
-  const next = { ...conversation, ...change, settings };
+  const next = { ...conversation, ...rest, ...(title !== undefined && { title }), settings };
   put(id, next);
   storageFull.value = !storage.saveConversation(next);
 }

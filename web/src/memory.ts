@@ -16,7 +16,7 @@ import {
   shown,
 } from "./chats";
 import { apiKey } from "./connection";
-import { type Conversation, newId, sessionOf, withSaid } from "./conversation";
+import { type Conversation, newId, sessionOf, titleOf, withSaid } from "./conversation";
 import { closeDialog, dialog } from "./dialogs";
 import type { Episode } from "./episode";
 import * as api from "./memory-api";
@@ -107,17 +107,18 @@ export async function forget(what: api.Selection): Promise<api.Receipt> {
       setMessages(conversation.id, messages, conversation.updated);
     }
   }
-  for (const name of sessions) {
-    for (const { id } of ofSession(name)) {
-      const session = await api.readSession(apiKey.value, name);
-      const now = conversationOf(id);
-      if (!now) continue;
-      if (session && session.said.length > 0) take(now, session);
-      else {
-        stop(id);
-        removeConversation(id);
-      }
-    }
+  // Sessions that parted from one another have texts in common.
+  const tells = ({ messages }: Conversation): boolean =>
+    messages.some(({ text }) => examples.some((episode) => text.includes(episode.text)));
+  for (const conversation of conversations.value) {
+    const name = sessionOf(conversation);
+    if (!sessions.has(name) && !tells(conversation)) continue;
+    stop(conversation.id);
+    const session = await api.readSession(apiKey.value, name);
+    const now = conversationOf(conversation.id);
+    if (!now) continue;
+    if (session && session.said.length > 0) take(now, session);
+    else if (sessions.has(name)) removeConversation(now.id);
   }
   return receipt;
 }
@@ -129,6 +130,7 @@ const ofSession = (name: string): Conversation[] =>
 function take(conversation: Conversation, { said }: api.Session): void {
   if (conversation.messages.some((m) => m.role === "assistant" && m.ending === "streaming")) return;
   const { system, messages } = withSaid(conversation, said, newId);
-  setMemory(conversation.id, { system });
+  const first = messages.find(({ role, text }) => role === "user" && text !== "");
+  setMemory(conversation.id, { system, title: titleOf(first?.text ?? "") });
   setMessages(conversation.id, messages, conversation.updated);
 }
