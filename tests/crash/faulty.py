@@ -44,13 +44,16 @@ def main(folder: Path, size: int, seed: int, first: int, step: int) -> None:
     def use(fault: Fault, call: int, count: int) -> None:
         shim.watch(folder / "root", folder / "log")
         promise = Promise()
-        shim.mark(promise.as_json())
-        life = Life(folder / "root" / "memory", size, seed, promise)
+
+        def say() -> None:
+            shim.mark(promise.as_json())
+
+        say()
+        life = Life(folder / "root" / "memory", size, seed, promise, say)
         if call:
             shim.fail(call, fault, count)
         for _ in range(STEPS):
             life.step()
-            shim.mark(promise.as_json())
         shim.fail(0, fault, 0)
         (folder / "calls").write_text(str(shim.calls()))
         if fault is Fault.SHORT and life.told:

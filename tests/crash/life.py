@@ -9,7 +9,7 @@ import hashlib
 import json
 import random
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -72,10 +72,14 @@ class Life:
         size: of its blocks, in bytes.
         seed: of what is done.
         promise: what is there already.
+        say: told that the promise has changed.
     """
 
-    def __init__(self, folder: Path, size: int, seed: int, promise: Promise) -> None:
+    def __init__(
+        self, folder: Path, size: int, seed: int, promise: Promise, say: Callable[[], None]
+    ) -> None:
         self.promise = promise
+        self._say = say
         self.told: list[str] = []
         """Errors that the memory raised, every one of them ours."""
         self._folder = folder
@@ -122,6 +126,7 @@ class Life:
                 self.opened()
         except EverlongError as error:
             self.told.append(str(error))
+        self._say()
 
     def _tell(self, memory: Memory) -> None:
         promise, local = self.promise, memory.namespace().id
@@ -135,6 +140,7 @@ class Life:
         promise = self.promise
         if promise.told:
             n = promise.told.pop(self._draw.randrange(len(promise.told)))
+            self._say()  # what is being forgotten is not promised
             found = memory.episodes.matching(memory.namespace().id, query=word(n))
             session = memory.sessions.open(memory.namespace().id, "s")
             (message,) = [m for m in memory.sessions.messages(session) if word(n) in str(m.body)]
@@ -147,6 +153,7 @@ class Life:
         going = self._draw.sample(sorted(promise.blocks), min(3, len(promise.blocks)))
         promise.blocks.difference_update(going)
         promise.ever.difference_update(going)
+        self._say()
         store.forget(NAMESPACE, {name(n) for n in promise.blocks})
         promise.forgotten_blocks += going
 
