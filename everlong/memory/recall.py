@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from everlong.memory.episodes import Episode, Episodes
-from everlong.memory.vectors import Vectors
+from everlong.memory.vectors import EXACT, Vectors
 
 CANDIDATES = 100
 """Episodes that each signal brings up."""
@@ -41,7 +41,7 @@ _BY_WORDS = -2.8, 8.04, 0.0
 """``Embedder.evidence`` of words alone."""
 _THRESHOLD = 0.5
 """Below this nothing is put into a prompt."""
-_ROWS = 10_000
+ROWS = 10_000
 """Episodes whose words are weighed for a query, at most, some 2 microseconds each. Rare words come
 first, and words that are then too many are not looked for: they say little."""
 _AT_ONCE = 50_000
@@ -97,10 +97,20 @@ class Recall:
     Args:
         episodes: where they are.
         embedder: makes vectors; None: words and neighbours alone.
+        rows: see ``ROWS``.
+        exact: see :data:`everlong.memory.vectors.EXACT`.
     """
 
-    def __init__(self, episodes: Episodes, embedder: Embedder | None = None) -> None:
+    def __init__(
+        self,
+        episodes: Episodes,
+        embedder: Embedder | None = None,
+        *,
+        rows: int = ROWS,
+        exact: int = EXACT,
+    ) -> None:
         self.embedder = embedder
+        self._rows, self._exact = rows, exact
         self._episodes = episodes
         self._vectors: dict[tuple[bytes, str], tuple[Vectors, int]] = {}
         """With ``Episodes.vectors_changed`` when they were read."""
@@ -126,7 +136,8 @@ class Recall:
         """
         asked = _asked(query, context)
         frequencies = {
-            word: self._episodes.frequency(namespace, word, _ROWS + 1) for word in _words(asked)
+            word: self._episodes.frequency(namespace, word, self._rows + 1)
+            for word in _words(asked)
         }
         by_words = self._by_words(namespace, frequencies)
         by_meaning, nearest = self._by_meaning(namespace, asked)
@@ -193,7 +204,7 @@ class Recall:
 
     def _by_words(self, namespace: bytes, frequencies: Mapping[str, int]) -> dict[int, float]:
         sought: list[str] = []
-        left = _ROWS
+        left = self._rows
         for word, having in sorted(frequencies.items(), key=lambda item: item[1]):
             left -= having
             if left >= 0:
@@ -287,7 +298,7 @@ class Recall:
         with self._lock:
             # Read before the vectors: those that come meanwhile are read the next time.
             changed = self._episodes.vectors_changed
-            known, seen = self._vectors.get((namespace, name), (Vectors(), -1))
+            known, seen = self._vectors.get((namespace, name), (Vectors(self._exact), -1))
             if seen != changed:
                 while True:
                     later = self._episodes.vectors(namespace, name, known.last, _AT_ONCE)
