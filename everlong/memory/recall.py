@@ -46,6 +46,8 @@ ROWS = 10_000
 first, and words that are then too many are not looked for: they say little."""
 _AT_ONCE = 50_000
 """Vectors that are read at once."""
+_FEW = 200
+"""Episodes below which words are not weighed by how many have them alone."""
 _ALIKE = 0.8
 """Share of words in common from which on two texts are near-duplicates (Jaccard)."""
 
@@ -284,13 +286,43 @@ class Recall:
     ) -> float:
         """How sure it is that something was said about it, 0 to 1."""
         count = self._episodes.count(namespace)
-        possible = 0.0
-        for having in frequencies.values():
-            # As BM25 has it: what a text with this word alone would score, about.
-            possible += max(np.log((count - having + 0.5) / (having + 0.5)), 0.0)
-        share = max(by_words.values(), default=0.0) / max(possible, 1e-6)
+        if count < _FEW:
+            share = self._said(namespace, frequencies, by_words, count)
+        else:
+            # As BM25 has it: what a text with each word alone would score, about.
+            possible = sum(
+                max(np.log((count - having + 0.5) / (having + 0.5)), 0.0)
+                for having in frequencies.values()
+            )
+            share = max(by_words.values(), default=0.0) / max(possible, 1e-6)
         bias, by_word, by_cosine = self.embedder.evidence if self.embedder else _BY_WORDS
         return float(1 / (1 + np.exp(-(bias + by_word * share + by_cosine * nearest))))
+
+    def _said(
+        self,
+        namespace: bytes,
+        frequencies: Mapping[str, int],
+        by_words: Mapping[int, float],
+        count: int,
+    ) -> float:
+        """The share of a query's words that the best text has, by how rare they are.
+
+        In a small memory every word is in a good part of the texts, and BM25 makes nothing of it.
+        """
+        rare = {
+            word: np.log((count + _FEW - having + 0.5) / (having + 0.5))
+            for word, having in frequencies.items()
+        }
+        best = 0.0
+        for episode in self._episodes.numbered(namespace, list(by_words)[:CANDIDATES]):
+            words = re.findall(r"\w+", episode.text.lower())
+            # Roughly what porter's stems have in common.
+            beginnings = {word: word[: max(3, len(word) - 2)] for word in rare}
+            best = max(
+                best,
+                sum(rare[w] for w, b in beginnings.items() if any(x.startswith(b) for x in words)),
+            )
+        return float(best / max(sum(rare.values()), 1e-6))
 
     def _vectors_of(self, namespace: bytes) -> Vectors:
         assert self.embedder is not None, "only embedders make vectors"

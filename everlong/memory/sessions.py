@@ -14,7 +14,7 @@ import time
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from everlong.errors import RequestError
@@ -320,6 +320,9 @@ class Sessions:
             messages: its first ones, which the new one has, too; the tokens come with them.
         """
         new = self.open(session.namespace, origin=session.name)
+        if session.paused:
+            self.pause(new, True)
+            new = replace(new, paused=True)
         self.append(new, messages)
         places = [message.place for message in messages]
         with self._database.transaction() as db:

@@ -106,6 +106,26 @@ def test_a_conversation_that_parts_from_what_was_said_is_forked(tmp_path: Path) 
         ]
 
 
+def test_what_is_paused_is_not_remembered_nor_is_what_parts_from_it(tmp_path: Path) -> None:
+    with Memory(tmp_path, SIZE) as memory, tiny_llm(memory=memory) as llm:
+        owner = memory.namespace().id
+        llm.chat([user("the zebra is called momo")], GREEDY, session="told")
+        memory.sessions.pause(memory.sessions.open(owner, "s"), True)
+        llm.chat([user("what is the zebra called")], GREEDY, session="s")
+        told = [user("what is the zebra called"), assistant("another"), user("the zebra")]
+        forked = llm.chat(told, GREEDY, session="s").session
+        assert forked is not None
+        assert {e.session for e in memory.episodes.all(owner)} == {"told"}
+        for name in ("s", forked):
+            session = memory.sessions.find(owner, name)
+            assert session is not None
+            assert not any(m.notes for m in memory.sessions.messages(session))
+        llm.chat([user("what is the zebra called")], GREEDY, session="open")
+        session = memory.sessions.find(owner, "open")
+        assert session is not None
+        assert "momo" in memory.sessions.messages(session)[0].notes
+
+
 def test_a_question_that_was_not_answered_is_not_said_twice(tmp_path: Path) -> None:
     with Memory(tmp_path, SIZE) as memory, tiny_llm(memory=memory) as llm:
         assert llm.conversations is not None

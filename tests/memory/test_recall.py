@@ -150,3 +150,18 @@ def test_new_episodes_are_found_without_vectors_and_then_with(memory: Memory) ->
     assert "A walrus plays the xylophone." in texts(memory, "walrus xylophone")
     memory.recall.embed_some(9)
     assert texts(memory, "walrus xylophone")[0] == "A walrus plays the xylophone."
+
+
+def test_a_memory_of_two_texts_knows_what_it_has(tmp_path: Path) -> None:
+    with Memory(tmp_path, 1 << 20) as memory:
+        owner = memory.namespace().id
+        said = "My boat is called Wandering Albatross and lies in Svolvær, berth 14."
+        memory.episodes.add(owner, [NewEpisode(said), NewEpisode("Noted, a fine boat.")])
+
+        def sure(query: str) -> float:
+            found = memory.recall.search(owner, query)
+            return found[0].score if found else 0.0
+
+        assert sure("Where is my boat?") > 0.5
+        assert sure("Does the boat called Wandering Albatross lie in Svolvær at berth 14?") > 0.5
+        assert sure("Which boats do quantum computers factor integers with tonight?") < 0.5
