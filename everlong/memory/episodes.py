@@ -89,6 +89,18 @@ class Episode:
     """Within this memory; larger is later."""
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where an episode stands."""
+
+    number: int
+    session: str
+    source: str
+    speaker: str
+    asks: bool
+    """Whether its text ends with a question; told of episodes that were asked for themselves."""
+
+
 def passages(text: str, most: int = 200) -> list[str]:
     """A text in parts of at most ``most`` words, cut where paragraphs, sentences or words end.
 
@@ -368,25 +380,36 @@ class Episodes:
         flat = np.frombuffer(b"".join(vector for _, vector in rows), np.float16)
         return numbers, flat.reshape(len(rows), -1) if rows else flat.reshape(0, 0)
 
-    def near(
-        self, namespace: bytes, episodes: Sequence[Episode], reach: int
-    ) -> dict[tuple[str, str, int], Episode]:
-        """What stands up to ``reach`` before and after episodes, by session, source and place."""
-        places: dict[tuple[str, str], set[int]] = {}
-        for one in episodes:
-            span = range(one.place - reach, one.place + reach + 1)
-            places.setdefault((one.session, one.source), set()).update(span)
-        found: dict[tuple[str, str, int], Episode] = {}
-        for (session, source), some in places.items():
+    def around_all(
+        self, namespace: bytes, numbers: Iterable[int], reach: int
+    ) -> list[tuple[int, int, Place]]:
+        """Where episodes stand, and what stands up to ``reach`` before and after them.
+
+        Returns:
+            For each, itself included: the episode's number, the distance (before it: below 0), and
+            what stands there.
+        """
+        wanted = list(numbers)
+        found: list[tuple[int, int, Place]] = []
+        for start in range(0, len(wanted), _AT_ONCE):
+            some = wanted[start : start + _AT_ONCE]
             marks = ", ".join("?" * len(some))
-            for one in self._select(
-                f"namespace = ? and session = ? and source = ? and place in ({marks})",
-                namespace,
-                session,
-                source,
-                *some,
-            ):
-                found[session, source, one.place] = one
+            found += [
+                (number, distance, Place(other, session, source, speaker, bool(asks)))
+                for number, distance, other, session, source, speaker, asks in self._database.rows(
+                    "select c.number, n.place - c.place, n.number, n.session, n.source, n.speaker, "
+                    "n.number = c.number and rtrim(n.body, ' \n') like '%?' "
+                    "from episodes c join episodes n on n.namespace = c.namespace "
+                    "and n.session = c.session and n.source = c.source "
+                    "and n.place between c.place - ? and c.place + ? "
+                    # The sign keeps SQLite from going through all of the namespace.
+                    f"where +c.namespace = ? and c.number in ({marks})",
+                    reach,
+                    reach,
+                    namespace,
+                    *some,
+                )
+            ]
         return found
 
     def frequency(self, namespace: bytes, word: str, most: int) -> int:

@@ -48,6 +48,8 @@ _AT_ONCE = 50_000
 """Vectors that are read at once."""
 _FEW = 200
 """Episodes below which words are not weighed by how many have them alone."""
+_MANY, _RECOUNTED = 10_000, 60.0
+"""So many episodes are counted again after so many seconds only."""
 _ALIKE = 0.8
 """Share of words in common from which on two texts are near-duplicates (Jaccard)."""
 
@@ -116,6 +118,7 @@ class Recall:
         self._episodes = episodes
         self._vectors: dict[tuple[bytes, str], tuple[Vectors, int]] = {}
         """With ``Episodes.vectors_changed`` when they were read."""
+        self._counts: dict[bytes, tuple[int, float]] = {}
         self._lock = threading.Lock()
 
     def search(
@@ -144,9 +147,20 @@ class Recall:
         by_words = self._by_words(namespace, frequencies)
         by_meaning, nearest = self._by_meaning(namespace, asked)
         found = self._fused(namespace, asked, by_words, by_meaning, exclude_session)
+        if not found:
+            return []
         sure = self._sure(namespace, frequencies, by_words, nearest)
+        best = sum(found[0][1].values())
+        numbers = [number for number, _ in found[:limit]]
+        told = {e.number: e for e in self._episodes.numbered(namespace, numbers)}
         return [
-            Found(one.episode, sure * one.score / found[0].score, one.why) for one in found[:limit]
+            Found(
+                told[number],
+                sure * sum(why.values()) / best,
+                {name: round(score, 4) for name, score in why.items() if score},
+            )
+            for number, why in found[:limit]
+            if number in told
         ]
 
     def notes(
@@ -236,46 +250,47 @@ class Recall:
         by_words: Mapping[int, float],
         by_meaning: Mapping[int, float],
         exclude_session: str | None,
-    ) -> list[Found]:
+    ) -> list[tuple[int, Mapping[str, float]]]:
+        """Numbers of episodes with their scores by signal, the best first. No text is read."""
         top = max(by_words.values(), default=1.0)
-        episodes = {
-            one.number: one
-            for one in self._episodes.numbered(namespace, {*by_words, *by_meaning})
-            if exclude_session is None or one.session != exclude_session
-        }
-        own = {
-            number: (by_words.get(number, 0.0) / top, by_meaning.get(number, 0.0))
-            for number in episodes
-        }
-        near = self._episodes.near(namespace, list(episodes.values()), max(d for d, _ in _SPREAD))
-        around: dict[int, float] = defaultdict(float)
-        for number, episode in episodes.items():
-            follows = _ANSWERS if episode.text.rstrip().endswith("?") else 1.0
-            for distance, share in _SPREAD:
-                other = near.get((episode.session, episode.source, episode.place + distance))
-                if other is not None:
-                    times = follows if distance == 1 else 1.0
-                    around[other.number] += share * times * sum(own[number])
+        reach = max(distance for distance, _ in _SPREAD)
+        near = [
+            (number, distance, other)
+            for number, distance, other in self._episodes.around_all(
+                namespace, {*by_words, *by_meaning}, reach
+            )
+            if exclude_session is None or other.session != exclude_session
+        ]
+        own: dict[int, tuple[float, float]] = {}
         by_session: dict[tuple[str, str], list[float]] = defaultdict(list)
-        for number, scores in own.items():
-            episode = episodes[number]
-            by_session[episode.session, episode.source].append(sum(scores))
+        asks = set()
+        for number, distance, other in near:
+            if distance == 0:
+                own[number] = by_words.get(number, 0.0) / top, by_meaning.get(number, 0.0)
+                by_session[other.session, other.source].append(sum(own[number]))
+                if other.asks:
+                    asks.add(number)
+        shares = dict(_SPREAD)
+        around: dict[int, float] = defaultdict(float)
+        for number, distance, other in near:
+            if distance:
+                times = _ANSWERS if distance == 1 and number in asks else 1.0
+                around[other.number] += shares[distance] * times * sum(own[number])
+        best = {key: _SESSION * sum(sorted(s)[-3:]) / 3 for key, s in by_session.items()}
         names = set(re.findall(r"\w+", asked.lower()))
         found = []
-        for episode in {**{e.number: e for e in near.values()}, **episodes}.values():
-            words, meaning = own.get(episode.number, (0.0, 0.0))
-            best = sorted(by_session[episode.session, episode.source])[-3:]
-            why = {
-                "words": words,
-                "meaning": meaning,
-                "around": around.get(episode.number, 0.0),
-                "session": _SESSION * sum(best) / 3,
-                "speaker": _NAMED if episode.speaker.lower() in names else 0.0,
-            }
-            if words or meaning or why["around"]:
-                told = {name: round(score, 4) for name, score in why.items() if score}
-                found.append(Found(episode, sum(why.values()), told))
-        return sorted(found, key=lambda one: (-one.score, one.episode.number))
+        for number, other in {other.number: other for _, _, other in near}.items():
+            words, meaning = own.get(number, (0.0, 0.0))
+            if words or meaning or around.get(number):
+                why = {
+                    "words": words,
+                    "meaning": meaning,
+                    "around": around.get(number, 0.0),
+                    "session": best[other.session, other.source],
+                    "speaker": _NAMED if other.speaker.lower() in names else 0.0,
+                }
+                found.append((number, why))
+        return sorted(found, key=lambda one: (-sum(one[1].values()), one[0]))
 
     def _sure(
         self,
@@ -285,7 +300,7 @@ class Recall:
         nearest: float,
     ) -> float:
         """How sure it is that something was said about it, 0 to 1."""
-        count = self._episodes.count(namespace)
+        count = self._about(namespace)
         if count < _FEW:
             share = self._said(namespace, frequencies, by_words, count)
         else:
@@ -323,6 +338,14 @@ class Recall:
                 sum(rare[w] for w, b in beginnings.items() if any(x.startswith(b) for x in words)),
             )
         return float(best / max(sum(rare.values()), 1e-6))
+
+    def _about(self, namespace: bytes) -> int:
+        """How many episodes a namespace has; many are counted now and then only."""
+        count, when = self._counts.get(namespace, (0, 0.0))
+        if count < _MANY or time.monotonic() - when > _RECOUNTED:
+            count = self._episodes.count(namespace)
+            self._counts[namespace] = count, time.monotonic()
+        return count
 
     def _vectors_of(self, namespace: bytes) -> Vectors:
         assert self.embedder is not None, "only embedders make vectors"

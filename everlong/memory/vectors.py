@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-EXACT = 100_000
+EXACT = 50_000
 """So many vectors are compared one by one."""
 DIRECTIONS = 64
 """In which larger collections are compared first."""
