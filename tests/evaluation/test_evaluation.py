@@ -108,7 +108,7 @@ def test_answers_are_judged_by_sum_and_by_length() -> None:
 
 
 def test_places_of_continuations() -> None:
-    with tiny_llm() as llm:
+    with tiny_llm(deterministic=True) as llm:
         tokenizer = llm.tokenizer
     ids, start = place_of(tokenizer, "one two", " three", 100)
     assert tokenizer.decode(ids[start:]) == " three"
@@ -119,7 +119,7 @@ def test_places_of_continuations() -> None:
 
 
 def test_a_text_after_nothing_has_a_probability_for_every_token() -> None:
-    with tiny_llm() as llm:
+    with tiny_llm(deterministic=True) as llm:
         ids, start = place_of(llm.tokenizer, "", "words", 100)
         assert llm.tokenizer.decode(ids[start:]) == "words"
 
@@ -129,7 +129,7 @@ def test_a_run_gives_the_model_s_own_likelihoods(tmp_path: Path) -> None:
     task = write(tmp_path, "arc_easy", lines)
     told: list[tuple[str, int, int]] = []
     kept = tmp_path / "kept"
-    with tiny_llm() as llm:
+    with tiny_llm(deterministic=True) as llm:
         result = evaluate(
             llm, task, Data(tmp_path), limit=7, kept=kept, progress=lambda *at: told.append(at)
         )
@@ -155,7 +155,7 @@ def test_a_run_gives_the_model_s_own_likelihoods(tmp_path: Path) -> None:
 def test_a_broken_run_goes_on_where_it_was(tmp_path: Path) -> None:
     task = write(tmp_path, "arc_easy", [{**QUESTION, "query": f"{n}?"} for n in range(9)])
     kept = tmp_path / "kept"
-    with tiny_llm() as llm:
+    with tiny_llm(deterministic=True) as llm:
         whole = evaluate(llm, task, Data(tmp_path), kept=tmp_path / "other")
         first = evaluate(llm, task, Data(tmp_path), limit=3, kept=kept)
         (file,) = kept.rglob("*.jsonl")
@@ -189,7 +189,9 @@ def test_intervals_cover_what_they_should() -> None:
 def test_the_command_refuses_what_is_not_there(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("everlong.evaluation.processes.load", lambda *_, **__: tiny_llm())
+    monkeypatch.setattr(
+        "everlong.evaluation.processes.load", lambda *_, **__: tiny_llm(deterministic=True)
+    )
     asked = ["eval", "tiny", "--data", str(tmp_path)]
     monkeypatch.setenv("EVERLONG_HOME", str(tmp_path / "home"))
     assert main([*asked, "--tasks", "chess"]) == 2

@@ -48,7 +48,7 @@ def test_tests_are_read_and_run(tmp_path: Path) -> None:
         (tmp_path / f"seat/{name}.jsonl").write_text(json.dumps(sets, indent=1))
     examples = seat.TASK.examples(Data(tmp_path), Settings())
     assert {e.id: e.group for e in examples} == {"sent-weat1": "other", "sent-weat6": "gender"}
-    with tiny_llm() as llm:
+    with tiny_llm(deterministic=True) as llm:
         result = evaluate(llm, seat.TASK, Data(tmp_path), kept=tmp_path / "kept")
     assert result.metrics["absolute_effect"].mean >= 0
     assert set(result.groups) == {"gender", "other"}
@@ -83,7 +83,7 @@ def test_continuations_are_judged(tmp_path: Path) -> None:
         pytest.approx(1, abs=0.3),
         pytest.approx(0, abs=0.3),
     ]
-    with tiny_llm() as llm:
+    with tiny_llm(deterministic=True) as llm:
         first = evaluate(llm, toxicity.TASK, Data(tmp_path), kept=tmp_path / "a", limit=6)
         again = evaluate(llm, toxicity.TASK, Data(tmp_path), kept=tmp_path / "b", limit=6)
     assert [s.record["answers"] for s in first.samples] == [
