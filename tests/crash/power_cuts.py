@@ -51,10 +51,13 @@ def power_cuts(count: int, folder: Path, *, seed: int, recordings: int, size: in
         )
         assert done.returncode == 0, f"recording {number} of seed {seed}: {done.stderr}"
         operations = list(shim.read_log(log))
-        begin = next(n for n, o in enumerate(operations) if o.kind is Kind.MARK)
+        marks = [n for n, o in enumerate(operations) if o.kind is Kind.MARK]
+        anywhere = range(marks[0] + 1, len(operations) + 1)
         share = count // recordings + (number < count % recordings)
         disk, at = CutDisk(root), 0
-        for cut in sorted(draw.choices(range(begin + 1, len(operations) + 1), k=share)):
+        # Half of them right after a promise, where it is the freshest.
+        fresh = [n + 1 for n in draw.choices(marks, k=share // 2)]
+        for cut in sorted(fresh + draw.choices(anywhere, k=share - len(fresh))):
             disk.apply_all(operations[at:cut])
             at = cut
             outcome.check(
