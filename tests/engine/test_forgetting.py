@@ -166,6 +166,8 @@ def test_a_selection_says_something() -> None:
 def test_a_request_that_is_running_ends_and_writes_nothing(memory: Memory) -> None:
     with tiny_llm(memory=memory) as llm:
         llm.chat([user(FILLER + SECRET)], GREEDY, session="s")
+        # Nothing of the secret is recalled there.
+        memory.sessions.pause(memory.sessions.open(memory.namespace().id, "other"), True)
         running: dict[str, Any] = {}
         begun = [threading.Event() for _ in range(3)]
 
