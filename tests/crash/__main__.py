@@ -33,9 +33,6 @@ from tests.crash.life import LARGE, SMALL
 from tests.crash.outcome import Outcome
 from tests.crash.power_cuts import power_cuts
 
-_FAST = Path("/dev/shm")
-"""A folder in memory: the power of this machine is not cut, and nothing waits for a disk."""
-
 
 def main() -> int:
     """Run all; returns the exit status."""
@@ -50,11 +47,11 @@ def main() -> int:
         cuts = _number("EVERLONG_POWER_CUTS", 1000)
         for size, share in ((LARGE, cuts // 2), (SMALL, cuts - cuts // 2)):
             parts[f"power_cuts_{size}"] = lambda folder, size=size, share=share: power_cuts(
-                share, folder, seed=seed, recordings=10, size=size
+                share, folder, seed=seed, recordings=10, steps=60, size=size
             )
     parts["kills"] = lambda folder: kills(_number("EVERLONG_KILLS", 1000), folder, seed=seed)
     parts["flips"] = lambda folder: flips(_number("EVERLONG_FLIPS", 3000), folder, seed=seed)
-    base = Path(tempfile.mkdtemp(prefix="everlong-crash-", dir=_FAST if _FAST.is_dir() else None))
+    base = Path(tempfile.mkdtemp(prefix="everlong-crash-", dir=shim.FAST))
     with ThreadPoolExecutor(2) as pool:  # what is killed and what fails are processes of their own
         running = {name: pool.submit(_run, name, part, base) for name, part in parts.items()}
     outcomes = {name: part.result() for name, part in running.items()}

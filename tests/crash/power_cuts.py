@@ -25,7 +25,9 @@ from tests.crash.power import CutDisk
 from tests.crash.shim import Kind, Operation
 
 
-def power_cuts(count: int, folder: Path, *, seed: int, recordings: int, size: int) -> Outcome:
+def power_cuts(
+    count: int, folder: Path, *, seed: int, recordings: int, steps: int, size: int
+) -> Outcome:
     """Record and cut.
 
     Args:
@@ -33,6 +35,7 @@ def power_cuts(count: int, folder: Path, *, seed: int, recordings: int, size: in
         folder: an empty one; the logs stay in it.
         seed: of everything that is drawn.
         recordings: how often a process is recorded, each time on what a cut of the last one left.
+        steps: of each process.
         size: of the memory's blocks.
     """
     outcome = Outcome()
@@ -46,7 +49,7 @@ def power_cuts(count: int, folder: Path, *, seed: int, recordings: int, size: in
         done = shim.run(
             library,
             "tests.crash.recorded",
-            *map(str, (root, log, size, seed + number)),
+            *map(str, (root, log, size, seed + number, steps)),
             given=json.dumps(promise.as_json()),
         )
         assert done.returncode == 0, f"recording {number} of seed {seed}: {done.stderr}"

@@ -1,6 +1,6 @@
 """A process whose memory is recorded; see :mod:`tests.crash.shim`.
 
-``python -m tests.crash.recorded ROOT LOG SIZE SEED`` uses the memory ``ROOT/memory``; what is
+``python -m tests.crash.recorded ROOT LOG SIZE SEED STEPS`` uses the memory ``ROOT/memory``; what is
 promised there already it reads from standard input.
 """
 
@@ -13,11 +13,9 @@ from pathlib import Path
 from tests.crash.life import Life, Promise
 from tests.crash.shim import Shim
 
-STEPS = 60
 
-
-def main(root: Path, log: Path, size: int, seed: int, promise: Promise) -> None:
-    """Use the memory for ``STEPS`` steps, and say in the log what it promises."""
+def main(root: Path, log: Path, promise: Promise, size: int, seed: int, steps: int = 60) -> None:
+    """Use the memory for some steps, and say in the log what it promises."""
     shim = Shim()
     shim.watch(root, log)
 
@@ -26,7 +24,7 @@ def main(root: Path, log: Path, size: int, seed: int, promise: Promise) -> None:
 
     say()
     life = Life(root / "memory", size, seed, promise, say)
-    for _ in range(STEPS):
+    for _ in range(steps):
         life.step()
         assert not life.told, life.told
     os._exit(0)  # without closing, as a process that is killed ends
@@ -36,6 +34,6 @@ if __name__ == "__main__":
     main(
         Path(sys.argv[1]),
         Path(sys.argv[2]),
-        *map(int, sys.argv[3:]),
         Promise.of(sys.stdin.buffer.read()),
+        *map(int, sys.argv[3:]),
     )

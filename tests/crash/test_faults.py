@@ -12,7 +12,7 @@ from tests.crash.faults import faults
 pytestmark = pytest.mark.skipif(bool(shim.missing()), reason=shim.missing())
 
 
-def test_every_fault_is_survived(tmp_path: Path) -> None:
-    outcome = faults(tmp_path, seed=1, first=41, step=400)
+def test_every_fault_is_survived(place: Path) -> None:
+    outcome = faults(place, seed=1, first=41, step=400)
     assert not outcome.problems, "\n".join(outcome.problems)
     assert outcome.runs > 7

@@ -15,20 +15,20 @@ from tests.crash.life import holds, present
 from tests.memory.blocks import RECORD, block, name
 
 
-def test_no_flipped_bit_is_read(tmp_path: Path) -> None:
-    outcome = flips(40, tmp_path, seed=1)
+def test_no_flipped_bit_is_read(place: Path) -> None:
+    outcome = flips(40, place, seed=1)
     assert not outcome.problems, "\n".join(outcome.problems)
     assert outcome.survived == 40
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    store = BlockStore(tmp_path, 64 * RECORD)
+def folder(place: Path) -> Path:
+    store = BlockStore(place, 64 * RECORD)
     for n in range(100):  # of which the first are dropped
         store.put(block(n), n, patience=10)
     store.flush()
     store.close()
-    return tmp_path
+    return place
 
 
 def test_a_damaged_ledger_is_made_anew(folder: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.crash.kills import kills
 
 
-def test_no_durable_block_is_lost_to_a_kill(tmp_path: Path) -> None:
-    outcome = kills(5, tmp_path / "blocks", seed=0)
+def test_no_durable_block_is_lost_to_a_kill(place: Path) -> None:
+    outcome = kills(5, place / "blocks", seed=0)
     assert not outcome.problems, "\n".join(outcome.problems)
     assert outcome.survived == 5

@@ -16,19 +16,21 @@ pytestmark = pytest.mark.skipif(bool(shim.missing()), reason=shim.missing())
 
 
 @pytest.mark.parametrize("size", [LARGE, SMALL])
-def test_no_promise_is_lost_to_a_cut(tmp_path: Path, size: int) -> None:
-    outcome = power_cuts(12, tmp_path, seed=1, recordings=2, size=size)
+def test_no_promise_is_lost_to_a_cut(place: Path, size: int) -> None:
+    outcome = power_cuts(12, place, seed=1, recordings=2, steps=20, size=size)
     assert not outcome.problems, "\n".join(outcome.problems)
     assert outcome.runs == outcome.survived == 12
 
 
-def test_the_log_has_everything_that_was_done(tmp_path: Path) -> None:
-    root, log, image = tmp_path / "root", tmp_path / "log", tmp_path / "image"
+def test_the_log_has_everything_that_was_done(place: Path) -> None:
+    root, log, image = place / "root", place / "log", place / "image"
     root.mkdir()
     image.mkdir()
-    library = shim.compiled(tmp_path)
+    library = shim.compiled(place)
     given = json.dumps(Promise().as_json())
-    done = shim.run(library, "tests.crash.recorded", *map(str, (root, log, SMALL, 3)), given=given)
+    done = shim.run(
+        library, "tests.crash.recorded", *map(str, (root, log, SMALL, 3, 20)), given=given
+    )
     assert done.returncode == 0, done.stderr
     disk = CutDisk(root)
     disk.apply_all(shim.read_log(log))
