@@ -10,11 +10,13 @@ import pytest
 import torch
 
 from everlong.device import cpu_features
+from everlong.model import quantization
 from everlong.model.assemble import assemble
 from everlong.model.attention import BlockAttention
 from everlong.model.cache import BLOCK, Batch, BlockTable, Span, block_shape
 from everlong.model.config import ModelConfig
 from everlong.model.native import library as native
+from everlong.model.native import step
 from everlong.model.native.step import NativeStep, supports
 from everlong.model.quantization import IntegerGroups, PackedLinear, quantize
 from tests.model.random_models import random_weights
@@ -22,6 +24,15 @@ from tests.model.random_models import random_weights
 pytestmark = pytest.mark.skipif(
     native.library() is None, reason="no AVX-512 bfloat16 or no C++ compiler on this machine"
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def kernels_for_all_rows() -> Iterator[None]:
+    """What is tested are the kernels, also where many rows would go to oneDNN's matrix units."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (quantization, step):
+            patch.setattr(module, "native_rows", lambda: 1 << 30)
+        yield
 
 
 def small(**changes: object) -> ModelConfig:
