@@ -6,6 +6,7 @@ import re
 import threading
 from collections import Counter
 from collections.abc import Collection, Set
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -101,26 +102,24 @@ class Memory:
             raise StoreError(
                 f"{error}; or name another folder with --memory, or go on with --no-memory"
             ) from None
-        try:
+        opened = ExitStack()  # what a failure lets go of
+        opened.push(self._owner)
+        with opened:
             self.database = Database(
                 self.folder / "records.sqlite",
                 b"EVLR",
                 FORMAT,
                 _TABLES,
             )
+            opened.callback(self.database.close)
             self.namespaces = Namespaces(self.database)
             self.sessions = Sessions(self.database)
             self.episodes = Episodes(self.database)
             self.recall = Recall(self.episodes)
             self.blocks = BlockStore(self.folder / "blocks", size)
-            try:
-                forget.finish_interrupted(self)
-            except BaseException:
-                self.blocks.close()
-                raise
-        except BaseException:
-            self._owner.__exit__(None, None, None)
-            raise
+            opened.callback(self.blocks.close)
+            forget.finish_interrupted(self)
+            opened.pop_all()
 
     def namespace(self, name: str = namespaces.LOCAL) -> Namespace:
         """The namespace of this name; it is made when there is none."""
