@@ -49,7 +49,7 @@ def test_few_are_compared_one_by_one(sizes: list[int]) -> None:
 @pytest.mark.parametrize("sizes", [[], [3000, 1000, 1], [3999, 1, 1, 15_000]])
 def test_of_many_the_promising_ones_are_compared(sizes: list[int]) -> None:
     rows = spread(40_000, 1)
-    exact, short = Vectors(), Vectors(exact=4000, directions=32, promising=400)
+    exact, short = Vectors(), Vectors(exact=4000, promising=8000)
     in_parts(exact, rows, [])
     in_parts(short, rows, sizes)
     same = []
@@ -66,7 +66,7 @@ def test_of_many_the_promising_ones_are_compared(sizes: list[int]) -> None:
 
 
 def test_what_is_appended_last_is_found() -> None:
-    vectors = Vectors(exact=2000, directions=16, promising=50)
+    vectors = Vectors(exact=2000, promising=50)
     in_parts(vectors, spread(5000, 1), [2500])
     query = spread(1, 2)[0]
     vectors.append(np.array([99_999]), query[None])
