@@ -296,6 +296,11 @@ class Episodes:
         )
         return int(count)
 
+    def last_number(self) -> int:
+        """Number of the latest episode of all namespaces; 0: there is none."""
+        ((number,),) = self._database.rows("select coalesce(max(number), 0) from episodes")
+        return int(number)
+
     def remove(self, namespace: bytes, ids: Sequence[bytes]) -> tuple[int, int]:
         """Remove episodes: texts, words and vectors; no byte of them stays in the files.
 

@@ -48,8 +48,6 @@ _AT_ONCE = 50_000
 """Vectors that are read at once."""
 _FEW = 200
 """Episodes below which words are not weighed by how many have them alone."""
-_MANY, _RECOUNTED = 10_000, 60.0
-"""So many episodes are counted again after so many seconds only."""
 _ALIKE = 0.8
 """Share of words in common from which on two texts are near-duplicates (Jaccard)."""
 
@@ -118,7 +116,8 @@ class Recall:
         self._episodes = episodes
         self._vectors: dict[tuple[bytes, str], tuple[Vectors, int]] = {}
         """With ``Episodes.vectors_changed`` when they were read."""
-        self._counts: dict[bytes, tuple[int, float]] = {}
+        self._counts: dict[bytes, tuple[int, int]] = {}
+        """Episodes of namespaces, and the last number when they were counted."""
         self._lock = threading.Lock()
 
     def search(
@@ -207,6 +206,7 @@ class Recall:
         with self._lock:
             for key in [key for key in self._vectors if key[0] == namespace]:
                 del self._vectors[key]
+            self._counts.pop(namespace, None)
 
     def embed_some(self, limit: int = 64) -> int:
         """Give vectors to the next episodes that have none; returns how many got one."""
@@ -340,11 +340,12 @@ class Recall:
         return float(best / max(sum(rare.values()), 1e-6))
 
     def _about(self, namespace: bytes) -> int:
-        """How many episodes a namespace has; many are counted now and then only."""
-        count, when = self._counts.get(namespace, (0, 0.0))
-        if count < _MANY or time.monotonic() - when > _RECOUNTED:
+        """How many episodes a namespace has, to a hundredth: many take long to count."""
+        last = self._episodes.last_number()
+        count, then = self._counts.get(namespace, (0, 0))
+        if (last - then) * 100 > count:
             count = self._episodes.count(namespace)
-            self._counts[namespace] = count, time.monotonic()
+            self._counts[namespace] = count, last
         return count
 
     def _vectors_of(self, namespace: bytes) -> Vectors:
