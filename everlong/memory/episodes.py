@@ -429,6 +429,45 @@ class Episodes:
         )
         return int(count)
 
+    def having(
+        self, namespace: bytes, word: str, after: int, last: int, limit: int
+    ) -> NDArray[np.int64]:
+        """Numbers of episodes that have a word, in whatever form; ascending.
+
+        Args:
+            namespace: whose.
+            word: the word.
+            after, last: only numbers past the one and up to the other.
+            limit: most numbers.
+        """
+        if not self._has_words(namespace):
+            return np.empty(0, np.int64)
+        table = _words(namespace)
+        rows = self._database.rows(
+            f"select rowid from {table} where {table} match ? and rowid > ? and rowid <= ? "
+            "order by rowid limit ?",
+            f'body : "{word}"',
+            after,
+            last,
+            limit,
+        )
+        return np.fromiter((number for (number,) in rows), np.int64, len(rows))
+
+    def lengths(self, namespace: bytes, numbers: Sequence[int]) -> dict[int, int]:
+        """Characters of the texts of episodes, by number."""
+        found: dict[int, int] = {}
+        for start in range(0, len(numbers), _AT_ONCE):
+            some = numbers[start : start + _AT_ONCE]
+            marks = ", ".join("?" * len(some))
+            rows = self._database.rows(
+                f"select number, length(body) from episodes "
+                f"where +namespace = ? and number in ({marks})",
+                namespace,
+                *some,
+            )
+            found.update(rows)
+        return found
+
     def by_words(self, namespace: bytes, match: str, limit: int) -> list[tuple[int, float]]:
         """Numbers of episodes that an FTS5 query finds, with BM25 scores, best first."""
         if not self._has_words(namespace):

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from everlong.memory.episodes import Episode, Episodes
+from everlong.memory.postings import Postings
 from everlong.memory.vectors import EXACT, Vectors
 
 CANDIDATES = 100
@@ -42,8 +43,7 @@ _BY_WORDS = -2.8, 8.04, 0.0
 _THRESHOLD = 0.5
 """Below this nothing is put into a prompt."""
 ROWS = 10_000
-"""Episodes whose words are weighed for a query, at most, some 2 microseconds each. Rare words come
-first, and words that are then too many are not looked for: they say little."""
+"""Episodes that SQLite weighs for a query at most, a microsecond each; more are done otherwise."""
 _AT_ONCE = 50_000
 """Vectors that are read at once."""
 _FEW = 200
@@ -118,6 +118,7 @@ class Recall:
         """With ``Episodes.vectors_changed`` when they were read."""
         self._counts: dict[bytes, tuple[int, int]] = {}
         """Episodes of namespaces, and the last number when they were counted."""
+        self._postings = Postings(episodes)
         self._lock = threading.Lock()
 
     def search(
@@ -139,10 +140,7 @@ class Recall:
             exclude_session: name of a session of which nothing is wanted.
         """
         asked = _asked(query, context)
-        frequencies = {
-            word: self._episodes.frequency(namespace, word, self._rows + 1)
-            for word in _words(asked)
-        }
+        frequencies = self._frequencies(namespace, _words(asked))
         by_words = self._by_words(namespace, frequencies)
         by_meaning, nearest = self._by_meaning(namespace, asked)
         found = self._fused(namespace, asked, by_words, by_meaning, exclude_session)
@@ -207,6 +205,7 @@ class Recall:
             for key in [key for key in self._vectors if key[0] == namespace]:
                 del self._vectors[key]
             self._counts.pop(namespace, None)
+        self._postings.forget(namespace)
 
     def embed_some(self, limit: int = 64) -> int:
         """Give vectors to the next episodes that have none; returns how many got one."""
@@ -218,16 +217,26 @@ class Recall:
             self._episodes.set_vectors(self.embedder.name, episodes, vectors)
         return len(episodes)
 
+    def _frequencies(self, namespace: bytes, words: Sequence[str]) -> dict[str, int]:
+        """How many episodes have each word."""
+        found = {}
+        for word in words:
+            having = self._postings.known(namespace, word) or 0
+            if having <= self._rows:
+                having = self._episodes.frequency(namespace, word, self._rows + 1)
+            if having > self._rows:
+                having = len(self._postings.of(namespace, word))
+            found[word] = having
+        return found
+
     def _by_words(self, namespace: bytes, frequencies: Mapping[str, int]) -> dict[int, float]:
-        sought: list[str] = []
-        left = self._rows
-        for word, having in sorted(frequencies.items(), key=lambda item: item[1]):
-            left -= having
-            if left >= 0:
-                sought.append(f'"{word}"')
-        if not sought:
+        words = [word for word, having in frequencies.items() if having]
+        if not words:
             return {}
-        match = f"body : ({' OR '.join(sought)})"
+        if sum(frequencies.values()) > self._rows:
+            count = self._about(namespace)
+            return self._postings.best(namespace, words, count, 2 * CANDIDATES)
+        match = "body : (" + " OR ".join(f'"{word}"' for word in words) + ")"
         return dict(self._episodes.by_words(namespace, match, 2 * CANDIDATES))
 
     def _by_meaning(self, namespace: bytes, asked: str) -> tuple[dict[int, float], float]:
@@ -306,7 +315,7 @@ class Recall:
         else:
             # As BM25 has it: what a text with each word alone would score, about.
             possible = sum(
-                max(np.log((count - having + 0.5) / (having + 0.5)), 0.0)
+                max(np.log((max(count - having, 0) + 0.5) / (having + 0.5)), 0.0)
                 for having in frequencies.values()
             )
             share = max(by_words.values(), default=0.0) / max(possible, 1e-6)

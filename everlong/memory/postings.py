@@ -1,0 +1,143 @@
+"""Which episodes have a word, for namespaces in which common words are in very many.
+
+SQLite's FTS5 scores every episode that has any of the words, a microsecond each, which is too long
+where a word is in fifty thousand. Here the lists of episodes are kept (the ones used last), the
+episodes that have the most of the words' rarity are found by adding up arrays, and only those are
+scored by BM25, as if they had each word once (Robertson and Zaragoza 2009). In short texts that is
+nearly always so.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from everlong.memory.episodes import Episodes
+
+MOST = 50_000
+"""A word of more episodes than this says little, and takes long to read: it is not looked for."""
+_KEPT_ROWS = 20_000_000
+"""Entries of all lists that are kept; 8 bytes each."""
+_SCORED = 4
+"""So many times as many as are wanted are scored."""
+_K1, _B = 1.2, 0.75
+"""As in FTS5."""
+_SAMPLE = 1000
+"""Episodes of which the mean length is taken."""
+
+Key = tuple[bytes, str]
+
+
+class Postings:
+    """Lists of the episodes that have a word. Safe to use from several threads.
+
+    Args:
+        episodes: where they are.
+    """
+
+    def __init__(self, episodes: Episodes) -> None:
+        self._episodes = episodes
+        # With the last number that there was when the list was read.
+        self._lists: OrderedDict[Key, tuple[NDArray[np.int64], int]] = OrderedDict()
+        self._rows = 0
+        self._lengths: dict[bytes, tuple[float, int]] = {}
+        self._lock = threading.Lock()
+
+    def of(self, namespace: bytes, word: str) -> NDArray[np.int64]:
+        """Numbers of the episodes that have a word, in whatever form, ascending.
+
+        Of a word of more than ``MOST``, one more than that.
+        """
+        last = self._episodes.last_number()
+        with self._lock:
+            known, read = self._lists.get((namespace, word), (np.empty(0, np.int64), -1))
+            if read != last:
+                room = MOST + 1 - len(known)
+                later = self._episodes.having(namespace, word, read, last, room)
+                known = np.concatenate((known, later))
+                self._keep((namespace, word), known, last)
+            else:
+                self._lists.move_to_end((namespace, word))
+            return known
+
+    def known(self, namespace: bytes, word: str) -> int | None:
+        """How many episodes had a word when its list was read; None: there is no list."""
+        with self._lock:
+            found = self._lists.get((namespace, word))
+        return None if found is None else len(found[0])
+
+    def best(
+        self, namespace: bytes, words: Sequence[str], episodes: int, count: int
+    ) -> dict[int, float]:
+        """Numbers of the episodes that have the rarest of some words and the most of them.
+
+        Args:
+            namespace: whose.
+            words: each once.
+            episodes: how many episodes there are.
+            count: most that are told.
+
+        Returns:
+            Scores by number, of the size of BM25's in FTS5.
+        """
+        lists = {word: self.of(namespace, word) for word in words}
+        lists = {word: rows for word, rows in lists.items() if 0 < len(rows) <= MOST}
+        if not lists:
+            return {}
+        weights = {word: _rarity(len(rows), episodes) for word, rows in lists.items()}
+        size = max(int(rows[-1]) for rows in lists.values()) + 1
+        sums = np.zeros(size, np.float32)
+        for word, rows in lists.items():
+            sums[rows] += weights[word]
+        wanted = _SCORED * count
+        # A row is in as many lists as it has words: so many of the largest hold enough rows.
+        values = np.concatenate([sums[rows] for rows in lists.values()])
+        rank = min(wanted * len(lists), len(values))
+        least = np.partition(values, len(values) - rank)[len(values) - rank]
+        places = np.nonzero(sums >= max(least, np.finfo(np.float32).tiny))[0]
+        if len(places) > wanted:
+            places = places[np.argpartition(-sums[places], wanted - 1)[:wanted]]
+        lengths = self._episodes.lengths(namespace, places.tolist())
+        mean = self._mean_length(namespace)
+        scores = {
+            number: float(sums[number]) * (_K1 + 1) / (1 + _K1 * (1 - _B + _B * length / mean))
+            for number, length in lengths.items()
+        }
+        first = sorted(scores, key=lambda number: (-scores[number], number))[:count]
+        return {number: scores[number] for number in first}
+
+    def forget(self, namespace: bytes) -> None:
+        """Something of a namespace was removed: its lists are read anew."""
+        with self._lock:
+            for key in [key for key in self._lists if key[0] == namespace]:
+                self._rows -= len(self._lists.pop(key)[0])
+            self._lengths.pop(namespace, None)
+
+    def _keep(self, key: Key, rows: NDArray[np.int64], last: int) -> None:
+        if key in self._lists:
+            self._rows -= len(self._lists.pop(key)[0])
+        self._lists[key] = rows, last
+        self._rows += len(rows)
+        while self._rows > _KEPT_ROWS and len(self._lists) > 1:
+            self._rows -= len(self._lists.popitem(last=False)[1][0])
+
+    def _mean_length(self, namespace: bytes) -> float:
+        """Characters of an episode, about; found again when there are a tenth more."""
+        last = self._episodes.last_number()
+        mean, then = self._lengths.get(namespace, (0.0, 0))
+        if last - then > then // 10:
+            numbers = np.unique(np.linspace(1, last, _SAMPLE).astype(np.int64)).tolist()
+            found = self._episodes.lengths(namespace, numbers)
+            mean = sum(found.values()) / len(found) if found else 0.0
+            self._lengths[namespace] = mean, last
+        return mean or 100.0
+
+
+def _rarity(having: int, episodes: int) -> float:
+    """BM25's weight of a word, as FTS5 has it but for words in every other episode: those say 0."""
+    having = min(having, episodes)
+    return max(float(np.log((episodes - having + 0.5) / (having + 0.5))), 0.0)
