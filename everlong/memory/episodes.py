@@ -443,15 +443,16 @@ class Episodes:
         if not self._has_words(namespace):
             return np.empty(0, np.int64)
         table = _words(namespace)
-        rows = self._database.rows(
-            f"select rowid from {table} where {table} match ? and rowid > ? and rowid <= ? "
-            "order by rowid limit ?",
+        # As one text: that takes a quarter of the time of so many rows.
+        ((numbers,),) = self._database.rows(
+            f"select group_concat(rowid) from (select rowid from {table} where {table} match ? "
+            "and rowid > ? and rowid <= ? order by rowid limit ?)",
             f'body : "{word}"',
             after,
             last,
             limit,
         )
-        return np.fromiter((number for (number,) in rows), np.int64, len(rows))
+        return np.sort(np.fromstring(numbers or "", np.int64, sep=","))
 
     def lengths(self, namespace: bytes, numbers: Sequence[int]) -> dict[int, int]:
         """Characters of the texts of episodes, by number."""
