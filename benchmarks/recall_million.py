@@ -90,8 +90,8 @@ def measure(
     return {
         "recall_1m_p99_with_query_embedding": Measured(
             float(most),
-            f"p50 {half:.1f} ms, {len(seconds)} questions after {_BEFORE} others, query embedding by {embedder.name}; the "
-            f"first search, which reads the vectors, {first:.1f} s",
+            f"p50 {half:.1f} ms, {len(seconds)} questions after {_BEFORE} others, query embedding "
+            f"by {embedder.name}; the first search, which reads the vectors, {first:.1f} s",
         ),
         "recall_points_lost_at_1m_to_pruning": Measured(
             mean["exact"] - mean["pruned"],

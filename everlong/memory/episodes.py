@@ -89,18 +89,6 @@ class Episode:
     """Within this memory; larger is later."""
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where an episode stands."""
-
-    number: int
-    session: str
-    source: str
-    speaker: str
-    asks: bool
-    """Whether its text ends with a question; told of episodes that were asked for themselves."""
-
-
 def passages(text: str, most: int = 200) -> list[str]:
     """A text in parts of at most ``most`` words, cut where paragraphs, sentences or words end.
 
@@ -387,34 +375,34 @@ class Episodes:
 
     def around_all(
         self, namespace: bytes, numbers: Iterable[int], reach: int
-    ) -> list[tuple[int, int, Place]]:
+    ) -> list[tuple[int, int, int, str, str | None, str | None, int]]:
         """Where episodes stand, and what stands up to ``reach`` before and after them.
 
         Returns:
-            For each, itself included: the episode's number, the distance (before it: below 0), and
-            what stands there.
+            For each, itself included: the episode's number; the distance (before it: below 0); of
+            what stands there the number and the speaker; and of the episode itself, at distance 0,
+            its session, its source and whether it ends with a question.
         """
         wanted = list(numbers)
-        found: list[tuple[int, int, Place]] = []
+        found: list[tuple[int, int, int, str, str | None, str | None, int]] = []
         for start in range(0, len(wanted), _AT_ONCE):
             some = wanted[start : start + _AT_ONCE]
             marks = ", ".join("?" * len(some))
-            found += [
-                (number, distance, Place(other, session, source, speaker, bool(asks)))
-                for number, distance, other, session, source, speaker, asks in self._database.rows(
-                    "select c.number, n.place - c.place, n.number, n.session, n.source, n.speaker, "
-                    "n.number = c.number and rtrim(n.body, ' \n') like '%?' "
-                    "from episodes c join episodes n on n.namespace = c.namespace "
-                    "and n.session = c.session and n.source = c.source "
-                    "and n.place between c.place - ? and c.place + ? "
-                    # The sign keeps SQLite from going through all of the namespace.
-                    f"where +c.namespace = ? and c.number in ({marks})",
-                    reach,
-                    reach,
-                    namespace,
-                    *some,
-                )
-            ]
+            found += self._database.rows(
+                "select c.number, n.place - c.place, n.number, n.speaker, "
+                "iif(n.number = c.number, n.session, null), "
+                "iif(n.number = c.number, n.source, null), "
+                "n.number = c.number and rtrim(n.body, ' \n') like '%?' "
+                "from episodes c join episodes n on n.namespace = c.namespace "
+                "and n.session = c.session and n.source = c.source "
+                "and n.place between c.place - ? and c.place + ? "
+                # The sign keeps SQLite from going through all of the namespace.
+                f"where +c.namespace = ? and c.number in ({marks})",
+                reach,
+                reach,
+                namespace,
+                *some,
+            )
         return found
 
     def frequency(self, namespace: bytes, word: str, most: int) -> int:

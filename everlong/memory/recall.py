@@ -10,6 +10,7 @@ the embedder, neither now nor when something is remembered.
 
 from __future__ import annotations
 
+import heapq
 import re
 import threading
 import time
@@ -143,12 +144,12 @@ class Recall:
         frequencies = self._frequencies(namespace, _words(asked))
         by_words = self._by_words(namespace, frequencies)
         by_meaning, nearest = self._by_meaning(namespace, asked)
-        found = self._fused(namespace, asked, by_words, by_meaning, exclude_session)
+        found = self._fused(namespace, asked, by_words, by_meaning, exclude_session, limit)
         if not found:
             return []
         sure = self._sure(namespace, frequencies, by_words, nearest)
         best = sum(found[0][1].values())
-        numbers = [number for number, _ in found[:limit]]
+        numbers = [number for number, _ in found]
         told = {e.number: e for e in self._episodes.numbered(namespace, numbers)}
         return [
             Found(
@@ -156,7 +157,7 @@ class Recall:
                 sure * sum(why.values()) / best,
                 {name: round(score, 4) for name, score in why.items() if score},
             )
-            for number, why in found[:limit]
+            for number, why in found
             if number in told
         ]
 
@@ -259,47 +260,56 @@ class Recall:
         by_words: Mapping[int, float],
         by_meaning: Mapping[int, float],
         exclude_session: str | None,
-    ) -> list[tuple[int, Mapping[str, float]]]:
+        limit: int,
+    ) -> list[tuple[int, dict[str, float]]]:
         """Numbers of episodes with their scores by signal, the best first. No text is read."""
         top = max(by_words.values(), default=1.0)
         reach = max(distance for distance, _ in _SPREAD)
-        near = [
-            (number, distance, other)
-            for number, distance, other in self._episodes.around_all(
-                namespace, {*by_words, *by_meaning}, reach
-            )
-            if exclude_session is None or other.session != exclude_session
-        ]
-        own: dict[int, tuple[float, float]] = {}
-        by_session: dict[tuple[str, str], list[float]] = defaultdict(list)
-        asks = set()
-        for number, distance, other in near:
-            if distance == 0:
-                own[number] = by_words.get(number, 0.0) / top, by_meaning.get(number, 0.0)
-                by_session[other.session, other.source].append(sum(own[number]))
-                if other.asks:
-                    asks.add(number)
+        near = self._episodes.around_all(namespace, {*by_words, *by_meaning}, reach)
+        own: dict[int, float] = {}
+        asks: dict[int, bool] = {}
+        session_of: dict[int, tuple[str | None, str | None]] = {}
+        by_session: dict[tuple[str | None, str | None], list[float]] = defaultdict(list)
+        for number, distance, _, _, session, source, question in near:
+            if distance == 0 and (exclude_session is None or session != exclude_session):
+                own[number] = by_words.get(number, 0.0) / top + by_meaning.get(number, 0.0)
+                asks[number] = bool(question)
+                session_of[number] = session, source
+                by_session[session, source].append(own[number])
+        in_session = {key: _SESSION * sum(sorted(s)[-3:]) / 3 for key, s in by_session.items()}
         shares = dict(_SPREAD)
-        around: dict[int, float] = defaultdict(float)
-        for number, distance, other in near:
-            if distance:
-                times = _ANSWERS if distance == 1 and number in asks else 1.0
-                around[other.number] += shares[distance] * times * sum(own[number])
-        best = {key: _SESSION * sum(sorted(s)[-3:]) / 3 for key, s in by_session.items()}
         names = set(re.findall(r"\w+", asked.lower()))
-        found = []
-        for number, other in {other.number: other for _, _, other in near}.items():
-            words, meaning = own.get(number, (0.0, 0.0))
-            if words or meaning or around.get(number):
-                why = {
-                    "words": words,
-                    "meaning": meaning,
+        around: dict[int, float] = defaultdict(float)
+        speaker: dict[int, float] = {}
+        for number, distance, other, name, *_ in near:
+            if number in own:
+                if distance:
+                    times = _ANSWERS if distance == 1 and asks[number] else 1.0
+                    around[other] += shares[distance] * times * own[number]
+                    session_of[other] = session_of[number]
+                speaker[other] = _NAMED if name.lower() in names else 0.0
+        scores = {
+            number: own.get(number, 0.0)
+            + around.get(number, 0.0)
+            + in_session[session_of[number]]
+            + named
+            for number, named in speaker.items()
+            if own.get(number) or around.get(number)
+        }
+        best = heapq.nsmallest(limit, scores, key=lambda number: (-scores[number], number))
+        return [
+            (
+                number,
+                {
+                    "words": by_words.get(number, 0.0) / top,
+                    "meaning": by_meaning.get(number, 0.0),
                     "around": around.get(number, 0.0),
-                    "session": best[other.session, other.source],
-                    "speaker": _NAMED if other.speaker.lower() in names else 0.0,
-                }
-                found.append((number, why))
-        return sorted(found, key=lambda one: (-sum(one[1].values()), one[0]))
+                    "session": in_session[session_of[number]],
+                    "speaker": speaker[number],
+                },
+            )
+            for number in best
+        ]
 
     def _sure(
         self,
