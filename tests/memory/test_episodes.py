@@ -100,3 +100,27 @@ def test_nothing_of_what_is_removed_stays_in_a_file(memory: Memory) -> None:
     assert b"gothenburg" in held
     assert [e.text for e in memory.episodes.matching(owner, query="broken")] == []
     assert len(memory.episodes.matching(owner, query="ferry")) == 50
+
+
+def test_a_few_episodes_are_found_without_going_through_all(memory: Memory) -> None:
+    owner = memory.namespace().id
+    added = memory.episodes.add(owner, [told(f"text {n}", session=str(n % 9)) for n in range(3000)])
+    some = [episode.number for episode in added[1000:1005]]
+    steps = 0
+
+    def step() -> int:
+        nonlocal steps
+        steps += 1
+        return 0
+
+    connection = memory.database.connection
+    connection.set_progress_handler(step, 100)
+    try:
+        assert [e.number for e in memory.episodes.numbered(owner, some)] == some
+        assert len(memory.episodes.get(owner, [e.id for e in added[:5]])) == 5
+        assert len(memory.episodes.around_all(owner, some, 2)) == 25
+        assert len(memory.episodes.lengths(owner, some)) == 5
+    finally:
+        connection.set_progress_handler(None, 100)
+    # Going through the namespace once takes some 10,000 of SQLite's instructions or more.
+    assert steps * 100 < 5000
