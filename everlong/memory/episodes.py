@@ -417,15 +417,13 @@ class Episodes:
         )
         return int(count)
 
-    def having(
-        self, namespace: bytes, word: str, after: int, last: int, limit: int
-    ) -> NDArray[np.int64]:
+    def having(self, namespace: bytes, word: str, after: int, limit: int) -> NDArray[np.int64]:
         """Numbers of episodes that have a word, in whatever form; ascending.
 
         Args:
             namespace: whose.
             word: the word.
-            after, last: only numbers past the one and up to the other.
+            after: only numbers past it.
             limit: most numbers.
         """
         if not self._has_words(namespace):
@@ -434,10 +432,9 @@ class Episodes:
         # As one text: that takes a quarter of the time of so many rows.
         ((numbers,),) = self._database.rows(
             f"select group_concat(rowid) from (select rowid from {table} where {table} match ? "
-            "and rowid > ? and rowid <= ? order by rowid limit ?)",
+            "and rowid > ? order by rowid limit ?)",
             f'body : "{word}"',
             after,
-            last,
             limit,
         )
         return np.sort(np.fromstring(numbers or "", np.int64, sep=","))

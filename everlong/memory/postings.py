@@ -41,8 +41,7 @@ class Postings:
 
     def __init__(self, episodes: Episodes) -> None:
         self._episodes = episodes
-        # With the last number that there was when the list was read.
-        self._lists: OrderedDict[Key, tuple[NDArray[np.int64], int]] = OrderedDict()
+        self._lists: OrderedDict[Key, NDArray[np.int64]] = OrderedDict()
         self._rows = 0
         self._lengths: dict[bytes, tuple[float, int]] = {}
         self._lock = threading.Lock()
@@ -52,23 +51,22 @@ class Postings:
 
         Of a word of more than ``MOST``, one more than that.
         """
-        last = self._episodes.last_number()
         with self._lock:
-            known, read = self._lists.get((namespace, word), (np.empty(0, np.int64), -1))
-            if read != last:
-                room = MOST + 1 - len(known)
-                later = self._episodes.having(namespace, word, read, last, room)
+            known = self._lists.get((namespace, word), np.empty(0, np.int64))
+            # Past the list's own last number: SQLite gives that of a removed episode to the next
+            # one, which may be another namespace's, so that the memory's last tells nothing.
+            after = int(known[-1]) if len(known) else 0
+            later = self._episodes.having(namespace, word, after, MOST + 1 - len(known))
+            if len(later):
                 known = np.concatenate((known, later))
-                self._keep((namespace, word), known, last)
-            else:
-                self._lists.move_to_end((namespace, word))
+            self._keep((namespace, word), known)
             return known
 
     def known(self, namespace: bytes, word: str) -> int | None:
         """How many episodes had a word when its list was read; None: there is no list."""
         with self._lock:
             found = self._lists.get((namespace, word))
-        return None if found is None else len(found[0])
+        return None if found is None else len(found)
 
     def best(
         self, namespace: bytes, words: Sequence[str], episodes: int, count: int
@@ -97,6 +95,8 @@ class Postings:
         # A row is in as many lists as it has words: so many of the largest hold enough rows.
         values = np.concatenate([sums[rows] for rows in lists.values()])
         rank = min(wanted * len(lists), len(values))
+        if not rank:  # all was forgotten meanwhile
+            return {}
         least = np.partition(values, len(values) - rank)[len(values) - rank]
         places = np.nonzero(sums >= max(least, np.finfo(np.float32).tiny))[0]
         if len(places) > wanted:
@@ -114,16 +114,16 @@ class Postings:
         """Something of a namespace was removed: its lists are read anew."""
         with self._lock:
             for key in [key for key in self._lists if key[0] == namespace]:
-                self._rows -= len(self._lists.pop(key)[0])
+                self._rows -= len(self._lists.pop(key))
             self._lengths.pop(namespace, None)
 
-    def _keep(self, key: Key, rows: NDArray[np.int64], last: int) -> None:
+    def _keep(self, key: Key, rows: NDArray[np.int64]) -> None:
         if key in self._lists:
-            self._rows -= len(self._lists.pop(key)[0])
-        self._lists[key] = rows, last
+            self._rows -= len(self._lists.pop(key))
+        self._lists[key] = rows
         self._rows += len(rows)
         while self._rows > _KEPT_ROWS and len(self._lists) > 1:
-            self._rows -= len(self._lists.popitem(last=False)[1][0])
+            self._rows -= len(self._lists.popitem(last=False)[1])
 
     def _mean_length(self, namespace: bytes) -> float:
         """Characters of an episode, about; found again when there are a tenth more."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from everlong.memory.episodes import Episode, NewEpisode
+from everlong.memory.forget import Selection
 from everlong.memory.memory import Memory
 from everlong.memory.postings import Postings
 from everlong.memory.recall import Recall
@@ -80,3 +81,15 @@ def test_recall_finds_alike_by_lists_and_by_sqlite(memory: Memory) -> None:
         if len(words) == 4:
             assert episode.id in found[:5]
     assert lists.search(owner, "nowhere words") == []
+
+
+def test_a_number_that_another_namespace_had_is_not_passed_over(memory: Memory) -> None:
+    owner, other = memory.namespace().id, memory.namespace("other")
+    filled(memory, 50)
+    postings = Postings(memory.episodes)
+    secret = memory.episodes.add(other.id, [NewEpisode("something else")])[0]
+    before = postings.of(owner, "common1").tolist()
+    memory.forget(other, Selection(episodes=(secret.id,)))
+    new = memory.episodes.add(owner, [NewEpisode("common1 again")])[0]
+    assert new.number == secret.number
+    assert postings.of(owner, "common1").tolist() == [*before, new.number]
