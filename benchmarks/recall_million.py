@@ -1,6 +1,6 @@
 """A million episodes in one namespace: how long recall takes, and what its pruning loses.
 
-The episodes are real texts: books in passages of one to four sentences, dialogues, pages of
+The episodes are real texts: books in passages of one to five sentences, dialogues, pages of
 documentation, medical answers and sentences in 205 languages; LoCoMo's conversations lie among
 them. Vectors are those of the default embedder, the loaded model's words, for every episode.
 """
@@ -149,7 +149,7 @@ def _episodes(told: Told, draw: random.Random) -> list[NewEpisode]:
 def _documents(data: Path) -> Iterator[Told]:
     for path in sorted((data / "books").glob("*.txt.gz")):
         sentences = _sentences(_text(path))
-        for length in range(1, 5):
+        for length in range(1, 6):
             # In pieces as long as a chapter.
             for start in range(0, len(sentences), 100):
                 piece = sentences[start : start + 100]
