@@ -86,13 +86,16 @@ class BlockStore:
         self.folder = folder
         self.capacity = capacity
         self._disk = disk or Disk()
-        make_folder(folder)
         self._maps = threading.RLock()
         self._segments: dict[int, Segment] = {}
         self._leaving: list[Segment] = []
         self._last_number = 0
         self._owner = FileLock(folder / "lock", timeout=0)
-        self._owner.__enter__()
+        try:
+            make_folder(folder)
+            self._owner.__enter__()
+        except OSError as error:
+            raise StoreError(f"{folder} cannot be used: {error}") from None
         try:
             self._ledger = self._opened_ledger(folder / "ledger.sqlite")
             try:

@@ -41,9 +41,11 @@ def main() -> int:
         print(f"neither power cuts nor faults are tried: {missing}", file=sys.stderr)
     parts: dict[str, Callable[[Path], Outcome]] = {}
     if not missing:
-        parts["faults"] = lambda folder: faults(  # first: they take longest
-            folder, seed=seed, step=_number("EVERLONG_FAULT_STEP", 1)
-        )
+        step = _number("EVERLONG_FAULT_STEP", 1)
+        for half in (0, 1):  # first, for they take longest
+            parts[f"faults_{half}"] = lambda folder, half=half: faults(
+                folder, seed=seed, first=1 + half * step, step=2 * step
+            )
         cuts = _number("EVERLONG_POWER_CUTS", 1000)
         for size, share in ((LARGE, cuts // 2), (SMALL, cuts - cuts // 2)):
             parts[f"power_cuts_{size}"] = lambda folder, size=size, share=share: power_cuts(
@@ -56,10 +58,11 @@ def main() -> int:
         running = {name: pool.submit(_run, name, part, base) for name, part in parts.items()}
     outcomes = {name: part.result() for name, part in running.items()}
     cut = sum((o for name, o in outcomes.items() if name.startswith("power")), Outcome())
+    failed = sum((o for name, o in outcomes.items() if name.startswith("faults")), Outcome())
     content = {
         "kills_survived": outcomes["kills"].survived,
         "power_cuts_survived": cut.survived if cut.runs else None,
-        "faults_survived": outcomes["faults"].survived if "faults" in outcomes else None,
+        "faults_survived": failed.survived if failed.runs else None,
         "flips_survived": outcomes["flips"].survived,
         "committed_blocks_lost": sum(outcome.lost for outcome in outcomes.values()),
         "slowest_open_seconds": max(outcome.slowest for outcome in outcomes.values()),

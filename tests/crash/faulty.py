@@ -107,7 +107,7 @@ def _apart(work: Callable[[], None]) -> str:
         except Broken as error:
             os.write(writing, f"({error.lost} lost) {error}".encode()[:4000])
         except BaseException:
-            os.write(writing, traceback.format_exc()[-4000:].encode())
+            os.write(writing, " | ".join(traceback.format_exc().split("\n")[-4:]).encode())
         os._exit(0)
     os.close(writing)
     with os.fdopen(reading, "rb") as told:

@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.crash.life import Broken, present
+from tests.crash.life import NAMESPACE, Broken, present
 from tests.crash.outcome import Outcome
 from tests.crash.shim import ROOT
 from tests.crash.writer import CAPACITY, open_store
@@ -67,7 +67,10 @@ def _look(folder: Path, first: int, durable: int) -> float:
     took = time.perf_counter() - began
     try:
         # Older blocks may have made room; what is there at all must be whole.
-        found = present(store, range(durable + 10))
+        ids = store._ledger.of_namespace(NAMESPACE)
+        found = present(store, [int.from_bytes(block, "big") for block in ids])
+        if found - set(range(durable + 10)):
+            raise Broken("it has blocks that were never put")
         newest = set(range(max(first, durable - 30), durable))
         if lost := newest - found:
             raise Broken(f"lost blocks {sorted(lost)}", len(lost))
