@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -178,3 +178,32 @@ def find_interpreter(module: str, candidates: Sequence[str]) -> str | None:
         if found.returncode == 0:
             return python
     return None
+
+
+def ask_once(
+    module: str, *arguments: str, given: str = "", environment: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Run a module in a process of its own; returns the JSON object of its last line.
+
+    Args:
+        module: such as ``benchmarks.load_once``.
+        arguments: of its command line.
+        given: its standard input.
+        environment: variables besides this process's own.
+
+    Raises:
+        RuntimeError: it failed.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        input=given,
+        cwd=ROOT,
+        env={**os.environ, **(environment or {})},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"{module} failed:\n{done.stderr[-2000:]}")
+    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return answer

@@ -19,7 +19,7 @@ if __package__ in (None, ""):  # run as a file
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.contender import Contender, ContenderError
-from benchmarks.report import Goal, Measured, compare, default_results_path, write_results
+from benchmarks.report import Goal, Measured, compare, default_results_path, say, write_results
 from benchmarks.rounds import ratios, spread, turns
 from everlong.checkpoint.catalog import resolve
 from everlong.errors import EverlongError
@@ -160,7 +160,7 @@ def tune(hf: Contender, timed: Timed, samples: dict[str, Any]) -> int:
         speeds[size] = done["requests"] / done["seconds"]
     best = max(speeds, key=speeds.__getitem__)
     samples["batch_sizes"][timed.label] = speeds
-    note(f"{timed.label}: hf is fastest at a batch size of {best} ({speeds[best]:.1f} requests/s)")
+    say(f"{timed.label}: hf is fastest at a batch size of {best} ({speeds[best]:.1f} requests/s)")
     return best
 
 
@@ -188,7 +188,7 @@ def race(
     }
     for label, ratio in by_task.items():
         ours, theirs = (spread(speeds[label][kind]) for kind in ("everlong", "hf"))
-        note(f"{label}: {ratio} x; everlong {ours}, hf {theirs} examples/s")
+        say(f"{label}: {ratio} x; everlong {ours}, hf {theirs} examples/s")
 
     def least(shares: bool) -> Measured:
         labels = [timed.label for timed in TIMED if timed.shares == shares]
@@ -216,7 +216,7 @@ def scores(
         both = {}
         for kind, worker in workers.items():
             both[kind] = ask(worker, timed, limit, best[task])["scores"]
-            note(f"{task}, {kind}: {both[kind]}")
+            say(f"{task}, {kind}: {both[kind]}")
         samples["scores"][task] = both
         for metric, ours in both["everlong"].items():
             differences[f"{task} {metric}"] = 100 * (ours - both["hf"][metric])
@@ -238,11 +238,6 @@ def ask(worker: Contender, timed: Timed, limit: int | None, batch_size: int) -> 
     )
     worker.hold()
     return done
-
-
-def note(text: str) -> None:
-    """Progress, for people."""
-    print(text, file=sys.stderr, flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -268,7 +263,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         path = options.out or default_results_path(NAME)
         versions = samples.pop("versions", {})
         write_results(report, path, seed=0, versions=versions, samples=samples)
-        note(f"written to {path}")
+        say(f"written to {path}")
     print(report.table())
     if options.json:
         print(report.line())

@@ -27,9 +27,10 @@ from benchmarks.prompts import Prompts
 from benchmarks.report import (
     Goal,
     Measured,
+    add_output_options,
     compare,
-    default_results_path,
-    write_results,
+    deliver,
+    say,
 )
 from benchmarks.speed import DECODE1, DECODE16, PREFILL, Entrant, Race, field_of, race, tune
 from everlong.evaluation.provenance import ROOT, cores
@@ -99,18 +100,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         found = _measure(options)
     except KeyboardInterrupt:
-        _say("interrupted; the workers have ended")
+        say("interrupted; the workers have ended")
         return 130
     report = compare(NAME, GOALS, found.measured)
-    if options.out is not None:
-        path = options.out if options.out.name else default_results_path(NAME)
-        write_results(
-            report, path, seed=options.seed, versions=found.versions, samples=found.samples
-        )
-        _say(f"written to {path}")
-    print(report.table(), file=sys.stderr if options.json else sys.stdout)
-    if options.json:
-        print(report.line())
+    deliver(report, options, seed=options.seed, versions=found.versions, samples=found.samples)
     return 0
 
 
@@ -121,8 +114,8 @@ def _parser() -> argparse.ArgumentParser:
         epilog="example: python benchmarks/inference.py --json --quick --qwen qwen.gguf",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
+    add_output_options(parser)
     add = parser.add_argument
-    add("--json", action="store_true", help="print the claims as JSON on the last line")
     add(
         "--quick",
         action="store_true",
@@ -146,13 +139,6 @@ def _parser() -> argparse.ArgumentParser:
         "--tune",
         action="store_true",
         help="try every setting of every peer first, and use the fastest ones",
-    )
-    add(
-        "--out",
-        type=Path,
-        nargs="?",
-        const=Path(),
-        help="also keep the run in this file (without a name: benchmarks/results/NAME-DATE.json)",
     )
     return parser
 
@@ -185,7 +171,7 @@ def _measure(options: argparse.Namespace) -> Found:
             else:
                 reason = measure(subject, subject.path, options, found)
             if reason is not None:
-                _say(f"{subject.label}, {part}: {reason}")
+                say(f"{subject.label}, {part}: {reason}")
                 wanted = [n for n in names if _part_of(n) == part]
                 found.measured |= {name: Measured(None, reason) for name in wanted}
     return found
@@ -238,12 +224,12 @@ def _measure_speed(
             if isinstance(export, Path):
                 paths["openvino int4 export"] = str(export)
             else:
-                _say(f"no export for OpenVINO: {export}")
+                say(f"no export for OpenVINO: {export}")
         entrants += [
             Entrant(name, peer, module.__name__, python, where, module.CANDIDATES, module.BEST)
             for name, where in paths.items()
         ]
-    with field_of(options.threads, _say) as field_:
+    with field_of(options.threads, say) as field_:
         try:
             encoder = field_.worker(entrants[0], entrants[0].best[PREFILL.name])
         except ContenderError as error:
@@ -251,10 +237,10 @@ def _measure_speed(
         prompts = Prompts(options.seed, lambda text: list(encoder.ask("encode", text=text)["ids"]))
         if options.tune:
             entrants[1:] = [
-                replace(e, best=tune(e, options.threads, prompts, _say)) for e in entrants[1:]
+                replace(e, best=tune(e, options.threads, prompts, say)) for e in entrants[1:]
             ]
-        result = race(entrants, field_, prompts, options.rounds, _say)
-    _say(f"{subject.label}\n{result.table('everlong')}")
+        result = race(entrants, field_, prompts, options.rounds, say)
+    say(f"{subject.label}\n{result.table('everlong')}")
     found.versions |= result.versions
     found.samples[f"{subject.label} speed"] = _speed_samples(result)
     for name in _claims_of(subject):
@@ -289,7 +275,7 @@ def _measure_loading(
     if subject.prefix:
         return None  # no claim on it
     try:
-        claims, runs = measure_loading(path, subject.weights, options.rounds, _say)
+        claims, runs = measure_loading(path, subject.weights, options.rounds, say)
     except (OSError, RuntimeError) as error:
         return str(error)
     found.measured |= claims
@@ -308,7 +294,7 @@ def _measure_perplexity(
     most = QUICK_WINDOWS if options.quick else None
     try:
         losses = measure_losses(
-            path, text.read_text(encoding="utf-8"), choices, most, options.threads, _say
+            path, text.read_text(encoding="utf-8"), choices, most, options.threads, say
         )
     except ContenderError as error:
         return str(error)
@@ -383,7 +369,7 @@ def _openvino_export(file: Path, pythons: Sequence[str]) -> Path | str:
     ]
     if not able:
         return f"no interpreter has {' and '.join(openvino_export.MODULES)}"
-    _say(f"exporting {file.name} for OpenVINO to {folder}")
+    say(f"exporting {file.name} for OpenVINO to {folder}")
     done = subprocess.run(
         [able[0], "-m", openvino_export.__name__, str(file.resolve()), str(folder)],
         cwd=ROOT,
@@ -392,10 +378,6 @@ def _openvino_export(file: Path, pythons: Sequence[str]) -> Path | str:
         check=False,
     )
     return folder if done.returncode == 0 else f"the export failed: {done.stderr[-500:]}"
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.contender import ask_once
 from benchmarks.report import Measured
 from benchmarks.rounds import Spread, spread
-from everlong.evaluation.provenance import ROOT
 
 _COLD, _FIRST, _AGAIN = "cold", "first", "again"
 
@@ -49,26 +46,16 @@ def measure_loading(
             for kind, home in ((_COLD, empty), (_FIRST, used), (_AGAIN, used)):
                 if kind == _COLD and not _forget_pages(model):
                     continue
-                run = _load_once(model, weights, home)
+                run = ask_once(
+                    "benchmarks.load_once",
+                    str(model.resolve()),
+                    weights,
+                    environment={"EVERLONG_HOME": str(home)},
+                )
                 if number:
                     runs[kind].append(run)
         say(f"loading, round {number} of {rounds}: again in {run['load_seconds']:.2f} s")
     return _claims(runs), runs
-
-
-def _load_once(model: Path, weights: str, home: Path) -> dict[str, Any]:
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.load_once", str(model.resolve()), weights],
-        cwd=ROOT,
-        env={**os.environ, "EVERLONG_HOME": str(home)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(f"loading {model} failed:\n{done.stderr[-2000:]}")
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return result
 
 
 def _forget_pages(model: Path) -> bool:

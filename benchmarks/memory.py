@@ -23,7 +23,15 @@ if __package__ in (None, ""):  # run as a file
 from benchmarks import memory_overhead, memory_resume, memory_store
 from benchmarks.contender import ContenderError
 from benchmarks.memory_resume import Subject
-from benchmarks.report import RESULTS, Goal, Measured, compare, default_results_path, write_results
+from benchmarks.report import (
+    RESULTS,
+    Goal,
+    Measured,
+    add_output_options,
+    compare,
+    deliver,
+    say,
+)
 from everlong.checkpoint.catalog import resolve
 from everlong.errors import EverlongError
 from everlong.evaluation.provenance import ROOT
@@ -86,13 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say("interrupted; what was made is removed")
         return 130
     report = compare(NAME, GOALS, measured)
-    if options.out is not None:
-        path = options.out if options.out.name else default_results_path(NAME)
-        write_results(report, path, seed=0, versions=versions(), samples=samples)
-        say(f"written to {path}")
-    print(report.table(), file=sys.stderr if options.json else sys.stdout)
-    if options.json:
-        print(report.line())
+    deliver(report, options, seed=0, versions=versions(), samples=samples)
     return 0
 
 
@@ -103,8 +105,8 @@ def _parser() -> argparse.ArgumentParser:
         epilog="example: python benchmarks/memory.py --json --parts store resume",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
+    add_output_options(parser)
     add = parser.add_argument
-    add("--json", action="store_true", help="print the claims as JSON on the last line")
     add(
         "--quick",
         action="store_true",
@@ -115,13 +117,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--model", type=Path, help="SmolLM2-135M as GGUF (default: what everlong pull brings)")
     add("--qwen", type=Path, help="Qwen2.5-0.5B as GGUF (default: $EVERLONG_QWEN_GGUF)")
     add("--data", type=Path, help="folder that holds locomo (default: $EVERLONG_DATA)")
-    add(
-        "--out",
-        type=Path,
-        nargs="?",
-        const=Path(),
-        help="also keep the run in this file (without a name: benchmarks/results/NAME-DATE.json)",
-    )
     return parser
 
 
@@ -207,11 +202,6 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in ("torch", "numpy", "xxhash")} | {
         "sqlite": sqlite3.sqlite_version
     }
-
-
-def say(text: str) -> None:
-    """Progress, for people."""
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

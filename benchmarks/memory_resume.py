@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import json
 import random
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
+from benchmarks.contender import ask_once
 from benchmarks.memory_store import emptied, forget_pages
 from benchmarks.prompts import sentences
 from benchmarks.report import Measured
 from benchmarks.rounds import Spread, ratios, spread
-from everlong.evaluation.provenance import ROOT
 
 CLAIMS = ("resume_warm_vs_cold_prefill", "resume_cold_cache_vs_cold_prefill")
 
@@ -169,18 +167,7 @@ def _ids(model: Path, text: str) -> list[int]:
 
 
 def _ask(module: str, request: dict[str, Any]) -> dict[str, Any]:
-    done = subprocess.run(
-        [sys.executable, "-m", module],
-        input=json.dumps(request),
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(f"{module} failed:\n{done.stderr[-2000:]}")
-    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return answer
+    return ask_once(module, given=json.dumps(request))
 
 
 def _shown(values: Spread) -> str:

@@ -31,7 +31,7 @@ import numpy as np
 
 from benchmarks import recall_million
 from benchmarks.memory import GOALS, RECALL
-from benchmarks.report import Measured, compare, write_results
+from benchmarks.report import Measured, compare, say, write_results
 from everlong.checkpoint.catalog import resolve
 from everlong.engine.embedders import ModelEmbedder, SentenceEmbedder
 from everlong.engine.llm import load
@@ -234,11 +234,6 @@ def measure_ingest(data: Path, folder: Path) -> Measured:
         seconds = time.perf_counter() - start
     rate = len(texts) / seconds
     return Measured(rate, f"{len(texts):,} passages of books in durable batches of 64")
-
-
-def say(text: str) -> None:
-    """Progress, for people."""
-    print(text, file=sys.stderr, flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

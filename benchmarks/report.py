@@ -10,6 +10,7 @@ A claim that was not measured has the value null, does not hold, and says why in
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import shlex
@@ -164,3 +165,40 @@ def write_results(
 def default_results_path(benchmark: str) -> Path:
     """``benchmarks/results/NAME-DATE.json``, with the time of day in UTC."""
     return RESULTS / f"{benchmark}-{datetime.now(UTC):%Y-%m-%d-%H%M}.json"
+
+
+def add_output_options(parser: argparse.ArgumentParser) -> None:
+    """What :func:`deliver` is asked: ``--json`` and ``--out``."""
+    parser.add_argument(
+        "--json", action="store_true", help="print the claims as JSON on the last line"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        nargs="?",
+        const=Path(),
+        help="also keep the run in this file (without a name: benchmarks/results/NAME-DATE.json)",
+    )
+
+
+def deliver(
+    report: Report,
+    options: argparse.Namespace,
+    *,
+    seed: int,
+    versions: Mapping[str, str],
+    samples: Any,
+) -> None:
+    """Print a run, and keep it where that is asked for; see :func:`write_results`."""
+    if options.out is not None:
+        path = options.out if options.out.name else default_results_path(report.benchmark)
+        write_results(report, path, seed=seed, versions=versions, samples=samples)
+        say(f"written to {path}")
+    print(report.table(), file=sys.stderr if options.json else sys.stdout)
+    if options.json:
+        print(report.line())
+
+
+def say(text: str) -> None:
+    """Progress, for people."""
+    print(text, file=sys.stderr, flush=True)
