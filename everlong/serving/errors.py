@@ -50,6 +50,13 @@ class ErrorReply(BaseModel):
     error: ErrorDetail
 
 
+FAILURES: dict[int | str, dict[str, Any]] = {
+    "4XX": {"model": ErrorReply, "description": "The request cannot be served as it stands"},
+    "5XX": {"model": ErrorReply, "description": "The server cannot serve it now"},
+}
+"""What every route may answer instead, for its description."""
+
+
 class ApiError(HTTPException):
     """A failure as a client sees it.
 

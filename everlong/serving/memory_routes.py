@@ -17,15 +17,10 @@ from starlette.responses import FileResponse
 from everlong.errors import RequestError
 from everlong.memory.memory import Memory
 from everlong.memory.operations import MOST_ON_A_PAGE, perform
-from everlong.serving.errors import ErrorReply
+from everlong.serving.errors import FAILURES
 from everlong.serving.json_body import JsonRoute
 
-_FAILURES: dict[int | str, dict[str, Any]] = {
-    "4XX": {"model": ErrorReply, "description": "The request cannot be served as it stands"},
-    "5XX": {"model": ErrorReply, "description": "The server cannot serve it now"},
-}
-
-memory_router = APIRouter(prefix="/v1/memory", route_class=JsonRoute, responses=_FAILURES)
+memory_router = APIRouter(prefix="/v1/memory", route_class=JsonRoute, responses=FAILURES)
 
 
 class _Body(BaseModel):

@@ -17,7 +17,7 @@ from everlong.errors import RequestError, UnknownModelError
 from everlong.serving.chat_completions import ChatCall
 from everlong.serving.completions import CompletionCall
 from everlong.serving.embeddings import embed
-from everlong.serving.errors import ErrorReply
+from everlong.serving.errors import FAILURES
 from everlong.serving.generation import run, unless_gone
 from everlong.serving.json_body import JsonRoute
 from everlong.serving.metrics import CONTENT_TYPE, Metrics
@@ -35,10 +35,6 @@ from everlong.serving.sse import EventStream
 
 RequestT = TypeVar("RequestT", ChatRequest, CompletionRequest)
 
-_FAILURES: dict[int | str, dict[str, Any]] = {
-    "4XX": {"model": ErrorReply, "description": "The request cannot be served as it stands"},
-    "5XX": {"model": ErrorReply, "description": "The server cannot serve it now"},
-}
 _OR_EVENTS: dict[int | str, dict[str, Any]] = {
     200: {
         "content": {
@@ -54,7 +50,7 @@ _OR_EVENTS: dict[int | str, dict[str, Any]] = {
     }
 }
 
-router = APIRouter(route_class=JsonRoute, responses=_FAILURES)
+router = APIRouter(route_class=JsonRoute, responses=FAILURES)
 
 
 @dataclass
