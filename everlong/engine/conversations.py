@@ -6,7 +6,6 @@ is new; so the blocks of its past are found again: spelled anew, a text may have
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -78,7 +77,7 @@ class Conversations:
             since = memory.forgettings(owner, found.name)
             new = sessions.append(found, self._with_notes(found, stored, told))
         transcript = sessions.transcript(found, self._tokenizer.fingerprint())
-        waiting = stored[len(stored) - _unanswered(stored) :]
+        waiting = stored[len(stored) - _unanswered([message.body for message in stored]) :]
         exchange = Exchange(memory, found, self._tokenizer.fingerprint(), waiting, new, since)
         try:
             prompt = self._tokenizer.encode_chat(
@@ -101,7 +100,7 @@ class Conversations:
         found = self._memory.recall.notes(
             session.namespace,
             _text(new[-1]),
-            context=[_text(message) for message in [*stored, *new[:-1]]][-2:],
+            context=[_text(message) for message in [*stored, *new[:-1]][-2:]],
             budget=_NOTES_TOKENS,
             count=lambda text: len(self._tokenizer.encode(text, special=False)),
             exclude_session=session.name,
@@ -217,10 +216,7 @@ def continued(
     only_new = all(message["role"] != "assistant" for message in said)
     if only_new and all(same(a, b) for a, b in zip(system, known, strict=False)):
         # Asked again without an answer in between, as after a crash: it is there already.
-        pending = len(known)
-        while pending and known[pending - 1]["role"] != "assistant":
-            pending -= 1
-        waiting = known[max(pending, len(system)) :]
+        waiting = known[max(len(known) - _unanswered(known), len(system)) :]
         if len(waiting) == len(said) and all(map(same, waiting, said)):
             return len(known), []
         return len(known), said
@@ -289,16 +285,15 @@ def quoted(found: Sequence[Found]) -> str:
     lines = [_NOTES]
     for number, one in enumerate(found, 1):
         episode = one.episode
-        day = time.strftime("%d %B %Y", time.localtime(episode.time))
         text = " ".join(episode.text.split()).replace('"', "'")
-        lines.append(f'[{number}] {episode.speaker or episode.source}, {day}: "{text}"')
+        lines.append(f'[{number}] {episode.teller}, {episode.day}: "{text}"')
     return "\n".join(lines)
 
 
-def _unanswered(messages: Sequence[Message]) -> int:
+def _unanswered(messages: Sequence[Mapping[str, Any]]) -> int:
     """How many of the last messages have no answer of the assistant."""
     count = 0
-    while count < len(messages) and messages[-1 - count].body["role"] != "assistant":
+    while count < len(messages) and messages[-1 - count]["role"] != "assistant":
         count += 1
     return count
 

@@ -336,13 +336,11 @@ class BlockStore:
                     lambda: self._waiting or self._touched or self._jobs or self._closing
                 )
                 jobs, self._jobs = self._jobs, []
-                batch = self._first_waiting()
-                touched, self._touched = self._touched, {}
             for job in jobs:
                 job()
-            if jobs:
-                with self._changed:
-                    batch = self._first_waiting()  # a job may have emptied the queue
+            with self._changed:  # after the jobs, which may empty the queue
+                batch = self._first_waiting()
+                touched, self._touched = self._touched, {}
             if not batch and not touched and not jobs:
                 return
             try:

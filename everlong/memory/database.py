@@ -91,10 +91,10 @@ class Database:
         with self._refusing():
             return self.connection.execute(query, values).fetchall()
 
-    def each(self, query: str) -> Iterator[Any]:
+    def each(self, query: str, *values: Value) -> Iterator[Any]:
         """What a query finds, row by row."""
         with self._refusing():
-            yield from self.connection.execute(query)
+            yield from self.connection.execute(query, values)
 
     @property
     def connection(self) -> sqlite3.Connection:

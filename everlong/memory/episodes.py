@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +57,8 @@ create virtual table if not exists {table} using fts5 (
 _AT_ONCE = 500
 """Rows that one statement names."""
 
+V = TypeVar("V")
+
 
 @dataclass(frozen=True)
 class NewEpisode:
@@ -87,6 +90,16 @@ class Episode:
     text: str
     number: int
     """Within this memory; larger is later."""
+
+    @property
+    def teller(self) -> str:
+        """Who said it, or where it stands."""
+        return self.speaker or self.source
+
+    @property
+    def day(self) -> str:
+        """When it was told, in words."""
+        return time.strftime("%d %B %Y", time.localtime(self.time))
 
 
 def passages(text: str, most: int = 200) -> list[str]:
@@ -383,11 +396,8 @@ class Episodes:
             what stands there the number and the speaker; and of the episode itself, at distance 0,
             its session, its source and whether it ends with a question.
         """
-        wanted = list(numbers)
         found: list[tuple[int, int, int, str, str | None, str | None, int]] = []
-        for start in range(0, len(wanted), _AT_ONCE):
-            some = wanted[start : start + _AT_ONCE]
-            marks = ", ".join("?" * len(some))
+        for some, marks in _batches(list(numbers)):
             found += self._database.rows(
                 "select c.number, n.place - c.place, n.number, n.speaker, "
                 "iif(n.number = c.number, n.session, null), "
@@ -442,9 +452,7 @@ class Episodes:
     def lengths(self, namespace: bytes, numbers: Sequence[int]) -> dict[int, int]:
         """Characters of the texts of episodes, by number."""
         found: dict[int, int] = {}
-        for start in range(0, len(numbers), _AT_ONCE):
-            some = numbers[start : start + _AT_ONCE]
-            marks = ", ".join("?" * len(some))
+        for some, marks in _batches(numbers):
             rows = self._database.rows(
                 f"select number, length(body) from episodes "
                 f"where +namespace = ? and number in ({marks})",
@@ -474,12 +482,10 @@ class Episodes:
         self,
         column: str,
         namespace: bytes,
-        values: list[bytes] | list[int],
+        values: Sequence[bytes | int],
         damaged: bool = False,
     ) -> Iterator[Episode]:
-        for start in range(0, len(values), _AT_ONCE):
-            some = values[start : start + _AT_ONCE]
-            marks = ", ".join("?" * len(some))
+        for some, marks in _batches(values):
             # The sign keeps SQLite from going through all of the namespace.
             condition = f"+namespace = ? and {column} in ({marks})"
             yield from self._select(condition, namespace, *some, damaged=damaged)
@@ -496,6 +502,13 @@ class Episodes:
             *values,
         )
         return [Episode(*row) for row in rows]
+
+
+def _batches(values: Sequence[V]) -> Iterator[tuple[Sequence[V], str]]:
+    """As many values at a time as a statement names, and the marks that stand for them."""
+    for start in range(0, len(values), _AT_ONCE):
+        some = values[start : start + _AT_ONCE]
+        yield some, ", ".join("?" * len(some))
 
 
 def _conditions(**equal: str | None) -> tuple[list[str], list[str | float]]:

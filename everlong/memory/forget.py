@@ -175,8 +175,9 @@ def _finish(
     readers = list(memory.readers)
     for reader in readers:
         clean |= reader.let_go(namespace.id, sessions)
+    fingerprints = memory.blocks.fingerprints(namespace.id)
     for tokens in memory.sessions.transcripts(namespace.id):
-        for fingerprint in memory.blocks.fingerprints(namespace.id):
+        for fingerprint in fingerprints:
             clean.update(chain(namespace.secret, fingerprint, tokens))
 
     def gone(blocks: Set[BlockId]) -> None:

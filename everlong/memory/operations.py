@@ -212,12 +212,11 @@ def told_episode(episode: Episode) -> dict[str, Any]:
 
 
 def _told_session(memory: Memory, session: Session) -> dict[str, Any]:
-    messages = memory.sessions.messages(session)
-    first = next((m.body.get("content") for m in messages if m.body["role"] == "user"), "")
+    messages, first = memory.sessions.glance(session)
     return {
         "name": session.name,
-        "title": " ".join(str(first or "").split())[:80],
-        "messages": len(messages),
+        "title": " ".join(first.split())[:80],
+        "messages": messages,
         "created": session.created,
         "updated": session.updated,
         "paused": session.paused,

@@ -86,7 +86,7 @@ class Postings:
         lists = {word: rows for word, rows in lists.items() if 0 < len(rows) <= MOST}
         if not lists:
             return {}
-        weights = {word: _rarity(len(rows), episodes) for word, rows in lists.items()}
+        weights = {word: rarity(len(rows), episodes) for word, rows in lists.items()}
         size = max(int(rows[-1]) for rows in lists.values()) + 1
         sums = np.zeros(size, np.float32)
         for word, rows in lists.items():
@@ -137,7 +137,7 @@ class Postings:
         return mean or 100.0
 
 
-def _rarity(having: int, episodes: int) -> float:
+def rarity(having: int, episodes: int) -> float:
     """BM25's weight of a word, as FTS5 has it but for words in every other episode: those say 0."""
     having = min(having, episodes)
     return max(float(np.log((episodes - having + 0.5) / (having + 0.5))), 0.0)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import heapq
 import re
 import threading
-import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from everlong.memory.episodes import Episode, Episodes
-from everlong.memory.postings import Postings
+from everlong.memory.postings import Postings, rarity
 from everlong.memory.vectors import EXACT, Vectors
 
 CANDIDATES = 100
@@ -323,11 +322,8 @@ class Recall:
         if count < _FEW:
             share = self._said(namespace, frequencies, by_words, count)
         else:
-            # As BM25 has it: what a text with each word alone would score, about.
-            possible = sum(
-                max(np.log((max(count - having, 0) + 0.5) / (having + 0.5)), 0.0)
-                for having in frequencies.values()
-            )
+            # What a text with each word alone would score, about.
+            possible = sum(rarity(having, count) for having in frequencies.values())
             share = max(by_words.values(), default=0.0) / max(possible, 1e-6)
         bias, by_word, by_cosine = self.embedder.evidence if self.embedder else _BY_WORDS
         return float(1 / (1 + np.exp(-(bias + by_word * share + by_cosine * nearest))))
@@ -386,8 +382,7 @@ class Recall:
 
 def document(episode: Episode) -> str:
     """An episode as embedders read it."""
-    day = time.strftime("%d %B %Y", time.localtime(episode.time))
-    return f"{episode.speaker or episode.source} ({day}): {episode.text}"
+    return f"{episode.teller} ({episode.day}): {episode.text}"
 
 
 def _asked(query: str, context: Sequence[str]) -> str:

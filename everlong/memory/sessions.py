@@ -75,6 +75,12 @@ create table transcripts (
 """
 
 
+_OF = (
+    "session = ? and whole(seal, session, place, body) and whole(notes_seal, session, place, notes)"
+)
+"""Which messages are a session's, damaged ones left out."""
+
+
 @dataclass(frozen=True)
 class Session:
     """A conversation."""
@@ -182,12 +188,21 @@ class Sessions:
         return [
             Message(place, json.loads(body), notes, tuple(recalled.get(place, ())), told)
             for place, body, notes, told in self._database.rows(
-                "select place, body, notes, told from messages where session = ? "
-                "and whole(seal, session, place, body) "
-                "and whole(notes_seal, session, place, notes) order by place",
+                f"select place, body, notes, told from messages where {_OF} order by place",
                 session.id,
             )
         ]
+
+    def glance(self, session: Session) -> tuple[int, str]:
+        """How many messages a session has, and the first that the user said."""
+        ((count,),) = self._database.rows(f"select count(*) from messages where {_OF}", session.id)
+        for (body,) in self._database.each(
+            f"select body from messages where {_OF} order by place", session.id
+        ):
+            message = json.loads(body)
+            if message["role"] == "user":
+                return int(count), str(message.get("content") or "")
+        return int(count), ""
 
     def append(self, session: Session, messages: Iterable[Message]) -> list[Message]:
         """Add messages at the end, durably; their places are given here."""
@@ -211,21 +226,6 @@ class Sessions:
                 added.append(Message(place, message.body, message.notes, message.recalled, told))
             db.execute("update sessions set updated = ? where id = ?", (now, session.id))
         return added
-
-    def note(self, session: Session, message: Message) -> None:
-        """Keep what was recalled for a message that is there already."""
-        with self._database.transaction() as db:
-            db.execute(
-                "update messages set notes = ? where session = ? and place = ?",
-                (message.notes, session.id, message.place),
-            )
-            db.executemany(
-                "insert or replace into message_notes values (?, ?, ?, ?)",
-                [
-                    (session.id, message.place, episode, score)
-                    for episode, score in message.recalled
-                ],
-            )
 
     def remembered_as(self, session: Session, place: int, episodes: Sequence[bytes]) -> None:
         """Note which episodes a message became."""
