@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from everlong.engine.conversations import Conversations
 from everlong.engine.llm import LLM, Pooling
-from everlong.engine.request import Chunk, SamplingParams
+from everlong.engine.request import Chunk, InSession, SamplingParams
 from everlong.engine.sequence import EngineSequence
 from everlong.engine.stats import EngineStats
 from everlong.errors import EverlongError, RequestError
@@ -85,8 +85,7 @@ class AsyncEngine:
         sampling: SamplingParams,
         *,
         namespace: str = LOCAL,
-        session: str | None = None,
-        stands: Callable[[], bool] = lambda: True,
+        session: InSession | None = None,
         adapter: str | None = None,
     ) -> AsyncIterator[Chunk]:
         """Chunks of one request as they come; closing the iterator cancels the request.
@@ -110,7 +109,6 @@ class AsyncEngine:
                 sink,
                 namespace=namespace,
                 session=session,
-                stands=stands,
                 adapter=adapter,
             )
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from everlong.engine.request import InSession
 from everlong.errors import EverlongError, RequestError
 from everlong.memory.episodes import Episode, NewEpisode, passages
 from everlong.memory.memory import Memory
@@ -139,6 +140,11 @@ class Exchange:
         """How many of them are the transcript's."""
         self._memory, self._tokenizer, self._since = memory, tokenizer, since
         self._waiting, self._new = waiting, new
+
+    @property
+    def in_session(self) -> InSession:
+        """Where the prompt is from, as the engine is told."""
+        return InSession(self.session.name, self.stands)
 
     @property
     def recalled(self) -> list[tuple[Episode, float]]:

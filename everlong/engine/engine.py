@@ -18,7 +18,7 @@ from torch import Tensor
 
 from everlong.engine.block_pool import BlockPool
 from everlong.engine.constraint import ConstraintCompiler
-from everlong.engine.request import Chunk, FinishReason, SamplingParams
+from everlong.engine.request import Chunk, FinishReason, InSession, SamplingParams
 from everlong.engine.runner import Runner
 from everlong.engine.sampler import Sampled, SequenceSampler, log_probabilities, sample
 from everlong.engine.scheduler import Scheduled, Scheduler
@@ -149,8 +149,7 @@ class Engine:
         sink: Sink,
         *,
         namespace: str = LOCAL,
-        session: str | None = None,
-        stands: Callable[[], bool] = lambda: True,
+        session: InSession | None = None,
         adapter: str | None = None,
     ) -> EngineSequence:
         """Queue a request; ``sink`` receives its chunks, or one error, on the engine's thread.
@@ -160,8 +159,7 @@ class Engine:
             params: how to continue them.
             sink: receives what comes.
             namespace: name of whose blocks are found, and whose the new ones are.
-            session: name of the session that the prompt is of, if it is of one.
-            stands: whether nothing was forgotten that the prompt holds; else it is refused.
+            session: that the prompt is of, if it is of one.
             adapter: name of a loaded adapter.
 
         Returns:
@@ -188,7 +186,7 @@ class Engine:
             self._accepted += 1
             self._arrivals += 1
             sequence.number = self._arrivals
-            self._post(lambda: self._add(sequence, stands))
+            self._post(lambda: self._add(sequence))
         return sequence
 
     def cancel(self, sequence: EngineSequence) -> None:
@@ -232,7 +230,7 @@ class Engine:
             for sequence in [*self._scheduler.running, *self._scheduler.waiting]:
                 if sequence.namespace.id != namespace:
                     continue
-                if sequence.session is None or sequence.session in sessions:
+                if sequence.session is None or sequence.session.name in sessions:
                     self._fail(sequence, RequestError(_FORGOTTEN))
                 else:
                     asked.update(map(sequence.id_of, range(sequence.length // BLOCK)))
@@ -411,9 +409,9 @@ class Engine:
             self._end(sequence, reason)
         self._tell(sequence, chunk)
 
-    def _add(self, sequence: EngineSequence, stands: Callable[[], bool]) -> None:
+    def _add(self, sequence: EngineSequence) -> None:
         self._scheduler.add(sequence)
-        if not stands():
+        if sequence.session is not None and not sequence.session.stands():
             self._fail(sequence, RequestError(_FORGOTTEN))
 
     def _cancel(self, sequence: EngineSequence) -> None:
@@ -460,7 +458,7 @@ class Engine:
         params: SamplingParams,
         sink: Sink,
         namespace: str,
-        session: str | None,
+        session: InSession | None,
         adapter: str | None,
     ) -> EngineSequence:
         if not prompt:

@@ -300,9 +300,9 @@ class LLM:
         self, exchange: Exchange, sampling: SamplingParams, options: dict[str, Any]
     ) -> Iterator[Chunk]:
         """Chunks of an answer, which is kept when it is whole or when it is broken off."""
-        session = {"session": exchange.session.name, "stands": exchange.stands}
+        options = options | {"session": exchange.in_session}
         try:
-            chunks = self._stream(exchange.prompt, sampling, options | session)
+            chunks = self._stream(exchange.prompt, sampling, options)
         except EverlongError:
             exchange.withdraw()
             raise

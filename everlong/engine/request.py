@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
@@ -100,6 +100,15 @@ class SamplingParams:
             "logit_bias",
             "between -100 and 100 for each token",
         )
+
+
+@dataclass(frozen=True)
+class InSession:
+    """The session of the memory that a request's prompt is of."""
+
+    name: str
+    stands: Callable[[], bool]
+    """Whether nothing was forgotten that the prompt holds; else the request is refused."""
 
 
 @dataclass(frozen=True)

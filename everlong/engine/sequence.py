@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from everlong.engine.block_pool import LEAD, BlockPool
 from everlong.engine.constraint import ConstraintState
-from everlong.engine.request import Chunk, SamplingParams, TokenLogprob, Usage
+from everlong.engine.request import Chunk, InSession, SamplingParams, TokenLogprob, Usage
 from everlong.engine.sampler import SequenceSampler
 from everlong.engine.text import TextAssembler
 from everlong.errors import EverlongError
@@ -31,8 +31,8 @@ class EngineSequence:
     max_tokens: int
     namespace: Namespace
     """Whose blocks are found, and whose the new ones are."""
-    session: str | None
-    """Name of the session in the namespace that it is of, if it is of one."""
+    session: InSession | None
+    """The session in the namespace that it is of, if it is of one."""
     fingerprint: bytes
     """Of the model as this request uses it (with its adapter)."""
     adapter: str | None

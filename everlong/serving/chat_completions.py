@@ -109,8 +109,7 @@ class ChatCall:
             variables=asked.variables,
         )
         self._kept = KeptAnswer(exchange)
-        name = exchange.session.name
-        self.jobs.append(Job(exchange.prompt, for_choice(sampling, 0), name, exchange.stands))
+        self.jobs.append(Job(exchange.prompt, for_choice(sampling, 0), exchange.in_session))
 
     async def reply(self, chunks: AsyncGenerator[tuple[int, Chunk], None]) -> ChatReply:
         """The whole answer, once all choices are finished."""

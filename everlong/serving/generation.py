@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
@@ -12,7 +12,7 @@ import anyio
 from starlette.requests import Request
 
 from everlong.engine.async_engine import AsyncEngine
-from everlong.engine.request import Chunk, SamplingParams, Usage
+from everlong.engine.request import Chunk, InSession, SamplingParams, Usage
 from everlong.errors import EngineStoppedError
 from everlong.serving.metrics import Metrics
 from everlong.serving.replies import PromptTokensDetails, UsageReply
@@ -30,10 +30,8 @@ class Job:
 
     prompt_ids: Sequence[int]
     sampling: SamplingParams
-    session: str | None = None
-    """Name of the session that the prompt is of."""
-    stands: Callable[[], bool] = lambda: True
-    """Whether nothing was forgotten that the prompt holds."""
+    session: InSession | None = None
+    """The session that the prompt is of, if it is of one."""
 
 
 def run(
@@ -58,7 +56,6 @@ def run(
                     job.sampling,
                     namespace=namespace,
                     session=job.session,
-                    stands=job.stands,
                     adapter=adapter,
                 )
             )

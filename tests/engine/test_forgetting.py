@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import queue
 import struct
 import threading
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from everlong.engine.request import Constraint, SamplingParams
+from everlong.engine.request import Chunk, Constraint, SamplingParams
 from everlong.errors import EverlongError, RequestError, StoreError
 from everlong.memory import forget
 from everlong.memory.disk import Disk
@@ -208,6 +209,9 @@ def test_a_question_that_was_put_together_before_is_refused(memory: Memory) -> N
         exchange = llm.conversations.begin([user("go on")], namespace="local", session="s")
         memory.forget(memory.namespace(), Selection(query="zebra"))
         assert not exchange.stands()
+        received: queue.SimpleQueue[Chunk | EverlongError] = queue.SimpleQueue()
+        llm.engine.submit(exchange.prompt, GREEDY, received.put, session=exchange.in_session)
+        assert "being forgotten" in str(received.get(timeout=60))
         exchange.finish([5], {"role": "assistant", "content": "zebra"})
         assert b"zebra" not in bytes_of_all_files(memory)
 
