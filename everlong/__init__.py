@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from everlong.engine.async_engine import AsyncEngine
-    from everlong.engine.engine import EngineConfig
+    from everlong.engine.config import EngineConfig
     from everlong.engine.llm import LLM, load
     from everlong.engine.request import Chunk, Completion, Constraint, SamplingParams
 
@@ -28,7 +28,7 @@ _HOMES = {
     "LLM": "everlong.engine.llm",
     "load": "everlong.engine.llm",
     "AsyncEngine": "everlong.engine.async_engine",
-    "EngineConfig": "everlong.engine.engine",
+    "EngineConfig": "everlong.engine.config",
     "Chunk": "everlong.engine.request",
     "Completion": "everlong.engine.request",
     "Constraint": "everlong.engine.request",

@@ -247,7 +247,7 @@ def evaluate(
         processes: with a copy of the model and a part of the cores each.
     """
     from everlong.apps.evaluate import evaluate as measure
-    from everlong.engine.engine import EngineConfig
+    from everlong.engine.config import EngineConfig
     from everlong.evaluation.processes import Model, Processes
     from everlong.evaluation.task import Settings
 
@@ -343,7 +343,7 @@ def _load(
     memory: Any = None,
     embedder: str | None = None,
 ) -> Any:
-    from everlong.engine.engine import EngineConfig
+    from everlong.engine.config import EngineConfig
     from everlong.engine.llm import load
 
     return load(

@@ -9,7 +9,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from types import MappingProxyType
 from typing import TypeVar
@@ -17,6 +17,7 @@ from typing import TypeVar
 from torch import Tensor
 
 from everlong.engine.block_pool import BlockPool
+from everlong.engine.config import EngineConfig
 from everlong.engine.constraint import ConstraintCompiler
 from everlong.engine.request import Chunk, FinishReason, InSession, SamplingParams
 from everlong.engine.runner import Runner
@@ -27,7 +28,6 @@ from everlong.engine.stats import EngineStats
 from everlong.engine.stored_blocks import StoredBlocks
 from everlong.engine.text import TextAssembler
 from everlong.errors import (
-    ConfigError,
     ContextLengthError,
     EngineStoppedError,
     EverlongError,
@@ -47,38 +47,6 @@ from everlong.tokenizer import Tokenizer
 log = logging.getLogger(__name__)
 _FORGOTTEN = "what this request is about is being forgotten; send it again"
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class EngineConfig:
-    """How much the engine does at once."""
-
-    max_model_len: int | None = None
-    """Window in tokens; None: the model's trained window, as far as the pool holds it."""
-    max_num_seqs: int = 16
-    """Sequences decoded together."""
-    max_num_batched_tokens: int = 512
-    """Tokens in one step: longer prompts are cut into chunks of this size."""
-    max_waiting: int = 256
-    """Requests that may wait; more are refused."""
-    kv_cache_memory: int = 1 << 30
-    """Bytes of memory for keys and values."""
-    deterministic: bool = False
-    """A request's tokens do not depend on the other requests, on chunking or on cache hits."""
-
-    def __post_init__(self) -> None:
-        for name in ("max_num_seqs", "max_num_batched_tokens", "kv_cache_memory"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if self.max_num_batched_tokens < self.max_num_seqs:
-            raise ConfigError(
-                f"max_num_batched_tokens ({self.max_num_batched_tokens}) must be at least "
-                f"max_num_seqs ({self.max_num_seqs}): every sequence needs a token in each step"
-            )
-        if self.max_waiting < 0:
-            raise ConfigError(f"max_waiting must be at least 0, not {self.max_waiting}")
-        if self.max_model_len is not None and self.max_model_len < 2:
-            raise ConfigError(f"max_model_len must be at least 2, not {self.max_model_len}")
 
 
 class Engine:
@@ -123,7 +91,8 @@ class Engine:
             self._stored = StoredBlocks(
                 memory.blocks, block_shape(model.config), self._runner.dtype
             )
-        self._pool, self.max_model_len = self._make_pool(model)
+        blocks, self.max_model_len = config.sizes(model.config, self._runner.dtype)
+        self._pool = BlockPool(block_shape(model.config), blocks, self._runner.dtype, self._stored)
         self._scheduler = Scheduler(self._pool, config.max_num_seqs, config.max_num_batched_tokens)
         self._constraints = ConstraintCompiler(tokenizer)
         self._namespaces: dict[str, Namespace] = {}
@@ -524,25 +493,3 @@ class Engine:
                 memory = self.memory
                 self._namespaces[name] = memory.namespace(name) if memory else Namespace.new(name)
             return self._namespaces[name]
-
-    def _make_pool(self, model: Transformer) -> tuple[BlockPool, int]:
-        shape, dtype = block_shape(model.config), self._runner.dtype
-        block_bytes = dtype.itemsize
-        for size in shape:
-            block_bytes *= size
-        count = self.config.kv_cache_memory // block_bytes
-        trained = model.config.max_position
-        wanted = self.config.max_model_len or min(trained, count * BLOCK)
-        if wanted > trained:
-            raise ConfigError(
-                f"max_model_len is {wanted}, and the model was trained for {trained} tokens; "
-                "lower max_model_len"
-            )
-        needed = -(-wanted // BLOCK)
-        if count < needed or count < 1:
-            raise ConfigError(
-                f"kv_cache_memory of {self.config.kv_cache_memory:,} bytes holds {count} blocks, "
-                f"and a window of {max(wanted, BLOCK)} tokens needs {max(needed, 1)} of "
-                f"{block_bytes:,} bytes; raise kv_cache_memory or lower max_model_len"
-            )
-        return BlockPool(shape, count, dtype, self._stored), wanted

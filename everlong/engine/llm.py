@@ -24,8 +24,9 @@ from everlong.checkpoint.catalog import resolve
 from everlong.checkpoint.checkpoint import Checkpoint
 from everlong.checkpoint.fingerprint import fingerprint
 from everlong.checkpoint.loading import load_model
+from everlong.engine.config import EngineConfig
 from everlong.engine.conversations import Conversations, Exchange
-from everlong.engine.engine import Engine, EngineConfig
+from everlong.engine.engine import Engine
 from everlong.engine.request import Chunk, Completion, SamplingParams, TokenLogprob
 from everlong.engine.sequence import EngineSequence
 from everlong.errors import ConfigError, ContextLengthError, EverlongError, RequestError

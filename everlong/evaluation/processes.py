@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from everlong.engine.engine import EngineConfig
+from everlong.engine.config import EngineConfig
 from everlong.engine.llm import LLM, load
 from everlong.errors import ConfigError, EngineStoppedError
 from everlong.evaluation.data import Data

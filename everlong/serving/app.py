@@ -33,7 +33,7 @@ except ImportError as error:
     raise MissingExtraError(package, "serve") from error
 
 from everlong.engine.async_engine import AsyncEngine
-from everlong.engine.engine import EngineConfig
+from everlong.engine.config import EngineConfig
 from everlong.engine.llm import LLM, load
 from everlong.memory.memory import bytes_of, default_folder
 from everlong.memory.owner import owned

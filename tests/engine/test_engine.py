@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import everlong
 from everlong.engine.block_pool import LEAD
-from everlong.engine.engine import EngineConfig
+from everlong.engine.config import EngineConfig
 from everlong.engine.llm import LLM
 from everlong.engine.request import Chunk, Completion, Constraint, SamplingParams
 from everlong.errors import (

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from everlong.engine.engine import EngineConfig
+from everlong.engine.config import EngineConfig
 from everlong.engine.llm import LLM
 from everlong.model.adapters import Adapter, LowRank
 from everlong.model.assemble import WeightsOption, assemble

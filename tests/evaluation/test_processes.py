@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from everlong.engine.engine import EngineConfig
+from everlong.engine.config import EngineConfig
 from everlong.errors import ConfigError, EngineStoppedError
 from everlong.evaluation.data import Data
 from everlong.evaluation.processes import Model, Processes

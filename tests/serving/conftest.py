@@ -17,7 +17,7 @@ import torch
 import uvicorn
 
 from everlong.engine.async_engine import AsyncEngine
-from everlong.engine.engine import EngineConfig
+from everlong.engine.config import EngineConfig
 from everlong.engine.llm import LLM
 from everlong.model.adapters import Adapter, LowRank
 from everlong.model.assemble import assemble

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from everlong.engine.engine import EngineConfig
+from everlong.engine.config import EngineConfig
 from everlong.errors import ConfigError
 from everlong.serving.config import ENGINE_SETTINGS, ServeConfig
 
