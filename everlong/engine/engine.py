@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import replace
-from itertools import islice
 from types import MappingProxyType
 from typing import TypeVar
 
@@ -18,26 +15,19 @@ from torch import Tensor
 
 from everlong.engine.block_pool import BlockPool
 from everlong.engine.config import EngineConfig
-from everlong.engine.constraint import ConstraintCompiler
+from everlong.engine.prompt_logprobs import score_prompts
 from everlong.engine.request import Chunk, FinishReason, InSession, SamplingParams
 from everlong.engine.runner import Runner
-from everlong.engine.sampler import Sampled, SequenceSampler, log_probabilities, sample
+from everlong.engine.sampler import Sampled, sample
 from everlong.engine.scheduler import Scheduled, Scheduler
 from everlong.engine.sequence import EngineSequence, Sink
+from everlong.engine.sequence_builder import SequenceBuilder
 from everlong.engine.stats import EngineStats
 from everlong.engine.stored_blocks import StoredBlocks
-from everlong.engine.text import TextAssembler
-from everlong.errors import (
-    ContextLengthError,
-    EngineStoppedError,
-    EverlongError,
-    QueueFullError,
-    RequestError,
-    UnknownModelError,
-)
+from everlong.errors import EngineStoppedError, EverlongError, QueueFullError, RequestError
 from everlong.memory.block_id import BlockId
 from everlong.memory.memory import Memory
-from everlong.memory.namespaces import LOCAL, Namespace
+from everlong.memory.namespaces import LOCAL
 from everlong.memory.record import NO_PARENT
 from everlong.model.adapters import Adapter
 from everlong.model.cache import BLOCK, block_shape
@@ -74,7 +64,6 @@ class Engine:
         memory: Memory | None = None,
     ) -> None:
         self.config = config
-        self.tokenizer = tokenizer
         self.adapters = adapters
         self.fingerprint = fingerprint
         """Of the model without adapters."""
@@ -85,7 +74,6 @@ class Engine:
             chunk=config.max_num_batched_tokens,
             adapters=adapters,
         )
-        self._vocab_size = model.config.vocab_size
         self._stored = None
         if memory is not None:
             self._stored = StoredBlocks(
@@ -94,8 +82,15 @@ class Engine:
         blocks, self.max_model_len = config.sizes(model.config, self._runner.dtype)
         self._pool = BlockPool(block_shape(model.config), blocks, self._runner.dtype, self._stored)
         self._scheduler = Scheduler(self._pool, config.max_num_seqs, config.max_num_batched_tokens)
-        self._constraints = ConstraintCompiler(tokenizer)
-        self._namespaces: dict[str, Namespace] = {}
+        self._builder = SequenceBuilder(
+            tokenizer,
+            vocab_size=model.config.vocab_size,
+            max_model_len=self.max_model_len,
+            fingerprint=fingerprint,
+            numerics=self._runner.numerics,
+            adapters=adapters,
+            memory=memory,
+        )
         self._arrivals = 0
         self._prompt_tokens = self._cached_tokens = self._generation_tokens = self._steps = 0
         self._finished: Counter[str] = Counter()
@@ -142,7 +137,9 @@ class Engine:
             QueueFullError: ``max_waiting`` requests wait already.
             EngineStoppedError: the engine is closed.
         """
-        sequence = self._sequence(prompt, params, sink, namespace, session, adapter)
+        sequence = self._builder.build(
+            prompt, params, sink, namespace=namespace, session=session, adapter=adapter
+        )
         limit = self.config.max_num_seqs + self.config.max_waiting
         with self._lock:
             self._check_open()
@@ -284,7 +281,7 @@ class Engine:
             return
         logits = self._runner.run(plan)
         self._steps += 1
-        self._score(plan, logits)
+        score_prompts(plan, logits)
         sampling: list[EngineSequence] = []
         rows: list[int] = []
         only_scored: list[EngineSequence] = []
@@ -301,7 +298,7 @@ class Engine:
         for sequence in only_scored:
             self._end(sequence, "length")
             told = tuple(sequence.prompt_logprobs)
-            self._tell(sequence, Chunk("", (), None, "length", sequence.usage, told))
+            sequence.tell(Chunk("", (), None, "length", sequence.usage, told))
         self._deliver(sampling, logits if len(rows) == len(logits) else logits[rows])
 
     def _keep(self, sequence: EngineSequence, full: range) -> None:
@@ -319,31 +316,6 @@ class Engine:
                 tokens=sequence.tokens(at * BLOCK, (at + 1) * BLOCK),
             )
 
-    @staticmethod
-    def _score(plan: Sequence[Scheduled], logits: Tensor) -> None:
-        """Log-probabilities of prompts' next tokens, from the logits before each of them."""
-        rows: list[int] = []
-        tokens: list[int] = []
-        start = most = 0
-        for scheduled in plan:
-            if count := scheduled.scored:
-                sequence, first = scheduled.sequence, scheduled.sequence.unscored
-                assert first is not None, "only what is wanted is scored"
-                rows += range(start, start + count)
-                tokens += sequence.prompt[first : first + count]
-                most = max(most, sequence.params.logprobs or 0)
-            start += scheduled.rows
-        if not rows:
-            return
-        # A model may have more ids than the tokenizer; they are no text.
-        vocabulary = next(s.sequence.sampler.vocab_size for s in plan if s.scored)
-        wanted = logits if len(rows) == len(logits) else logits[rows]
-        told = iter(log_probabilities(wanted[:, :vocabulary], tokens, most))
-        for scheduled in plan:
-            sequence, asked = scheduled.sequence, scheduled.sequence.params.logprobs or 0
-            for token in list(islice(told, scheduled.scored)):
-                sequence.prompt_logprobs.append(replace(token, top=token.top[:asked]))
-
     def _deliver(self, sequences: list[EngineSequence], logits: Tensor) -> None:
         if not sequences:
             return
@@ -355,28 +327,11 @@ class Engine:
                 self._accept(sequence, result)
 
     def _accept(self, sequence: EngineSequence, sampled: Sampled) -> None:
-        """Append a sampled token, and tell whoever asked."""
-        token = sampled.token_id
-        sequence.output.append(token)
         self._generation_tokens += 1
-        # A stop token is no part of the text.
-        text, matched = "", False
-        if sampled.end != "stop_token":
-            text, matched = sequence.assembler.push(token)
-        reason: FinishReason | None = None
-        if sampled.end or matched:
-            reason = "stop"
-        elif len(sequence.output) >= sequence.max_tokens:
-            reason = "length"
-        if reason and not matched:
-            text += sequence.assembler.flush()
-        logprobs = None if sampled.logprob is None else (sampled.logprob,)
-        chunk = Chunk(text, (token,), logprobs, reason, sequence.usage)
-        if sequence.params.prompt_logprobs_from is not None and len(sequence.output) == 1:
-            chunk = replace(chunk, prompt_logprobs=tuple(sequence.prompt_logprobs))
-        if reason:
-            self._end(sequence, reason)
-        self._tell(sequence, chunk)
+        chunk = sequence.accept(sampled)
+        if chunk.finish_reason is not None:
+            self._end(sequence, chunk.finish_reason)
+        sequence.tell(chunk)
 
     def _add(self, sequence: EngineSequence) -> None:
         self._scheduler.add(sequence)
@@ -386,24 +341,17 @@ class Engine:
     def _cancel(self, sequence: EngineSequence) -> None:
         if sequence in self._scheduler.running or sequence in self._scheduler.waiting:
             self._end(sequence, "cancelled")
-            self._tell(sequence, Chunk("", (), None, "cancelled", sequence.usage))
+            sequence.tell(Chunk("", (), None, "cancelled", sequence.usage))
 
     def _fail(self, sequence: EngineSequence, error: EverlongError) -> None:
         self._end(sequence, "error")
-        self._tell(sequence, error)
+        sequence.tell(error)
 
     def _end(self, sequence: EngineSequence, reason: FinishReason) -> None:
         self._scheduler.remove(sequence)
         self._finished[reason] += 1
         with self._lock:
             self._accepted -= 1
-
-    @staticmethod
-    def _tell(sequence: EngineSequence, what: Chunk | EverlongError) -> None:
-        try:
-            sequence.sink(what)
-        except Exception:
-            log.exception("a request's receiver failed")
 
     def _count_prompt(self, scheduled: Scheduled) -> None:
         sequence = scheduled.sequence
@@ -420,76 +368,3 @@ class Engine:
     def _check_open(self) -> None:
         if self._closed:
             raise EngineStoppedError("the engine is closed")
-
-    def _sequence(
-        self,
-        prompt: Sequence[int],
-        params: SamplingParams,
-        sink: Sink,
-        namespace: str,
-        session: InSession | None,
-        adapter: str | None,
-    ) -> EngineSequence:
-        if not prompt:
-            raise RequestError("the prompt is empty; give at least one token")
-        if not (min(prompt) >= 0 and max(prompt) < self._vocab_size):
-            raise RequestError(
-                f"the prompt has token ids from {min(prompt)} to {max(prompt)}; "
-                f"allowed are 0 to {self._vocab_size - 1}"
-            )
-        room = self.max_model_len - len(prompt)
-        wanted = params.max_tokens
-        if room < (1 if wanted is None else wanted):
-            asked = f" and {wanted} for the output" if wanted is not None else ""
-            raise ContextLengthError(
-                f"the window has {self.max_model_len} tokens, and the request needs "
-                f"{len(prompt)} for the prompt{asked}; shorten the prompt"
-                + (" or lower max_tokens" if wanted is not None else "")
-            )
-        scored_from = params.prompt_logprobs_from
-        if scored_from is not None and scored_from >= len(prompt):
-            raise RequestError(
-                f"prompt_logprobs_from is {scored_from}, and the prompt has {len(prompt)} tokens; "
-                f"allowed are 1 to {len(prompt) - 1}"
-            )
-        constraint = None
-        if params.constraint is not None:
-            constraint = self._constraints.compile(params.constraint)
-        return EngineSequence(
-            number=0,
-            prompt=tuple(prompt),
-            params=params,
-            max_tokens=room if wanted is None else wanted,
-            namespace=self._namespace(namespace),
-            session=session,
-            fingerprint=self._fingerprint_with(adapter),
-            adapter=adapter,
-            constraint=constraint,
-            sink=sink,
-            sampler=SequenceSampler(
-                params,
-                prompt,
-                self.tokenizer.vocab_size,
-                self.tokenizer.eos_token_ids,
-                constraint,
-            ),
-            assembler=TextAssembler(self.tokenizer, params.stop, min_tokens=params.min_tokens),
-        )
-
-    def _fingerprint_with(self, adapter: str | None) -> bytes:
-        """Of everything that keys and values depend on besides tokens, 32 bytes."""
-        if adapter is not None and adapter not in self.adapters:
-            known = ", ".join(sorted(self.adapters)) or "none"
-            raise UnknownModelError(f"adapter {adapter!r} is not loaded; loaded are: {known}")
-        digest = hashlib.blake2b(digest_size=32)
-        changed = self.adapters[adapter].fingerprint if adapter is not None else b""
-        for part in (self.fingerprint, self._runner.numerics.encode(), changed):
-            digest.update(len(part).to_bytes(4, "little") + part)
-        return digest.digest()
-
-    def _namespace(self, name: str) -> Namespace:
-        with self._lock:
-            if name not in self._namespaces:
-                memory = self.memory
-                self._namespaces[name] = memory.namespace(name) if memory else Namespace.new(name)
-            return self._namespaces[name]

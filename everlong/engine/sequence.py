@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from everlong.engine.block_pool import LEAD, BlockPool
 from everlong.engine.constraint import ConstraintState
-from everlong.engine.request import Chunk, InSession, SamplingParams, TokenLogprob, Usage
-from everlong.engine.sampler import SequenceSampler
+from everlong.engine.request import (
+    Chunk,
+    FinishReason,
+    InSession,
+    SamplingParams,
+    TokenLogprob,
+    Usage,
+)
+from everlong.engine.sampler import Sampled, SequenceSampler
 from everlong.engine.text import TextAssembler
 from everlong.errors import EverlongError
 from everlong.memory.block_id import BlockId, block_id
 from everlong.memory.namespaces import Namespace
 from everlong.memory.record import NO_PARENT
 from everlong.model.cache import BLOCK, BlockTable
+
+log = logging.getLogger(__name__)
 
 Sink = Callable[[Chunk | EverlongError], None]
 """Receives what a request produces, on the engine's thread; must not block."""
@@ -87,6 +97,34 @@ class EngineSequence:
     def usage(self) -> Usage:
         """Tokens so far."""
         return Usage(len(self.prompt), self.cached, len(self.output))
+
+    def accept(self, sampled: Sampled) -> Chunk:
+        """Append a sampled token; what is told of it, with a reason if it is the last."""
+        token = sampled.token_id
+        self.output.append(token)
+        # A stop token is no part of the text.
+        text, matched = "", False
+        if sampled.end != "stop_token":
+            text, matched = self.assembler.push(token)
+        reason: FinishReason | None = None
+        if sampled.end or matched:
+            reason = "stop"
+        elif len(self.output) >= self.max_tokens:
+            reason = "length"
+        if reason and not matched:
+            text += self.assembler.flush()
+        logprobs = None if sampled.logprob is None else (sampled.logprob,)
+        told = None
+        if self.params.prompt_logprobs_from is not None and len(self.output) == 1:
+            told = tuple(self.prompt_logprobs)
+        return Chunk(text, (token,), logprobs, reason, self.usage, told)
+
+    def tell(self, what: Chunk | EverlongError) -> None:
+        """Hand something to whoever asked; a receiver that fails harms nobody else."""
+        try:
+            self.sink(what)
+        except Exception:
+            log.exception("a request's receiver failed")
 
     def tokens(self, start: int, end: int) -> Sequence[int]:
         """Tokens ``start`` to ``end`` of prompt and output together."""
