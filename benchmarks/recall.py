@@ -34,7 +34,7 @@ from benchmarks.memory import GOALS, RECALL
 from benchmarks.report import Measured, compare, say, write_results
 from everlong.checkpoint.catalog import resolve
 from everlong.engine.embedders import ModelEmbedder, SentenceEmbedder
-from everlong.engine.llm import load
+from everlong.engine.loading import load
 from everlong.errors import EverlongError
 from everlong.evaluation.retrieval import Bm25, Document
 from everlong.evaluation.tasks.memory.locomo_evidence import KINDS

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from everlong.engine.async_engine import AsyncEngine
     from everlong.engine.config import EngineConfig
-    from everlong.engine.llm import LLM, load
+    from everlong.engine.llm import LLM
+    from everlong.engine.loading import load
     from everlong.engine.request import Chunk, Completion, Constraint, SamplingParams
 
 __version__ = "0.1.0"
@@ -26,7 +27,7 @@ __all__ = [
 
 _HOMES = {
     "LLM": "everlong.engine.llm",
-    "load": "everlong.engine.llm",
+    "load": "everlong.engine.loading",
     "AsyncEngine": "everlong.engine.async_engine",
     "EngineConfig": "everlong.engine.config",
     "Chunk": "everlong.engine.request",

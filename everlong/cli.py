@@ -344,7 +344,7 @@ def _load(
     embedder: str | None = None,
 ) -> Any:
     from everlong.engine.config import EngineConfig
-    from everlong.engine.llm import load
+    from everlong.engine.loading import load
 
     return load(
         model,

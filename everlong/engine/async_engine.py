@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from everlong.engine.conversations import Conversations
-from everlong.engine.llm import LLM, Pooling
+from everlong.engine.llm import LLM
+from everlong.engine.pooling import Pooling
 from everlong.engine.request import Chunk, InSession, SamplingParams
 from everlong.engine.sequence import EngineSequence
 from everlong.engine.stats import EngineStats

@@ -1,39 +1,30 @@
-"""The synchronous front: load a model, generate, chat, stream, encode."""
+"""The synchronous front: generate, chat, stream, encode, score."""
 
 from __future__ import annotations
 
-import logging
 import queue
-import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
-from dataclasses import asdict, replace
-from pathlib import Path
+from dataclasses import replace
 from types import MappingProxyType, TracebackType
-from typing import Any, Literal, overload
+from typing import Any, overload
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
-from everlong.checkpoint import open_checkpoint
-from everlong.checkpoint.adapter import read_adapter
-from everlong.checkpoint.catalog import resolve
-from everlong.checkpoint.checkpoint import Checkpoint
-from everlong.checkpoint.fingerprint import fingerprint
-from everlong.checkpoint.loading import load_model
+from everlong.engine.collector import Collector
 from everlong.engine.config import EngineConfig
 from everlong.engine.conversations import Conversations, Exchange
 from everlong.engine.engine import Engine
+from everlong.engine.pooling import Pooling, in_steps, pooled
 from everlong.engine.request import Chunk, Completion, SamplingParams, TokenLogprob
 from everlong.engine.sequence import EngineSequence
 from everlong.errors import ConfigError, ContextLengthError, EverlongError, RequestError
 from everlong.memory.memory import Memory
 from everlong.memory.namespaces import LOCAL
 from everlong.model.adapters import Adapter
-from everlong.model.assemble import WeightsOption
 from everlong.model.config import ModelConfig
 from everlong.model.transformer import Transformer
 from everlong.tokenizer import Tokenizer
@@ -43,92 +34,6 @@ Prompt = str | Sequence[int]
 
 Message = Mapping[str, Any]
 """A chat message in OpenAI's form: ``{"role": "user", "content": "..."}``."""
-
-Pooling = Literal["last", "mean"]
-"""How the states of a text become one vector: of its last token (causal), or their mean
-(bidirectional)."""
-
-logger = logging.getLogger(__name__)
-
-
-def load(
-    model: str | Path,
-    *,
-    weights: WeightsOption = "auto",
-    engine: EngineConfig | None = None,
-    adapters: Mapping[str, str | Path] = MappingProxyType({}),
-    memory: str | Path | Memory | None = None,
-    embedder: str | None = None,
-) -> LLM:
-    """Load a model.
-
-    Args:
-        model: a name of the catalog such as ``smollm2-135m``, a Hugging Face folder, or a GGUF
-            file.
-        weights: ``auto`` keeps the checkpoint's own values; ``float32``, ``bf16``, ``int8`` and
-            ``int4`` are explicit.
-        engine: how much runs at once; the defaults serve 16 streams.
-        adapters: PEFT folders by the name that requests give.
-        memory: folder of the memory, which belongs to this process until the model is closed; or an
-            open one, which stays open. None: nothing outlives the process.
-        embedder: a sentence encoder that recall uses (a name of the catalog such as ``minilm-l6``,
-            or a folder); None: the words of the model.
-
-    Raises:
-        CheckpointError: the model cannot be found or read.
-        ConfigError: an option has a value that is not allowed.
-        StoreError: the memory cannot be used, or another process uses it.
-    """
-    path = resolve(str(model))
-    checkpoint = open_checkpoint(path)
-    tokenizer = checkpoint.tokenizer()
-    kv_dtype = "float32" if weights == "float32" else "bfloat16"
-    identity = fingerprint(checkpoint, tokenizer, weights=weights, kv_dtype=kv_dtype)
-    loaded = load_model(checkpoint, weights)
-    checkpoint.release()
-    read = {name: read_adapter(Path(folder)) for name, folder in adapters.items()}
-    ours = Memory(memory) if isinstance(memory, str | Path) else None
-    try:
-        llm = LLM(
-            loaded,
-            tokenizer,
-            name=path.stem if Path(model).exists() else str(model),
-            fingerprint=identity,
-            engine=engine,
-            adapters=read,
-            default_sampling=_makers_sampling(checkpoint),
-            memory=memory if isinstance(memory, Memory) else ours,
-        )
-    except BaseException:
-        if ours is not None:
-            ours.close()
-        raise
-    if ours is not None:
-        llm.closes.callback(ours.close)
-    if llm.memory is not None:
-        # Here, because it is built upon models.
-        from everlong.engine.embedding import BackgroundEmbedding
-
-        try:
-            llm.before_closing.callback(BackgroundEmbedding(llm, llm.memory, embedder).close)
-        except BaseException:
-            llm.close()
-            raise
-    return llm
-
-
-def _makers_sampling(checkpoint: Checkpoint) -> SamplingParams:
-    """How the makers of a checkpoint sample from it; our defaults where they say nothing."""
-    said = {
-        name: value for name, value in asdict(checkpoint.generation).items() if value is not None
-    }
-    if said.get("top_k") == -1:  # transformers' other spelling of "keep all"
-        said["top_k"] = 0
-    try:
-        return SamplingParams(**said)
-    except RequestError as error:
-        logger.warning("%s: its sampling defaults are not used: %s", checkpoint.path, error)
-        return SamplingParams()
 
 
 class LLM:
@@ -251,7 +156,7 @@ class LLM:
             ids = self.tokenizer.encode_chat(messages, tools=tools)
             return next(self._run_all([(ids, chosen)], options))
         exchange = self._begin(messages, session, tools, options)
-        collector = _Collector()
+        collector = Collector()
         for chunk in self._answer(exchange, chosen, options):
             collector(chunk)
         return replace(collector.result(), session=exchange.session.name)
@@ -349,27 +254,10 @@ class LLM:
             self._check_length(ids)
 
         def vectors(few: Sequence[Sequence[int]]) -> Future[Tensor]:
-            if pooling == "last":
-                return self.engine.call(
-                    lambda runner: _stacked(s[-1] for s in runner.states(few, "causal"))
-                )
-            return self.engine.call(
-                lambda runner: _stacked(s.mean(0) for s in runner.states(few, "bidirectional"))
-            )
+            return self.engine.call(lambda runner: pooled(runner, few, pooling))
 
-        return [vectors(few) for few in self._steps(prompts)]
-
-    def _steps(self, prompts: Sequence[Sequence[int]]) -> Iterator[list[Sequence[int]]]:
-        """Prompts in groups that fit a step; what is longer is alone."""
-        most = self.engine.config.max_num_batched_tokens
-        few: list[Sequence[int]] = []
-        for ids in prompts:
-            if few and sum(map(len, few)) + len(ids) > most:
-                yield few
-                few = []
-            few.append(ids)
-        if few:
-            yield few
+        step = self.engine.config.max_num_batched_tokens
+        return [vectors(few) for few in in_steps(prompts, step)]
 
     def logits(self, token_ids: Sequence[int]) -> Tensor:
         """Next-token logits after every token, float32 [T, V]."""
@@ -458,14 +346,14 @@ class LLM:
         options: dict[str, Any],
     ) -> Iterator[Completion]:
         # As many at a time as the engine runs: the queue is left to others.
-        pending: deque[tuple[EngineSequence, _Collector]] = deque()
+        pending: deque[tuple[EngineSequence, Collector]] = deque()
         at_once = self.engine.config.max_num_seqs
         try:
             for ids, sampling in requests:
                 if len(pending) >= at_once:
                     yield pending[0][1].result()
                     pending.popleft()
-                collector = _Collector()
+                collector = Collector()
                 pending.append((self.engine.submit(ids, sampling, collector, **options), collector))
             while pending:
                 yield pending[0][1].result()
@@ -504,53 +392,4 @@ def _entered(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
     return chunks
 
 
-def _stacked(vectors: Iterable[Tensor]) -> Tensor:
-    return normalize(torch.stack(list(vectors)), dim=-1)
-
-
 _STARTED = Chunk("", ())
-
-
-class _Collector:
-    """Receives the chunks of a request and wakes its reader once, at the end.
-
-    Waking a thread for every token of every request would cost the engine's thread a tenth of a
-    step of a small model.
-    """
-
-    def __init__(self) -> None:
-        self._chunks: list[Chunk] = []
-        self._error: EverlongError | None = None
-        self._ended = threading.Event()
-
-    def __call__(self, item: Chunk | EverlongError) -> None:
-        if isinstance(item, EverlongError):
-            self._error = item
-            self._ended.set()
-        else:
-            self._chunks.append(item)
-            if item.finish_reason is not None:
-                self._ended.set()
-
-    @property
-    def finished(self) -> bool:
-        """Whether nothing more will come."""
-        return self._ended.is_set()
-
-    def result(self) -> Completion:
-        """Wait for the end; the completion, or the error that ended it."""
-        self._ended.wait()
-        if self._error is not None:
-            raise self._error
-        last = self._chunks[-1]
-        assert last.finish_reason is not None
-        logprobs = [lp for chunk in self._chunks for lp in chunk.logprobs or ()]
-        asked = any(chunk.logprobs is not None for chunk in self._chunks)
-        return Completion(
-            "".join(chunk.text for chunk in self._chunks),
-            tuple(i for chunk in self._chunks for i in chunk.token_ids),
-            tuple(logprobs) if asked else None,
-            last.finish_reason,
-            last.usage,
-            self._chunks[0].prompt_logprobs,
-        )

@@ -31,7 +31,7 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from tqdm import tqdm
 
 from everlong.engine.config import EngineConfig
-from everlong.engine.llm import load
+from everlong.engine.loading import load
 from everlong.engine.request import Completion, SamplingParams
 from everlong.errors import ConfigError
 from everlong.evaluation import harness_plugin

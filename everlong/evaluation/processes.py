@@ -20,7 +20,8 @@ from typing import Any, TypeVar
 import torch
 
 from everlong.engine.config import EngineConfig
-from everlong.engine.llm import LLM, load
+from everlong.engine.llm import LLM
+from everlong.engine.loading import load
 from everlong.errors import ConfigError, EngineStoppedError
 from everlong.evaluation.data import Data
 from everlong.evaluation.task import Run, Sample, Settings, Task

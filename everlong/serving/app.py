@@ -34,7 +34,8 @@ except ImportError as error:
 
 from everlong.engine.async_engine import AsyncEngine
 from everlong.engine.config import EngineConfig
-from everlong.engine.llm import LLM, load
+from everlong.engine.llm import LLM
+from everlong.engine.loading import load
 from everlong.memory.memory import bytes_of, default_folder
 from everlong.memory.owner import owned
 from everlong.serving.auth import Credentials

@@ -9,7 +9,7 @@ from typing import Any
 import openai
 import pytest
 
-from everlong.engine.llm import load
+from everlong.engine.loading import load
 from tests.checkpoint.samples import smollm2_path
 from tests.serving.conftest import running
 
