@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import queue
 import threading
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,13 +11,10 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import everlong
 from everlong.engine.block_pool import LEAD
-from everlong.engine.config import EngineConfig
 from everlong.engine.llm import LLM
 from everlong.engine.request import Chunk, Completion, Constraint, SamplingParams
 from everlong.errors import (
-    ConfigError,
     ContextLengthError,
     EngineStoppedError,
     EverlongError,
@@ -28,8 +23,7 @@ from everlong.errors import (
     UnknownModelError,
 )
 from everlong.model.cache import BLOCK
-from tests.checkpoint.mutate import write_folder
-from tests.engine.tiny import tiny_llm
+from tests.engine.tiny import all_blocks_free, tiny_llm
 
 GREEDY = SamplingParams(temperature=0, max_tokens=24, ignore_eos=True)
 
@@ -43,12 +37,6 @@ def llm():
 def prompt(length: int, seed: int = 0) -> list[int]:
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(10, 300, (length,), generator=generator).tolist()
-
-
-def all_blocks_free(llm: LLM) -> bool:
-    # A job runs after everything that was posted before it.
-    llm.engine.call(lambda runner: None).result()
-    return llm.engine.stats().blocks_used == 0
 
 
 @pytest.mark.parametrize("weights", ["bf16", "float32", "int8", "int4"])
@@ -293,40 +281,6 @@ def test_a_step_that_fails_takes_only_its_requests(monkeypatch: Any) -> None:
         assert all_blocks_free(made)
 
 
-def test_vectors_have_unit_length_and_their_own_direction(llm: LLM) -> None:
-    for pooling in ("last", "mean"):
-        texts = ["a small model", "words of its own", "a small model"]
-        vectors = llm.encode(texts, pooling)  # type: ignore[arg-type]
-        assert vectors.shape == (3, 64)
-        assert torch.allclose(vectors.norm(dim=1), torch.ones(3), atol=1e-5)
-        assert torch.equal(vectors[0], vectors[2])
-        assert vectors[0] @ vectors[1] < 0.999
-    assert not torch.equal(llm.encode(["a small"], "mean"), llm.encode(["a small"], "last"))
-    with pytest.raises(RequestError, match="pooling 'max' is unknown"):
-        llm.encode(["a"], "max")  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"max_num_seqs": 0}, "max_num_seqs must be at least 1"),
-        ({"max_num_seqs": 600}, "max_num_batched_tokens .512. must be at least"),
-        ({"max_waiting": -1}, "max_waiting"),
-        ({"max_model_len": 1}, "max_model_len must be at least 2"),
-    ],
-)
-def test_sizes_that_cannot_be_are_refused(options: dict[str, int], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        EngineConfig(**options)
-
-
-def test_a_pool_too_small_for_the_window_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"holds 2 blocks.*1,?024 tokens needs 16"):
-        tiny_llm(blocks=2, max_model_len=1024)
-    with pytest.raises(ConfigError, match="trained for 1024 tokens"):
-        tiny_llm(max_model_len=4096)
-
-
 REFERENCE: dict[Any, Completion] = {}
 
 
@@ -445,93 +399,3 @@ def test_a_small_pool_serves_many_threads() -> None:
         assert [results[i].token_ids for i in range(24)] == [
             made.generate([prompt(30, seed=i)], GREEDY)[0].token_ids for i in range(24)
         ]
-
-
-def test_the_makers_sampling_is_the_default(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    (tmp_path / "config.json").write_text(json.dumps(write_folder(tmp_path)))
-    file = tmp_path / "generation_config.json"
-    file.write_text('{"temperature": 0.5, "top_k": 3}')
-    with everlong.load(tmp_path) as llm:
-        assert llm.default_sampling == SamplingParams(temperature=0.5, top_k=3)
-        assert llm.generate("ab", max_tokens=4, temperature=0).usage.completion_tokens == 4
-    file.write_text('{"temperature": 0.7, "top_k": -1, "repetition_penalty": 1.1}')
-    with everlong.load(tmp_path) as llm:
-        assert llm.default_sampling == SamplingParams(temperature=0.7, repetition_penalty=1.1)
-    file.write_text('{"temperature": 0}')
-    with everlong.load(tmp_path) as llm:
-        greedy = llm.generate("ab", max_tokens=8)
-        assert llm.generate("ab", max_tokens=8).token_ids == greedy.token_ids
-        assert (
-            llm.generate("ab", SamplingParams(seed=1, max_tokens=8)).token_ids != greedy.token_ids
-        )
-    assert not caplog.records
-    file.write_text('{"temperature": -1}')
-    with everlong.load(tmp_path) as llm:
-        assert llm.default_sampling == SamplingParams()
-    assert "temperature must be between 0 and 100" in caplog.text
-
-
-def expected_logprobs(llm: LLM, prompt: list[int], start: int) -> torch.Tensor:
-    rows = llm.logits(prompt)[start - 1 : -1, : llm.tokenizer.vocab_size].log_softmax(-1)
-    return rows.gather(1, torch.tensor(prompt[start:])[:, None])[:, 0]
-
-
-@pytest.mark.parametrize("start", [1, 63, 64, 65, 128, 199])
-def test_the_prompt_s_log_probabilities(llm: LLM, start: int) -> None:
-    prompt = [(i * i + start) % 250 for i in range(200)]
-    greedy = {"temperature": 0, "ignore_eos": True}
-    asked = {"prompt_logprobs_from": start, "logprobs": 2, **greedy}
-    for tokens in (0, 0, 3):  # the second and third find what the first computed
-        done = llm.generate([prompt], max_tokens=tokens, **asked)[0]
-        assert done.prompt_logprobs is not None
-        assert [p.token_id for p in done.prompt_logprobs] == prompt[start:]
-        got = torch.tensor([p.logprob for p in done.prompt_logprobs])
-        assert torch.allclose(got, expected_logprobs(llm, prompt, start), atol=1e-4)
-        assert all(len(p.top) == 2 and p.top[0][1] >= p.logprob for p in done.prompt_logprobs)
-        assert len(done.token_ids) == tokens
-        assert done.finish_reason == "length"
-    # Beginnings of less than LEAD tokens are not worth a copy.
-    known = start - 1 if (start - 1) % BLOCK >= LEAD else (start - 1) // BLOCK * BLOCK
-    assert done.usage.cached_tokens == known
-    plain = llm.generate([prompt], max_tokens=3, **greedy)[0]
-    assert plain.token_ids == done.token_ids
-    assert plain.prompt_logprobs is None
-
-
-def test_prompts_are_scored_beside_others_and_when_blocks_run_out() -> None:
-    with tiny_llm(blocks=8, max_num_seqs=6, max_num_batched_tokens=100) as llm:
-        prompts = [[(i * 7 + n) % 250 for i in range(90 + 20 * n)] for n in range(6)]
-        received: list[queue.SimpleQueue[Chunk | EverlongError]] = []
-        for n, prompt in enumerate(prompts):
-            received.append(queue.SimpleQueue())
-            scored = n % 3 != 2
-            params = SamplingParams(
-                temperature=0,
-                ignore_eos=True,
-                max_tokens=0 if n % 3 == 0 else 40,
-                prompt_logprobs_from=5 + n if scored else None,
-            )
-            llm.engine.submit(prompt, params, received[-1].put)
-        for n, (prompt, chunks) in enumerate(zip(prompts, received, strict=True)):
-            first = item = chunks.get(timeout=60)
-            while isinstance(item, Chunk) and item.finish_reason is None:
-                item = chunks.get(timeout=60)
-            assert isinstance(first, Chunk)
-            assert isinstance(item, Chunk)
-            assert item.finish_reason == "length"
-            assert (first.prompt_logprobs is None) == (n % 3 == 2)
-            if first.prompt_logprobs is not None:
-                got = torch.tensor([p.logprob for p in first.prompt_logprobs])
-                assert torch.allclose(got, expected_logprobs(llm, prompt, 5 + n), atol=0.1)
-        assert all_blocks_free(llm)
-
-
-def test_scoring_that_cannot_be(llm: LLM) -> None:
-    with pytest.raises(RequestError, match="allowed are 1 to 2"):
-        llm.generate([[1, 2, 3]], max_tokens=0, prompt_logprobs_from=3)
-    with pytest.raises(RequestError, match="max_tokens must be at least 1"):
-        llm.generate([[1, 2, 3]], max_tokens=0)
-    with pytest.raises(RequestError, match="prompt_logprobs_from must be at least 1"):
-        llm.generate([[1, 2, 3]], prompt_logprobs_from=0)

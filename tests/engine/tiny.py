@@ -76,3 +76,9 @@ def tiny_llm(weights: WeightsOption = "bf16", blocks: int = 64, **options: Any) 
         adapters={"one": adapter(1), "two": adapter(2)},
         memory=memory,
     )
+
+
+def all_blocks_free(llm: LLM) -> bool:
+    # A job runs after everything that was posted before it.
+    llm.engine.call(lambda runner: None).result()
+    return llm.engine.stats().blocks_used == 0
