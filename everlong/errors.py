@@ -13,7 +13,8 @@ Every message says what was given, what is allowed, and what to change. A bug of
     ├── RequestError           a request that cannot be served as it stands
     │   ├── ContextLengthError     longer than the window
     │   ├── UnknownModelError      names a model or an adapter that is not loaded
-    │   └── QueueFullError         too many wait already; try again later
+    │   ├── QueueFullError         too many wait already; try again later
+    │   └── QuotaError             a namespace remembers as much as it may
     ├── CancelledError         the request was cancelled
     ├── EngineStoppedError     the engine was shut down, or failed
     ├── StoreError             the memory's files cannot be used as they are
@@ -73,6 +74,10 @@ class QueueFullError(RequestError):
     def __init__(self, message: str, retry_after: float = 1.0) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class QuotaError(RequestError):
+    """A namespace remembers as much as it may; something has to be forgotten first."""
 
 
 class CancelledError(EverlongError):

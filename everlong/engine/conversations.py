@@ -60,6 +60,7 @@ class Conversations:
 
         Raises:
             RequestError: there is nothing to answer, or the name cannot be.
+            QuotaError: the namespace remembers as much as it may.
             TemplateError: the template refuses the messages.
         """
         if not messages:
@@ -68,6 +69,7 @@ class Conversations:
         owner = memory.namespace(namespace).id
         # What is recalled is kept with the question at once: whatever is forgotten from then on
         # is looked for there, too.
+        memory.check_room(owner)
         with memory.telling:
             found = sessions.open(owner, session)
             stored = sessions.messages(found)

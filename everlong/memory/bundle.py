@@ -69,6 +69,7 @@ def read_bundle(memory: Memory, namespace: Namespace, path: Path) -> dict[str, i
     Raises:
         DamagedError: the file is no bundle, or not whole; what came before the damage is kept.
         RequestError: it cannot be read, or was written by a later version.
+        QuotaError: the namespace has what it may have; what came before is kept.
     """
     counts = {"sessions": 0, "messages": 0, "episodes": 0}
     try:
@@ -134,6 +135,7 @@ def _add_session(memory: Memory, namespace: Namespace, record: dict[str, Any]) -
     name = record["name"]
     if memory.sessions.find(namespace.id, name) is not None:
         return -1
+    memory.check_room(namespace.id)
     messages = []
     for message in record["messages"]:
         body = message["body"]
@@ -154,6 +156,7 @@ def _episode(record: dict[str, Any]) -> NewEpisode:
 
 
 def _add_episodes(memory: Memory, namespace: Namespace, batch: list[NewEpisode]) -> int:
+    memory.check_room(namespace.id)
     new = [one for one in batch if not memory.episodes.has(namespace.id, one)]
     added = memory.episodes.add(namespace.id, new)
     # What a message says goes from it, too, when its episode is forgotten.

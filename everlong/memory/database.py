@@ -14,7 +14,7 @@ import logging
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -37,12 +37,13 @@ class Database:
     Args:
         path: of the file; it is made, readable by its owner only, when it is not there.
         application: four letters that mark the file as ours, in SQLite's header.
-        version: of the tables.
         tables: statements that make them, each ended by a semicolon at the end of a line.
+        migrations: statements that bring a file of the version before to each version from the
+            second on; so the version of ``tables`` is one more than there are of them.
         damaged: told whenever SQLite finds the file malformed.
 
     Raises:
-        StoreError: it was written by another version, or belongs to another program.
+        StoreError: it was written by a later version, or belongs to another program.
         DamagedError: SQLite finds it malformed.
 
     Every method raises ``StoreError`` when the file cannot be read or written (a full disk, for
@@ -53,8 +54,8 @@ class Database:
         self,
         path: Path,
         application: bytes,
-        version: int,
         tables: str,
+        migrations: Sequence[str] = (),
         damaged: Callable[[], None] = lambda: None,
     ) -> None:
         self.path = path
@@ -65,7 +66,7 @@ class Database:
         try:
             if not path.exists():
                 os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-            self._prepare(int.from_bytes(application, "big"), version, tables)
+            self._prepare(int.from_bytes(application, "big"), tables, migrations)
         except OSError as error:
             raise StoreError(f"{path} cannot be made: {error}") from None
         except BaseException:
@@ -171,24 +172,31 @@ class Database:
             self._damaged()
             raise DamagedError(f"{self.path} is not a whole database: {error}") from None
 
-    def _prepare(self, application: int, version: int, tables: str) -> None:
+    def _prepare(self, application: int, tables: str, migrations: Sequence[str]) -> None:
+        version = 1 + len(migrations)
         ((found,),) = self.rows("pragma application_id")
         ((written,),) = self.rows("pragma user_version")
         if (found, written) == (0, 0):
             if self.rows("select 1 from sqlite_master"):
                 raise StoreError(f"{self.path} belongs to another program; name another folder")
-            with self.transaction() as db:
-                for statement in tables.split(";\n"):
-                    db.execute(statement)
-                db.execute(f"pragma application_id = {application}")
-                db.execute(f"pragma user_version = {version}")
+            steps = [tables, f"pragma application_id = {application};\n"]
         elif found != application:
             raise StoreError(f"{self.path} belongs to another program; name another folder")
-        elif written != version:
+        elif written > version:
             raise StoreError(
                 f"{self.path} has version {written}, and {version} is known; use the version of "
                 "Everlong that wrote it"
             )
+        else:
+            steps = list(migrations[written - 1 :])
+        if steps:
+            with self.transaction() as db:
+                for step in steps:
+                    for statement in step.split(";\n"):
+                        db.execute(statement)
+                db.execute(f"pragma user_version = {version}")
+            if written:
+                logger.info("%s was of version %d and is of %d now", self.path, written, version)
 
 
 def _seal(*values: Value) -> int:

@@ -1,15 +1,13 @@
-"""Episodes: pieces of text with where they come from, found again by their words.
+"""Episodes: pieces of text with where they come from.
 
-Texts are the memory of record. Words are indexed by SQLite's FTS5 in the same transaction, in a
-table for each namespace, whose scores tell nothing of what others say. Vectors come later, from
-whoever has an embedder, and can be made again.
+Texts are the memory of record. Their words are indexed in the same transaction. Vectors come later,
+from whoever has an embedder, and can be made again.
 """
 
 from __future__ import annotations
 
 import re
 import secrets
-import sqlite3
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,9 +18,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from everlong.memory.database import Database
-from everlong.memory.record import EPISODE_BYTES
+from everlong.memory.word_index import Row, WordIndex
 
-TABLES = """
+# Of each namespace, for its quota.
+COUNTING = """
+create trigger episode_added after insert on episodes begin
+    update namespaces set bytes = bytes + length(cast(new.body as blob))
+    where id = new.namespace; end;
+create trigger episode_removed after delete on episodes begin
+    update namespaces set bytes = bytes - length(cast(old.body as blob))
+    where id = old.namespace; end;
+"""
+
+NUMBERING = """
+create table numbering (         -- one row: the last number that was given
+    last integer not null
+) strict;
+insert into numbering select coalesce(max(number), 0) from episodes;
+"""
+
+TABLES = f"""
 create table episodes (
     number integer primary key,
     id blob not null unique,
@@ -46,14 +61,9 @@ create table vectors (
     primary key (embedder, number)
 ) strict, without rowid;
 create index vectors_by_number on vectors (number);
-"""
+{NUMBERING}{COUNTING}"""
 
-_WORDS = """
-create virtual table if not exists {table} using fts5 (
-    body, speaker, content = '', tokenize = 'porter unicode61'
-)
-"""
-
+ID_BYTES = 16
 _AT_ONCE = 500
 """Rows that one statement names."""
 
@@ -89,7 +99,7 @@ class Episode:
     time: float
     text: str
     number: int
-    """Within this memory; larger is later."""
+    """Within this memory; larger is later, and none is given twice."""
 
     @property
     def teller(self) -> str:
@@ -136,6 +146,7 @@ class Episodes:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.words = WordIndex(database)
         self.added = threading.Event()
         """Set whenever there are new ones; whoever waits for them clears it."""
         self.added.set()
@@ -152,10 +163,9 @@ class Episodes:
         now = time.time()
         added: list[Episode] = []
         places: dict[tuple[str, str], int] = {}
-        words = _words(namespace)
         with self._database.transaction() as db:
-            db.execute(_WORDS.format(table=words))
-            for one in new:
+            (last,) = db.execute("select last from numbering").fetchone()
+            for number, one in enumerate(new, last + 1):
                 key = one.session, one.source
                 if key not in places:
                     places[key] = db.execute(
@@ -163,20 +173,17 @@ class Episodes:
                         "where namespace = ? and session = ? and source = ?",
                         (namespace, *key),
                     ).fetchone()[0]
-                identity, told = secrets.token_bytes(EPISODE_BYTES), one.time or now
+                identity, told = secrets.token_bytes(ID_BYTES), one.time or now
                 row = (identity, one.session, places[key], one.source, one.speaker, told, one.text)
-                cursor = db.execute(
-                    "insert into episodes (namespace, id, session, place, source, speaker, told, "
-                    "body) values (?, ?, ?, ?, ?, ?, ?, ?)",
-                    (namespace, *row),
-                )
-                assert cursor.lastrowid is not None, "a row was inserted"
                 db.execute(
-                    f"insert into {words} (rowid, body, speaker) values (?, ?, ?)",
-                    (cursor.lastrowid, one.text, one.speaker),
+                    "insert into episodes (namespace, id, session, place, source, speaker, told, "
+                    "body, number) values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    (namespace, *row, number),
                 )
-                added.append(Episode(*row, cursor.lastrowid))
+                added.append(Episode(*row, number))
                 places[key] += 1
+            db.execute("update numbering set last = last + ?", (len(new),))
+            self.words.add(db, namespace, map(_row, added))
         self.added.set()
         return added
 
@@ -277,12 +284,12 @@ class Episodes:
             conditions.append("told <= ?")
             values.append(until)
         if query is not None:
-            if not self._has_words(namespace):
+            found = self.words.having_all(namespace, query)
+            if found is None:
                 return []
-            words = " AND ".join(f'"{word}"' for word in re.findall(r"\w+", query))
-            table = _words(namespace)
-            conditions.append(f"number in (select rowid from {table} where {table} match ?)")
-            values.append(f"body : ({words})" if words else '""')
+            subquery, value = found
+            conditions.append(f"number in ({subquery})")
+            values.append(value)
         return self._select(
             " and ".join(["namespace = ?", *conditions]) + " order by number",
             namespace,
@@ -298,39 +305,29 @@ class Episodes:
         return int(count)
 
     def last_number(self) -> int:
-        """Number of the latest episode of all namespaces; 0: there is none."""
-        ((number,),) = self._database.rows("select coalesce(max(number), 0) from episodes")
+        """Number of the latest episode of all namespaces, also if it is forgotten; 0: none."""
+        ((number,),) = self._database.rows("select last from numbering")
         return int(number)
 
-    def remove(self, namespace: bytes, ids: Sequence[bytes]) -> tuple[int, int]:
+    def remove(self, namespace: bytes, ids: Sequence[bytes]) -> tuple[list[int], int]:
         """Remove episodes: texts, words and vectors; no byte of them stays in the files.
 
         Returns:
-            How many episodes there were, and how many vectors.
+            Numbers of the episodes that there were, and how many vectors went.
         """
         found = list(self._in("id", namespace, list(ids), damaged=True))
         if not found:
-            return 0, 0
+            return [], 0
         vectors = 0
-        words = _words(namespace)
         with self._database.transaction() as db:
-            if sqlite3.sqlite_version_info >= (3, 42):
-                db.execute(f"insert into {words} ({words}, rank) values ('secure-delete', 1)")
+            self.words.remove(db, namespace, map(_row, found))
             for episode in found:
-                db.execute(
-                    f"insert into {words} ({words}, rowid, body, speaker) "
-                    "values ('delete', ?, ?, ?)",
-                    (episode.number, episode.text, episode.speaker),
-                )
                 vectors += db.execute(
                     "delete from vectors where number = ?", (episode.number,)
                 ).rowcount
                 db.execute("delete from episodes where number = ?", (episode.number,))
-            if sqlite3.sqlite_version_info < (3, 42):
-                # Removed words stay in the index until its parts are merged into one.
-                db.execute(f"insert into {words} ({words}) values ('optimize')")
         self._database.compact()
-        return len(found), vectors
+        return [episode.number for episode in found], vectors
 
     def without_vector(self, embedder: str, limit: int) -> list[Episode]:
         """The next episodes, of all namespaces, that get a vector of an embedder.
@@ -415,40 +412,6 @@ class Episodes:
             )
         return found
 
-    def frequency(self, namespace: bytes, word: str, most: int) -> int:
-        """How many episodes have a word, in whatever form; counted up to ``most``."""
-        if not self._has_words(namespace):
-            return 0
-        table = _words(namespace)
-        ((count,),) = self._database.rows(
-            f"select count(*) from (select 1 from {table} where {table} match ? limit ?)",
-            f'body : "{word}"',
-            most,
-        )
-        return int(count)
-
-    def having(self, namespace: bytes, word: str, after: int, limit: int) -> NDArray[np.int64]:
-        """Numbers of episodes that have a word, in whatever form; ascending.
-
-        Args:
-            namespace: whose.
-            word: the word.
-            after: only numbers past it.
-            limit: most numbers.
-        """
-        if not self._has_words(namespace):
-            return np.empty(0, np.int64)
-        table = _words(namespace)
-        # As one text: that takes a quarter of the time of so many rows.
-        ((numbers,),) = self._database.rows(
-            f"select group_concat(rowid) from (select rowid from {table} where {table} match ? "
-            "and rowid > ? order by rowid limit ?)",
-            f'body : "{word}"',
-            after,
-            limit,
-        )
-        return np.sort(np.fromstring(numbers or "", np.int64, sep=","))
-
     def lengths(self, namespace: bytes, numbers: Sequence[int]) -> dict[int, int]:
         """Characters of the texts of episodes, by number."""
         found: dict[int, int] = {}
@@ -461,22 +424,6 @@ class Episodes:
             )
             found.update(rows)
         return found
-
-    def by_words(self, namespace: bytes, match: str, limit: int) -> list[tuple[int, float]]:
-        """Numbers of episodes that an FTS5 query finds, with BM25 scores, best first."""
-        if not self._has_words(namespace):
-            return []
-        table = _words(namespace)
-        rows = self._database.rows(
-            f"select rowid, -rank from {table} where {table} match ? order by rank, rowid limit ?",
-            match,
-            limit,
-        )
-        return [(int(number), float(score)) for number, score in rows]
-
-    def _has_words(self, namespace: bytes) -> bool:
-        named = "select 1 from sqlite_master where name = ?"
-        return bool(self._database.rows(named, _words(namespace)))
 
     def _in(
         self,
@@ -504,6 +451,10 @@ class Episodes:
         return [Episode(*row) for row in rows]
 
 
+def _row(episode: Episode) -> Row:
+    return episode.number, episode.text, episode.speaker
+
+
 def _batches(values: Sequence[V]) -> Iterator[tuple[Sequence[V], str]]:
     """As many values at a time as a statement names, and the marks that stand for them."""
     for start in range(0, len(values), _AT_ONCE):
@@ -514,8 +465,3 @@ def _batches(values: Sequence[V]) -> Iterator[tuple[Sequence[V], str]]:
 def _conditions(**equal: str | None) -> tuple[list[str], list[str | float]]:
     given = {name: value for name, value in equal.items() if value is not None}
     return [f"{name} = ?" for name in given], list(given.values())
-
-
-def _words(namespace: bytes) -> str:
-    """Name of the table of a namespace's words."""
-    return f"words_{namespace.hex()}"

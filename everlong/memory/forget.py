@@ -21,9 +21,8 @@ from typing import TYPE_CHECKING
 
 from everlong.errors import RequestError
 from everlong.memory.block_id import BlockId, chain
-from everlong.memory.episodes import Episode
+from everlong.memory.episodes import ID_BYTES, Episode
 from everlong.memory.namespaces import Namespace
-from everlong.memory.record import EPISODE_BYTES
 from everlong.memory.sessions import redact
 
 if TYPE_CHECKING:
@@ -154,7 +153,7 @@ def finish_interrupted(memory: Memory) -> int:
     """Finish what a crash interrupted; returns how many forgettings that were."""
     rows = memory.database.rows("select id, namespace, episodes from forgettings order by id")
     for number, owner, episodes in rows:
-        ids = [episodes[at : at + EPISODE_BYTES] for at in range(0, len(episodes), EPISODE_BYTES)]
+        ids = [episodes[at : at + ID_BYTES] for at in range(0, len(episodes), ID_BYTES)]
         namespace = memory.namespaces.find(owner)
         assert namespace is not None, "namespaces stay"
         _finish(memory, namespace, number, ids, set())
@@ -169,8 +168,8 @@ def _finish(
     Returns:
         Vectors and blocks that are gone, and bytes of blocks that were overwritten.
     """
-    _, vectors = memory.episodes.remove(namespace.id, ids)
-    memory.recall.forget(namespace.id)
+    numbers, vectors = memory.episodes.remove(namespace.id, ids)
+    memory.recall.forget(namespace.id, numbers)
     clean: set[BlockId] = set()
     readers = list(memory.readers)
     for reader in readers:
@@ -218,5 +217,6 @@ def _remove_sessions(
             )
         ]
     for session, _ in rows:
+        db.execute("delete from messages where session = ?", (session,))  # first: they are counted
         db.execute("delete from sessions where id = ?", (session,))
     return {name for _, name in rows}

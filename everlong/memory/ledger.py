@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,13 +18,19 @@ from everlong.errors import DamagedError
 from everlong.files import atomic_write
 from everlong.memory.database import Database
 
-FORMAT = 1
-"""Of the ledger's tables; a later version migrates an earlier one, never the other way round."""
 _APPLICATION = b"EVLM"
 
 logger = logging.getLogger(__name__)
 
-_TABLES = """
+# Of each origin, so that a namespace's share is known without reading a row of every block.
+_COUNTING = """
+create trigger block_added after insert on blocks
+    begin update origins set bytes = bytes + new.length where id = new.origin; end;
+create trigger block_removed after delete on blocks
+    begin update origins set bytes = bytes - old.length where id = old.origin; end;
+"""
+
+_TABLES = f"""
 create table segments (
     number integer primary key,
     size integer not null,
@@ -34,6 +40,7 @@ create table origins (           -- what blocks have in common, kept once
     id integer primary key,
     namespace blob not null,
     fingerprint blob not null,
+    bytes integer not null default 0,
     unique (namespace, fingerprint)
 ) strict;
 create table blocks (
@@ -48,7 +55,14 @@ create table blocks (
 ) strict, without rowid;
 create index blocks_by_place on blocks (segment, place);
 create index blocks_by_use on blocks (touched, depth);
-"""
+{_COUNTING}"""
+
+_MIGRATIONS = (
+    f"""
+alter table origins add column bytes integer not null default 0;
+update origins set bytes = (select coalesce(sum(length), 0) from blocks where origin = origins.id);
+{_COUNTING}""",
+)
 
 
 @dataclass(frozen=True)
@@ -92,7 +106,7 @@ class Ledger:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._database = Database(
-            path, _APPLICATION, FORMAT, _TABLES, damaged=lambda: note_damage(path)
+            path, _APPLICATION, _TABLES, _MIGRATIONS, damaged=lambda: note_damage(path)
         )
 
     def find(self, block: bytes) -> Entry | None:
@@ -119,9 +133,12 @@ class Ledger:
                     (namespace, fingerprint),
                 )
                 db.execute(
-                    "insert or replace into blocks (id, origin, parent, depth, segment, place, "
+                    "insert into blocks (id, origin, parent, depth, segment, place, "
                     "length, touched) select ?, id, ?, ?, ?, ?, ?, ? from origins "
-                    "where namespace = ? and fingerprint = ?",
+                    "where namespace = ? and fingerprint = ? "
+                    # A segment that is read for a new ledger may have one that was moved.
+                    "on conflict (id) do update set segment = excluded.segment, "
+                    "place = excluded.place",
                     (
                         entry.id,
                         entry.parent,
@@ -181,6 +198,34 @@ class Ledger:
             depth,
         )
         return [row[0] for row in rows]
+
+    def used_by(self, namespace: bytes) -> int:
+        """Bytes of the blocks of a namespace."""
+        ((used,),) = self._database.rows(
+            "select coalesce(sum(bytes), 0) from origins where namespace = ?", namespace
+        )
+        return int(used)
+
+    def coldest(self, namespace: bytes, size: int, keep: Container[bytes]) -> list[bytes]:
+        """Blocks of a namespace that can be missed best, as many as take ``size`` bytes.
+
+        Args:
+            namespace: whose.
+            size: bytes.
+            keep: ids of blocks that are not among them.
+        """
+        found: list[bytes] = []
+        for block, length in self._database.each(
+            "select b.id, b.length from blocks b join origins o on o.id = b.origin "
+            "where o.namespace = ? order by b.touched, b.depth desc",
+            namespace,
+        ):
+            if size <= 0:
+                break
+            if block not in keep:
+                found.append(block)
+                size -= length
+        return found
 
     def of_namespace(self, namespace: bytes) -> list[bytes]:
         """Ids of all blocks of a namespace."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
-from everlong.errors import ConfigError, EverlongError, StoreError
+from everlong.errors import ConfigError, EverlongError, QuotaError, StoreError
 from everlong.files import FileLock, data_dir
 from everlong.memory import episodes, forget, namespaces, sessions
 from everlong.memory.block_id import BlockId
@@ -27,8 +27,19 @@ from everlong.memory.sessions import Sessions
 DEFAULT_SIZE = 16_000_000_000
 """Most bytes of keys and values on disk."""
 
-FORMAT = 1
 _TABLES = namespaces.TABLES + sessions.TABLES + episodes.TABLES + forget.TABLES
+_MIGRATIONS = (
+    f"""
+alter table namespaces add column bytes integer not null default 0;
+update namespaces set bytes = (
+    select coalesce(sum(length(cast(body as blob))), 0) from episodes
+    where namespace = namespaces.id
+) + (
+    select coalesce(sum(length(cast(body as blob)) + length(cast(notes as blob))), 0)
+    from messages m join sessions s on s.id = m.session where s.namespace = namespaces.id
+);
+{episodes.NUMBERING}{episodes.COUNTING}{sessions.COUNTING}""",
+)
 
 
 class Reader(Protocol):
@@ -78,13 +89,20 @@ class Memory:
     Args:
         folder: where; it is made.
         size: most bytes of ``blocks/``.
+        quota: most bytes that one namespace has of them, of which then the coldest go; and most
+            bytes of its texts, to which then nothing is added. None: no limit.
 
     Raises:
-        ConfigError: the size is too small for a store.
+        ConfigError: the size is too small for a store, or the quota is none.
         StoreError: another process owns the folder, or it cannot be used.
     """
 
-    def __init__(self, folder: str | Path, size: int = DEFAULT_SIZE) -> None:
+    def __init__(
+        self, folder: str | Path, size: int = DEFAULT_SIZE, quota: int | None = None
+    ) -> None:
+        if quota is not None and quota < 1:
+            raise ConfigError(f"the quota is {quota} bytes; give 1 or more, or none at all")
+        self.quota = quota
         self.folder = Path(folder).expanduser()
         self.readers: set[Reader] = set()
         """Who reads blocks, besides through ``blocks.get``: asked to let go before some go."""
@@ -108,15 +126,15 @@ class Memory:
             self.database = Database(
                 self.folder / "records.sqlite",
                 b"EVLR",
-                FORMAT,
                 _TABLES,
+                _MIGRATIONS,
             )
             opened.callback(self.database.close)
             self.namespaces = Namespaces(self.database)
             self.sessions = Sessions(self.database)
             self.episodes = Episodes(self.database)
             self.recall = Recall(self.episodes)
-            self.blocks = BlockStore(self.folder / "blocks", size)
+            self.blocks = BlockStore(self.folder / "blocks", size, quota=quota)
             opened.callback(self.blocks.close)
             forget.finish_interrupted(self)
             opened.pop_all()
@@ -124,6 +142,21 @@ class Memory:
     def namespace(self, name: str = namespaces.LOCAL) -> Namespace:
         """The namespace of this name; it is made when there is none."""
         return self.namespaces.named(name)
+
+    def check_room(self, namespace: bytes) -> None:
+        """See that a namespace may have more texts.
+
+        Raises:
+            QuotaError: it has what it may have.
+        """
+        if self.quota is None:
+            return
+        used = self.namespaces.used_by(namespace)
+        if used >= self.quota:
+            raise QuotaError(
+                f"what is remembered takes {used:,} bytes, and {self.quota:,} are allowed; forget "
+                "something, or have the memory's quota raised"
+            )
 
     def forget(self, namespace: Namespace, selection: Selection) -> Receipt:
         """See :func:`everlong.memory.forget.forget`."""

@@ -25,7 +25,8 @@ create table namespaces (
     name text not null unique,
     secret blob not null,
     created real not null,       -- seconds since 1970
-    seal integer not null generated always as (seal(id, name, secret)) stored
+    seal integer not null generated always as (seal(id, name, secret)) stored,
+    bytes integer not null default 0   -- of the texts of its messages and episodes
 ) strict;
 create table credentials (
     digest blob primary key,
@@ -72,7 +73,7 @@ class Namespaces:
         new = Namespace.new(name)
         with self._database.transaction() as db:
             db.execute(
-                "insert or ignore into namespaces values (?, ?, ?, ?)",
+                "insert or ignore into namespaces (id, name, secret, created) values (?, ?, ?, ?)",
                 (new.id, name, new.secret, time.time()),
             )
         found = self._select("namespaces n where n.name = ?", name)
@@ -82,6 +83,11 @@ class Namespaces:
     def find(self, identity: bytes) -> Namespace | None:
         """The namespace with this id, or None."""
         return self._select("namespaces n where n.id = ?", identity)
+
+    def used_by(self, namespace: bytes) -> int:
+        """Bytes of the texts of a namespace's messages and episodes."""
+        ((used,),) = self._database.rows("select bytes from namespaces where id = ?", namespace)
+        return int(used)
 
     def opened_by(self, credential: str) -> Namespace:
         """The namespace that a credential opens; a new credential opens a new one."""

@@ -118,6 +118,7 @@ def remember(
     """Remember a document, in passages."""
     if not source or source == "chat":
         raise RequestError(f"source is the document's name, not {source!r}")
+    memory.check_room(namespace.id)
     new = [NewEpisode(part, source=source, speaker=speaker, time=time) for part in passages(text)]
     added = memory.episodes.add(namespace.id, new)
     return {"data": [told_episode(episode) for episode in added]}
@@ -155,6 +156,9 @@ def stats(memory: Memory, namespace: Namespace) -> dict[str, Any]:
         "sessions": sessions,
         "messages": messages,
         "episodes": memory.episodes.count(namespace.id),
+        "text_bytes": memory.namespaces.used_by(namespace.id),
+        "block_bytes": memory.blocks.used_by(namespace.id),
+        "quota": memory.quota,
         "blocks": asdict(blocks),
     }
 

@@ -85,9 +85,9 @@ class Owner:
 
 
 @contextmanager
-def owned(folder: Path, size: int) -> Iterator[Memory]:
+def owned(folder: Path, size: int, quota: int | None = None) -> Iterator[Memory]:
     """A memory that belongs to this process, which answers others for it; see :class:`Memory`."""
-    with Memory(folder, size) as memory:
+    with Memory(folder, size, quota) as memory:
         owner = Owner(memory)
         try:
             yield memory

@@ -53,10 +53,8 @@ class Postings:
         """
         with self._lock:
             known = self._lists.get((namespace, word), np.empty(0, np.int64))
-            # Past the list's own last number: SQLite gives that of a removed episode to the next
-            # one, which may be another namespace's, so that the memory's last tells nothing.
             after = int(known[-1]) if len(known) else 0
-            later = self._episodes.having(namespace, word, after, MOST + 1 - len(known))
+            later = self._episodes.words.having(namespace, word, after, MOST + 1 - len(known))
             if len(later):
                 known = np.concatenate((known, later))
             self._keep((namespace, word), known)
@@ -110,11 +108,14 @@ class Postings:
         first = sorted(scores, key=lambda number: (-scores[number], number))[:count]
         return {number: scores[number] for number in first}
 
-    def forget(self, namespace: bytes) -> None:
-        """Something of a namespace was removed: its lists are read anew."""
+    def forget(self, namespace: bytes, numbers: Sequence[int]) -> None:
+        """Episodes with these numbers were removed."""
         with self._lock:
-            for key in [key for key in self._lists if key[0] == namespace]:
-                self._rows -= len(self._lists.pop(key))
+            for key, rows in list(self._lists.items()):
+                if key[0] == namespace:
+                    left = np.setdiff1d(rows, numbers, assume_unique=True)
+                    self._rows += len(left) - len(rows)
+                    self._lists[key] = left
             self._lengths.pop(namespace, None)
 
     def _keep(self, key: Key, rows: NDArray[np.int64]) -> None:

@@ -1,4 +1,4 @@
-"""A ledger made anew from the segments, when the old one is damaged.
+"""A ledger opened and brought together with the segments; made anew from them when it is damaged.
 
 Records say themselves what they are, so what the ledger knew can be read from them, but for what
 was used when. Blocks whose heads are damaged are left out. Slices are verified when they are read,
@@ -25,20 +25,56 @@ from everlong.memory.segment import Segment
 logger = logging.getLogger(__name__)
 
 
-def rebuild(path: Path, disk: Disk) -> Ledger:
-    """Make a ledger anew from the segments beside it.
+def open_ledger(folder: Path, disk: Disk) -> Ledger:
+    """The ledger of a store.
 
     Args:
-        path: of the ledger; no one has it open.
+        folder: of the store.
         disk: see :class:`Disk`.
 
-    Returns:
-        The new ledger.
-
     Raises:
-        StoreError: a segment was written by a later version.
+        StoreError: a file was written by a later version.
         OSError: the disk refuses.
     """
+    path = folder / "ledger.sqlite"
+    if not damage_note(path).exists():
+        try:
+            return _reconciled(Ledger(path), disk)
+        except DamagedError as error:
+            logger.warning("the ledger is damaged: %s", error)
+    return _reconciled(_rebuilt(path, disk), disk)
+
+
+def _reconciled(ledger: Ledger, disk: Disk) -> Ledger:
+    """Bring files and ledger together where a crash came between the two.
+
+    Raises:
+        DamagedError: the ledger contradicts itself; it is closed then.
+    """
+    try:
+        named = {segment.number for segment in ledger.segments()}
+        files = {int(path.stem): path for path in ledger.path.parent.glob("*.segment")}
+        for number in files.keys() - named:
+            if ledger.in_segment(number):
+                raise DamagedError(f"it has blocks in segment {number}, which it does not name")
+        for number in files.keys() - named:
+            disk.remove(files[number])
+        for number in named - files.keys():
+            lost = [entry.id for entry in ledger.in_segment(number)]
+            logger.warning("segment %d is gone, and with it %d blocks", number, len(lost))
+            ledger.remove(lost)
+            ledger.remove_segment(number)
+        for use in ledger.segments():
+            if not use.live:  # as a cleaning that was broken off leaves it
+                ledger.remove_segment(use.number)
+                disk.remove(files[use.number])
+    except BaseException:
+        ledger.close()
+        raise
+    return ledger
+
+
+def _rebuilt(path: Path, disk: Disk) -> Ledger:
     note_damage(path)
     for old in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm", "-journal"))):
         old.unlink(missing_ok=True)

@@ -199,13 +199,14 @@ class Recall:
                 left -= tokens
         return kept
 
-    def forget(self, namespace: bytes) -> None:
-        """Something of a namespace was removed: its vectors are read anew."""
+    def forget(self, namespace: bytes, numbers: Sequence[int]) -> None:
+        """Episodes with these numbers were removed."""
         with self._lock:
-            for key in [key for key in self._vectors if key[0] == namespace]:
-                del self._vectors[key]
+            for key, (vectors, seen) in self._vectors.items():
+                if key[0] == namespace:
+                    self._vectors[key] = vectors.without(numbers), seen
             self._counts.pop(namespace, None)
-        self._postings.forget(namespace)
+        self._postings.forget(namespace, numbers)
 
     def embed_some(self, limit: int = 64) -> int:
         """Give vectors to the next episodes that have none; returns how many got one."""
@@ -223,7 +224,7 @@ class Recall:
         for word in words:
             having = self._postings.known(namespace, word) or 0
             if having <= self._rows:
-                having = self._episodes.frequency(namespace, word, self._rows + 1)
+                having = self._episodes.words.frequency(namespace, word, self._rows + 1)
             if having > self._rows:
                 having = len(self._postings.of(namespace, word))
             found[word] = having
@@ -237,7 +238,7 @@ class Recall:
             count = self._about(namespace)
             return self._postings.best(namespace, words, count, 2 * CANDIDATES)
         match = "body : (" + " OR ".join(f'"{word}"' for word in words) + ")"
-        return dict(self._episodes.by_words(namespace, match, 2 * CANDIDATES))
+        return dict(self._episodes.words.ranked(namespace, match, 2 * CANDIDATES))
 
     def _by_meaning(self, namespace: bytes, asked: str) -> tuple[dict[int, float], float]:
         """Scores of the nearest by their number, 0 to 1; and the cosine of the nearest."""

@@ -8,7 +8,7 @@ it. What a slice means (keys or values of a head of a layer) is the engine's mat
 ::
 
     head      magic, version, sizes | id, parent, namespace, fingerprint, key | token ids |
-              episodes | a checksum for each slice | checksum of the head
+              a checksum for each slice | checksum of the head
     padding   to the next page
     slices    each at a multiple of 64 bytes
     padding   to the next page
@@ -34,7 +34,6 @@ ALIGNMENT = 64
 VERSION = 1
 ID_BYTES = 32
 NAMESPACE_BYTES = 16
-EPISODE_BYTES = 16
 KEY_BYTES = 16
 NO_PARENT = bytes(ID_BYTES)
 """The parent of a sequence's first block."""
@@ -45,7 +44,8 @@ _MAGIC = b"EVLBLOCK"
 _FIXED = struct.Struct("<8sIIIIII32s32s16s32s16s")
 _CHECKSUM = struct.Struct("<Q")
 _MOST_TOKENS = 1 << 16
-_MOST_EPISODES = 1 << 12
+_RESERVED = 0
+"""Stands in the head where a later version may need a number."""
 _MOST_SLICES = 1 << 16
 _MOST_SLICE_BYTES = 1 << 30
 
@@ -63,8 +63,6 @@ class BlockHead:
     fingerprint: bytes
     """32 bytes: of weights, tokenizer, positions and precision."""
     token_ids: tuple[int, ...]
-    episodes: tuple[bytes, ...]
-    """Ids (16 bytes) of the episodes that were recalled into its tokens."""
     slices: int
     slice_bytes: int
     """Of each slice, without what follows it up to the next multiple of 64."""
@@ -92,12 +90,7 @@ class BlockHead:
 
     @property
     def _head_bytes(self) -> int:
-        return (
-            _FIXED.size
-            + 4 * len(self.token_ids)
-            + EPISODE_BYTES * len(self.episodes)
-            + _CHECKSUM.size * (self.slices + 1)
-        )
+        return _FIXED.size + 4 * len(self.token_ids) + _CHECKSUM.size * (self.slices + 1)
 
 
 @dataclass(frozen=True)
@@ -160,7 +153,7 @@ def encode(record: Record) -> bytes:
             VERSION,
             head._head_bytes,
             len(head.token_ids),
-            len(head.episodes),
+            _RESERVED,
             head.slices,
             head.slice_bytes,
             head.id,
@@ -170,7 +163,6 @@ def encode(record: Record) -> bytes:
             head.key,
         ),
         struct.pack(f"<{len(head.token_ids)}i", *head.token_ids),
-        *head.episodes,
         struct.pack(f"<{len(checksums)}Q", *checksums),
     ]
     content = b"".join(parts)
@@ -189,7 +181,7 @@ def decode(view: memoryview) -> Record:
     """
     if len(view) < _FIXED.size:
         raise DamagedError("the file ends before the head of a block")
-    magic, version, size, tokens, episodes, slices, slice_bytes, *names = _FIXED.unpack_from(view)
+    magic, version, size, tokens, reserved, slices, slice_bytes, *names = _FIXED.unpack_from(view)
     if magic != _MAGIC:
         raise DamagedError("no block begins here")
     if version != VERSION:
@@ -197,12 +189,12 @@ def decode(view: memoryview) -> Record:
     # Bounded before anything is read: a damaged number must not lead far away.
     if (
         tokens > _MOST_TOKENS
-        or episodes > _MOST_EPISODES
+        or reserved != _RESERVED
         or slices > _MOST_SLICES
         or slice_bytes > _MOST_SLICE_BYTES
     ):
         raise DamagedError("the head of a block has impossible sizes")
-    expected = _FIXED.size + 4 * tokens + EPISODE_BYTES * episodes + _CHECKSUM.size * (slices + 1)
+    expected = _FIXED.size + 4 * tokens + _CHECKSUM.size * (slices + 1)
     if size != expected or size > len(view):
         raise DamagedError("the head of a block has impossible sizes")
     content = view[: size - _CHECKSUM.size]
@@ -212,14 +204,8 @@ def decode(view: memoryview) -> Record:
     at = _FIXED.size
     token_ids = struct.unpack_from(f"<{tokens}i", view, at)
     at += 4 * tokens
-    named = tuple(
-        bytes(view[at + n * EPISODE_BYTES : at + (n + 1) * EPISODE_BYTES]) for n in range(episodes)
-    )
-    at += EPISODE_BYTES * episodes
     identity, parent, namespace, fingerprint, key = names
-    head = BlockHead(
-        identity, parent, namespace, fingerprint, token_ids, named, slices, slice_bytes, key
-    )
+    head = BlockHead(identity, parent, namespace, fingerprint, token_ids, slices, slice_bytes, key)
     end = head.payload_offset + head.payload_bytes
     if end > len(view):
         raise DamagedError("the file ends before the slices of a block do")

@@ -23,7 +23,24 @@ from everlong.memory.database import Database
 MOST_NAME = 128
 """Characters of a session's name."""
 
-TABLES = """
+# Of each namespace, for its quota.
+COUNTING = """
+create trigger message_added after insert on messages begin
+    update namespaces set
+        bytes = bytes + length(cast(new.body as blob)) + length(cast(new.notes as blob))
+    where id = (select namespace from sessions where id = new.session); end;
+create trigger message_removed after delete on messages begin
+    update namespaces set
+        bytes = bytes - length(cast(old.body as blob)) - length(cast(old.notes as blob))
+    where id = (select namespace from sessions where id = old.session); end;
+create trigger message_changed after update of body, notes on messages begin
+    update namespaces set bytes = bytes
+        + length(cast(new.body as blob)) + length(cast(new.notes as blob))
+        - length(cast(old.body as blob)) - length(cast(old.notes as blob))
+    where id = (select namespace from sessions where id = new.session); end;
+"""
+
+TABLES = f"""
 create table sessions (
     id integer primary key,
     namespace blob not null references namespaces (id) on delete cascade,
@@ -72,7 +89,7 @@ create table transcripts (
     seal integer not null generated always as (seal(session, tokenizer, start, tokens)) stored,
     primary key (session, tokenizer, start)
 ) strict, without rowid;
-"""
+{COUNTING}"""
 
 
 _OF = (

@@ -7,6 +7,7 @@ is no graph and no list of cells: a vector is a row, and what is appended is fou
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,19 @@ class Vectors:
             for rows, column in zip(self._signs, _signs(vectors - self._centre), strict=True):
                 rows.append(column)
         self._numbers.append(numbers)  # last: what has no number is not looked at
+
+    def without(self, numbers: Sequence[int]) -> Vectors:
+        """These vectors but for those of some episodes; whoever searches these is not disturbed."""
+        kept = ~np.isin(self._numbers.used, numbers)
+        if self._whole is None or kept.all():
+            return self
+        left = Vectors(self._exact, self._promising)
+        left._numbers = _Rows(self._numbers.used[kept])
+        left._whole = _Rows(self._whole.used[kept])
+        left._sum = self._sum - self._whole.used[~kept].sum(0, dtype=np.float64)
+        left._centre = self._centre
+        left._signs = [_Rows(column.used[kept]) for column in self._signs]
+        return left
 
     def nearest(
         self, query: NDArray[np.float32], count: int

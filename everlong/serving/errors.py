@@ -16,6 +16,7 @@ from everlong.errors import (
     ContextLengthError,
     EngineStoppedError,
     QueueFullError,
+    QuotaError,
     RequestError,
     TemplateError,
     UnknownModelError,
@@ -127,6 +128,8 @@ def as_api_error(error: Exception) -> ApiError:
         case QueueFullError():
             wait = max(1, math.ceil(error.retry_after))
             return ApiError(429, str(error), code="queue_full", headers={"Retry-After": str(wait)})
+        case QuotaError():
+            return ApiError(403, str(error), code="memory_quota_exceeded")
         case RequestError() | TemplateError():
             return ApiError(400, str(error))
         case EngineStoppedError() | CancelledError():

@@ -24,7 +24,6 @@ def block(n: int) -> Record:
         namespace=b"n" * 16,
         fingerprint=b"f" * 32,
         token_ids=tuple(range(n, n + 64)),
-        episodes=(),
         slices=SLICES,
         slice_bytes=SLICE_BYTES,
     )

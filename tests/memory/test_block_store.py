@@ -88,6 +88,33 @@ def test_the_limit_is_kept_and_what_is_used_stays(tmp_path: Path) -> None:
     again.close()
 
 
+def test_a_namespace_keeps_to_its_quota_and_takes_nothing_from_others(tmp_path: Path) -> None:
+    def of(owner: bytes, n: int) -> Record:
+        made = block(n)
+        return replace(made, head=replace(made.head, namespace=owner))
+
+    quota = 40 * RECORD
+    store = BlockStore(tmp_path, 400 * RECORD, quota=quota)
+    one, two = b"1" * 16, b"2" * 16
+    for n in range(10):
+        store.put(of(two, 1000 + n), n, patience=5)
+    store.hold([name(5)])
+    for n in range(200):
+        store.put(of(one, n), n, patience=5)
+        if n >= 3 and n % 10 == 0:
+            store.flush()
+            store.touch([name(3)])
+    store.flush()
+    assert quota * 0.9 < store.used_by(one) <= quota
+    kept = [n for n in range(200) if store.get(name(n)) is not None]
+    assert {3, 5} <= {*kept}  # used again and again; in use
+    assert kept[-20:] == list(range(180, 200))
+    assert store.stats().dropped == 200 - len(kept)
+    assert all(store.get(name(1000 + n)) for n in range(10))
+    assert store.used_by(two) == 10 * RECORD
+    store.close()
+
+
 def test_a_store_full_of_what_is_in_use_says_so(tmp_path: Path) -> None:
     store = BlockStore(tmp_path, 64 * RECORD)
     store.hold(name(n) for n in range(300))
@@ -287,7 +314,7 @@ def test_blocks_are_read_while_others_are_written_and_dropped(tmp_path: Path) ->
     def read() -> None:
         draw = random.Random(threading.get_ident())
         try:
-            while not done.is_set():
+            while not done.wait(0.0005):  # or the writer hardly gets Python's lock
                 holds(store, draw.randrange(400))
         except BaseException as error:
             errors.append(error)

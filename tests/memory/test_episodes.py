@@ -53,7 +53,7 @@ def test_words_are_found_in_other_forms_and_all_of_them(memory: Memory) -> None:
     assert [e.text for e in found] == [TEXTS[0], TEXTS[3]]
     assert memory.episodes.matching(owner, query="painting ferry") == []
     assert memory.episodes.matching(owner, query='"; drop table --') == []
-    numbers = [n for n, _ in memory.episodes.by_words(owner, '"lighthouse" OR "red"', 10)]
+    numbers = [n for n, _ in memory.episodes.words.ranked(owner, '"lighthouse" OR "red"', 10)]
     assert {e.text for e in memory.episodes.numbered(owner, numbers)} == {TEXTS[0], TEXTS[3]}
     assert numbers[0] == memory.episodes.matching(owner, query="red")[0].number
 
@@ -64,9 +64,9 @@ def test_namespaces_find_nothing_of_each_other(memory: Memory) -> None:
     assert memory.episodes.get(two, [secret.id]) == []
     assert memory.episodes.numbered(two, [secret.number]) == []
     assert memory.episodes.matching(two, query="lighthouse") == []
-    assert memory.episodes.by_words(two, "lighthouse", 5) == []
+    assert memory.episodes.words.ranked(two, "lighthouse", 5) == []
     assert memory.episodes.page(two, limit=5) == []
-    assert memory.episodes.remove(two, [secret.id]) == (0, 0)
+    assert memory.episodes.remove(two, [secret.id]) == ([], 0)
     assert memory.episodes.get(one, [secret.id]) == [secret]
 
 
@@ -90,7 +90,8 @@ def test_nothing_of_what_is_removed_stays_in_a_file(memory: Memory) -> None:
     vectors = np.random.default_rng(0).normal(size=(200, 384)).astype(np.float32)
     memory.episodes.set_vectors("e", added, vectors)
     gone = [e for e in added if "zeppelin" in e.text]
-    assert memory.episodes.remove(owner, [e.id for e in gone]) == (50, 50)
+    numbers, count = memory.episodes.remove(owner, [e.id for e in gone])
+    assert (sorted(numbers), count) == ([e.number for e in gone], 50)
     held = b"".join(p.read_bytes() for p in memory.folder.rglob("*") if p.is_file()).lower()
     for word in (b"xylophon", b"broken", b"zeppelin"):
         assert word not in held

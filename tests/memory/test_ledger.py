@@ -54,6 +54,19 @@ def test_the_beginning_of_a_sequence_is_missed_last(ledger: Ledger) -> None:
     assert ledger.cold_in_segment(1, ledger.warm(4 * 4096)) == []
 
 
+def test_what_a_namespace_has_is_counted_and_its_coldest_found(ledger: Ledger) -> None:
+    ledger.add([(entry(n), b"m" * 16, b"f" * 32) for n in (7, 8)], [])
+    assert (ledger.used_by(b"n" * 16), ledger.used_by(b"m" * 16)) == (4 * 4096, 2 * 4096)
+    assert ledger.used_by(b"x" * 16) == 0
+    assert ledger.coldest(b"n" * 16, 4097, set()) == [name(4), name(3)]
+    ledger.touch([name(4)])
+    assert ledger.coldest(b"n" * 16, 4096, {name(3)}) == [name(2)]
+    assert ledger.coldest(b"m" * 16, 1, set()) == [name(8)]
+    ledger.add([(entry(7, segment=2), b"m" * 16, b"f" * 32)], [])  # again, elsewhere
+    ledger.remove([name(n) for n in (1, 8, 9)])
+    assert (ledger.used_by(b"n" * 16), ledger.used_by(b"m" * 16)) == (3 * 4096, 4096)
+
+
 def test_a_segment_with_blocks_is_not_forgotten(ledger: Ledger) -> None:
     with pytest.raises(AssertionError):
         ledger.remove_segment(1)
@@ -120,7 +133,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     connection = sqlite3.connect(later)
     connection.execute("pragma user_version = 99")
     connection.close()
-    with pytest.raises(StoreError, match="version 99, and 1 is known"):
+    with pytest.raises(StoreError, match="version 99, and 2 is known"):
         Ledger(later)
 
 

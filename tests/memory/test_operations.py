@@ -14,7 +14,13 @@ from typing import Any
 
 import pytest
 
-from everlong.errors import ConfigError, DamagedError, RequestError, StoreError
+from everlong.errors import (
+    ConfigError,
+    DamagedError,
+    QuotaError,
+    RequestError,
+    StoreError,
+)
 from everlong.memory.bundle import read_bundle, write_bundle
 from everlong.memory.episodes import NewEpisode, passages
 from everlong.memory.memory import Memory, bytes_of
@@ -282,3 +288,31 @@ def test_passages_end_where_sentences_do() -> None:
     assert passages("  ") == []
     long = " ".join(["word"] * 450)
     assert [len(part.split()) for part in passages(long)] == [200, 200, 50]
+
+
+def test_a_namespace_takes_in_no_more_than_its_quota(tmp_path: Path) -> None:
+    with Memory(tmp_path / "full", SIZE) as source:
+        for n in range(30):
+            fill(source, f"n{n}")
+        fill(source)
+        write_bundle(source, source.namespace(), tmp_path / "bundle.zip")
+    with Memory(tmp_path / "memory", SIZE, quota=300) as memory:
+        fill(memory)
+        fill(memory, "another")
+        told = ask(memory, "stats")
+        assert (told["text_bytes"], told["quota"]) == (
+            memory.namespaces.used_by(memory.namespace().id),
+            300,
+        )
+        document = {"text": "word " * 60, "source": "long.md"}
+        ask(memory, "remember", **document)  # begun below it
+        with pytest.raises(QuotaError, match=r"300 are allowed; forget something"):
+            ask(memory, "remember", **document)
+        with pytest.raises(QuotaError):
+            ask(memory, "import", path=str(tmp_path / "bundle.zip"))
+        other = memory.namespace("another")
+        perform(memory, other, "remember", document)  # has room of its own
+        assert ask(memory, "forget", source="long.md")["episodes"] == 1
+        ask(memory, "remember", **document)
+    with pytest.raises(ConfigError, match="quota is 0 bytes"):
+        Memory(tmp_path / "none", SIZE, quota=0)

@@ -79,3 +79,22 @@ def test_nothing_is_found_among_nothing() -> None:
     vectors = Vectors()
     found, cosines, mean = vectors.nearest(np.ones(DIMENSIONS, np.float32), 5)
     assert (len(found), len(cosines), mean, vectors.last) == (0, 0, 0.0, 0)
+
+
+@pytest.mark.parametrize("exact", [1000, 300])
+def test_without_some_the_others_are_found_as_before(exact: int) -> None:
+    rows, vectors = spread(900, 1), Vectors(exact=exact, promising=2000)
+    numbers = in_parts(vectors, rows, [200])
+    gone = numbers[100:700]
+    left = vectors.without([*gone.tolist(), 1])
+    query = spread(1, 2)[0].astype(np.float32)
+    found, _, mean = left.nearest(query, 10)
+    kept = ~np.isin(numbers, gone)
+    expected = rows[kept].astype(np.float32) @ query
+    assert found.tolist() == numbers[kept][np.argsort(-expected)[:10]].tolist()
+    assert mean == pytest.approx(float(expected.mean()), abs=1e-4)
+    assert (len(left), len(vectors)) == (300, 900)  # whoever searches it is not disturbed
+    left.append(np.array([3000]), query.astype(np.float16)[None])
+    assert left.nearest(query, 1)[0].tolist() == [3000]
+    assert left.without(left.nearest(query, 900)[0].tolist()).nearest(query, 3)[0].tolist() == []
+    assert vectors.without([1, 2]) is vectors

@@ -103,6 +103,35 @@ def test_what_is_refused(
     assert message in reply.json()["error"]["message"]
 
 
+def test_a_full_namespace_is_told_so_and_others_are_served(
+    tmp_path: Path, tokenizer: Tokenizer
+) -> None:
+    with (
+        Memory(tmp_path, 64 << 20, quota=500) as memory,
+        running(random_llm(tokenizer, memory=memory), api_keys=["anna", "ben"]) as server,
+    ):
+        body = {"text": "Ferns need water. " * 30, "source": "handbook.md"}
+        assert asked(server, "POST", "episodes", json=body).status_code == 200
+        refused = asked(server, "POST", "episodes", json=body)
+        assert refused.status_code == 403
+        assert refused.json()["error"]["code"] == "memory_quota_exceeded"
+        chat = {"model": "noise", "messages": [{"role": "user", "content": "hello"}]}
+        for key, session, status in (
+            ("anna", "one", 403),
+            ("anna", None, 200),  # without a session nothing is remembered
+            ("ben", "one", 200),
+        ):
+            reply = httpx.post(
+                f"{server.url}/v1/chat/completions",
+                headers={"Authorization": f"Bearer {key}"},
+                json=chat | {"max_tokens": 4} | ({"session": session} if session else {}),
+                timeout=60,
+            )
+            assert reply.status_code == status, reply.text
+        stats = asked(server, "GET", "stats").json()
+        assert stats["text_bytes"] >= stats["quota"] == 500
+
+
 def test_without_a_memory_there_is_none(ask: Any) -> None:
     reply = ask("GET", "/v1/memory/stats")
     assert reply.status_code == 400
