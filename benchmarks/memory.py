@@ -20,7 +20,7 @@ from typing import Any
 if __package__ in (None, ""):  # run as a file
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks import memory_overhead, memory_resume, memory_store
+from benchmarks import memory_overhead, memory_precision, memory_resume, memory_store
 from benchmarks.contender import ContenderError
 from benchmarks.memory_resume import Subject
 from benchmarks.report import (
@@ -54,6 +54,8 @@ GOALS: dict[str, Goal] = {
     "decode_overhead": Goal("<=", 3, "%"),
     "unanswerable_questions_with_injection": Goal("<=", 10, "%"),
     "answerable_points_lost_to_abstaining": Goal("<=", 5, "points"),
+    "int8_memory_perplexity_increase": Goal("<=", 0.5, "%"),
+    "int8_memory_bytes": Goal("<=", 0.6, "x"),
     "kills_survived": Goal(">=", 1000, "kills"),
     "power_cuts_survived": Goal(">=", 1000, "replays"),
     "committed_blocks_lost": Goal("<=", 0, "blocks"),
@@ -116,7 +118,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--folder", type=Path, help="on the disk to measure, 30 GB free (default: temporary files)")
     add("--model", type=Path, help="SmolLM2-135M as GGUF (default: what everlong pull brings)")
     add("--qwen", type=Path, help="Qwen2.5-0.5B as GGUF (default: $EVERLONG_QWEN_GGUF)")
-    add("--data", type=Path, help="folder that holds locomo (default: $EVERLONG_DATA)")
+    add(
+        "--data", type=Path, help="folder that holds locomo and wikitext2 (default: $EVERLONG_DATA)"
+    )
     return parser
 
 
@@ -140,11 +144,19 @@ def _overhead(options: argparse.Namespace, folder: Path) -> Part:
     return memory_overhead.measure(_smollm2(options), folder, rounds, say)
 
 
+def _precision(options: argparse.Namespace, folder: Path) -> Part:
+    """SmolLM2, and Qwen where it is: its keys have channels that are large in every token."""
+    models = [("SmolLM2-135M", _smollm2(options), "auto")]
+    if (qwen := options.qwen or _from_environment("EVERLONG_QWEN_GGUF")) and not options.quick:
+        models.append(("Qwen2.5-0.5B", qwen, "int4"))
+    text = _data(options) / "wikitext2" / "test.txt"
+    return memory_precision.measure(models, text, folder, 10 if options.quick else 50, say)
+
+
 def _recall(options: argparse.Namespace, folder: Path) -> Part:
     """What ``benchmarks/recall.py`` finds, in a process of its own."""
-    beside = ROOT.parent / "shared" / "data"
-    data = options.data or _from_environment("EVERLONG_DATA") or beside
-    command = [sys.executable, "-m", "benchmarks.recall", "--json", "--data", str(data.resolve())]
+    data = str(_data(options).resolve())
+    command = [sys.executable, "-m", "benchmarks.recall", "--json", "--data", data]
     command += ["--quick"] if options.quick else []
     with (folder / "recall.log").open("w+") as log:
         done = subprocess.run(
@@ -181,6 +193,7 @@ PARTS: Mapping[str, tuple[Sequence[str], Callable[[argparse.Namespace, Path], Pa
     "store": (memory_store.CLAIMS, _store),
     "resume": (memory_resume.CLAIMS, _resume),
     "overhead": (memory_overhead.CLAIMS, _overhead),
+    "precision": (memory_precision.CLAIMS, _precision),
     "recall": (RECALL, _recall),
     "crash": (CRASH, _crash),
 }
@@ -190,6 +203,11 @@ PARTS: Mapping[str, tuple[Sequence[str], Callable[[argparse.Namespace, Path], Pa
 def _smollm2(options: argparse.Namespace) -> Path:
     given: Path | None = options.model or _from_environment("EVERLONG_SMOLLM2_GGUF")
     return given or resolve("smollm2-135m")
+
+
+def _data(options: argparse.Namespace) -> Path:
+    given: Path | None = options.data or _from_environment("EVERLONG_DATA")
+    return given or ROOT.parent / "shared" / "data"
 
 
 def _from_environment(name: str) -> Path | None:

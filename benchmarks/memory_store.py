@@ -110,7 +110,6 @@ class Blocks:
             namespace=b"n" * 16,
             fingerprint=b"f" * 32,
             token_ids=tuple(range(number, number + 64)),
-            episodes=(),
             slices=self._slices,
             slice_bytes=self._slice_bytes,
         )

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from everlong.engine.llm import LLM
     from everlong.engine.loading import load
     from everlong.engine.request import Chunk, Completion, Constraint, SamplingParams
+    from everlong.memory.memory import Memory
 
 __version__ = "0.1.0"
 
@@ -21,6 +22,7 @@ __all__ = [
     "Completion",
     "Constraint",
     "EngineConfig",
+    "Memory",
     "SamplingParams",
     "load",
 ]
@@ -34,6 +36,7 @@ _HOMES = {
     "Completion": "everlong.engine.request",
     "Constraint": "everlong.engine.request",
     "SamplingParams": "everlong.engine.request",
+    "Memory": "everlong.memory.memory",
 }
 
 

@@ -49,6 +49,7 @@ def chat(
     session: str | None = None,
     memory: Path | None = None,
     memory_size: str = "16GB",
+    memory_kv_dtype: Literal["auto", "int8"] = "auto",
     embedder: str | None = None,
     no_memory: bool = False,
 ) -> None:
@@ -66,6 +67,7 @@ def chat(
         session: name of the conversation that goes on; default: a new one.
         memory: folder of the memory; default: everlong/memory among the user's data.
         memory_size: most bytes of keys and values on disk, such as 500MB.
+        memory_kv_dtype: keys and values on disk as they are, or rounded, in half of the bytes.
         embedder: sentence encoder of recall, such as minilm-l6; default: the model's own words.
         no_memory: remember nothing.
     """
@@ -76,7 +78,9 @@ def chat(
         kept = None
         if not no_memory:
             kept = opened.enter_context(owned(memory or default_folder(), bytes_of(memory_size)))
-        llm = opened.enter_context(_load(model, weights, max_model_len, kept, embedder))
+        llm = opened.enter_context(
+            _load(model, weights, max_model_len, kept, embedder, memory_kv_dtype)
+        )
         talk(llm, given, system, session)
 
 
@@ -248,15 +252,16 @@ def evaluate(
     """
     from everlong.apps.evaluate import evaluate as measure
     from everlong.engine.config import EngineConfig
-    from everlong.evaluation.processes import Model, Processes
-    from everlong.evaluation.task import Settings
+    from everlong.evaluation.processes import Processes
+    from everlong.evaluation.task import Model, Settings
 
     settings = Settings(shots, chat)
     # Nobody waits for a single token here: more at a time is faster.
     engine = EngineConfig(max_model_len, max_num_seqs=64, max_num_batched_tokens=1024)
     loaded = Model(model, weights, engine)
     with Processes(loaded, processes) as several, loaded.load() as llm:
-        measure(llm, data, suite, _several(tasks), settings, limit, out, parts, download, several)
+        chosen = _several(tasks)
+        measure(llm, data, suite, chosen, settings, limit, out, parts, download, several, loaded)
 
 
 def compare(a: Path, b: Path, tasks: Texts = ()) -> None:
@@ -342,6 +347,7 @@ def _load(
     max_model_len: int | None,
     memory: Any = None,
     embedder: str | None = None,
+    memory_kv_dtype: Literal["auto", "int8"] = "auto",
 ) -> Any:
     from everlong.engine.config import EngineConfig
     from everlong.engine.loading import load
@@ -349,7 +355,7 @@ def _load(
     return load(
         model,
         weights=weights,
-        engine=EngineConfig(max_model_len=max_model_len),
+        engine=EngineConfig(max_model_len=max_model_len, memory_kv_dtype=memory_kv_dtype),
         memory=memory,
         embedder=embedder,
     )

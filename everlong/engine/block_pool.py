@@ -37,8 +37,9 @@ class BlockPool:
     with the same tokens and then differs, or that is not full, can only be copied from; such
     blocks are found by their *lead*, the id of their first ``LEAD`` tokens.
 
-    What is not here may be in a store on disk. A block that is found there stays there: it is
-    *mapped*, has a number past those of the pool's own, and is gone with its last holder.
+    What is not here may be in a store on disk. A block that is found there exactly as it was stays
+    there: it is *mapped*, has a number past those of the pool's own, and is gone with its last
+    holder. From a store that rounds, it is copied into one of the pool's own.
 
     Args:
         shape: of one block, :func:`everlong.model.cache.block_shape`.
@@ -111,7 +112,11 @@ class BlockPool:
         if block is not None:
             self.hold(block)
         elif self._stored is not None and (tensor := self._stored.find(known)) is not None:
-            block = self._map(tensor, known)
+            if self._stored.mapped:
+                return self._map(tensor, known)
+            if (block := self.take()) is not None:
+                self._storage[block] = tensor
+                self.publish(block, known)
         return block
 
     def expect(self, known: Sequence[BlockId]) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
+from typing import Literal
 
 import torch
 
+from everlong.engine.stored_blocks import FORMATS
 from everlong.errors import ConfigError
 from everlong.model.cache import BLOCK, block_shape
 from everlong.model.config import ModelConfig
@@ -28,6 +30,8 @@ class EngineConfig:
     """Bytes of memory for keys and values."""
     deterministic: bool = False
     """A request's tokens do not depend on the other requests, on chunking or on cache hits."""
+    memory_kv_dtype: Literal["auto", "int8"] = "auto"
+    """How keys and values are kept in the memory: as they are, or rounded, in half of the bytes."""
 
     def __post_init__(self) -> None:
         for name in ("max_num_seqs", "max_num_batched_tokens", "kv_cache_memory"):
@@ -42,6 +46,15 @@ class EngineConfig:
             raise ConfigError(f"max_waiting must be at least 0, not {self.max_waiting}")
         if self.max_model_len is not None and self.max_model_len < 2:
             raise ConfigError(f"max_model_len must be at least 2, not {self.max_model_len}")
+        if self.memory_kv_dtype not in FORMATS:
+            raise ConfigError(
+                f"memory_kv_dtype is {self.memory_kv_dtype}; allowed are {', '.join(FORMATS)}"
+            )
+        if self.deterministic and not FORMATS[self.memory_kv_dtype].exact:
+            raise ConfigError(
+                f"deterministic and memory_kv_dtype {self.memory_kv_dtype} exclude each other: "
+                "what is read from the memory would not be what was computed"
+            )
 
     def sizes(self, model: ModelConfig, dtype: torch.dtype) -> tuple[int, int]:
         """How many blocks the pool has, and how many tokens the window.

@@ -23,7 +23,7 @@ from everlong.engine.scheduler import Scheduled, Scheduler
 from everlong.engine.sequence import EngineSequence, Sink
 from everlong.engine.sequence_builder import SequenceBuilder
 from everlong.engine.stats import EngineStats
-from everlong.engine.stored_blocks import StoredBlocks
+from everlong.engine.stored_blocks import FORMATS, StoredBlocks
 from everlong.errors import EngineStoppedError, EverlongError, QueueFullError, RequestError
 from everlong.memory.block_id import BlockId
 from everlong.memory.memory import Memory
@@ -74,20 +74,26 @@ class Engine:
             chunk=config.max_num_batched_tokens,
             adapters=adapters,
         )
+        shape, dtype, numerics = (
+            block_shape(model.config),
+            self._runner.dtype,
+            self._runner.numerics,
+        )
         self._stored = None
         if memory is not None:
-            self._stored = StoredBlocks(
-                memory.blocks, block_shape(model.config), self._runner.dtype
-            )
-        blocks, self.max_model_len = config.sizes(model.config, self._runner.dtype)
-        self._pool = BlockPool(block_shape(model.config), blocks, self._runner.dtype, self._stored)
+            kept = FORMATS[config.memory_kv_dtype](shape, dtype)
+            self._stored = StoredBlocks(memory.blocks, shape, kept)
+            if not kept.exact:  # what follows a rounded block is not what follows an exact one
+                numerics += f", {config.memory_kv_dtype} memory"
+        blocks, self.max_model_len = config.sizes(model.config, dtype)
+        self._pool = BlockPool(shape, blocks, dtype, self._stored)
         self._scheduler = Scheduler(self._pool, config.max_num_seqs, config.max_num_batched_tokens)
         self._builder = SequenceBuilder(
             tokenizer,
             vocab_size=model.config.vocab_size,
             max_model_len=self.max_model_len,
             fingerprint=fingerprint,
-            numerics=self._runner.numerics,
+            numerics=numerics,
             adapters=adapters,
             memory=memory,
         )

@@ -185,7 +185,8 @@ def _load(config: ServeConfig) -> LLM:
         memory = None
         if not config.no_memory:
             size = bytes_of(config.memory_size)
-            memory = undo.enter_context(owned(config.memory or default_folder(), size))
+            quota = None if config.memory_quota is None else bytes_of(config.memory_quota)
+            memory = undo.enter_context(owned(config.memory or default_folder(), size, quota))
         llm = load(
             config.model,
             weights=config.weights,

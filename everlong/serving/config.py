@@ -16,6 +16,7 @@ ENGINE_SETTINGS = (
     "max_waiting",
     "kv_cache_memory",
     "deterministic",
+    "memory_kv_dtype",
 )
 """Settings that are handed to ``EngineConfig``, which knows their defaults and bounds."""
 
@@ -51,6 +52,10 @@ class ServeConfig:
     """Nothing is remembered, and nothing written."""
     memory_size: str = "16GB"
     """Most bytes of keys and values on disk, such as 500MB."""
+    memory_quota: str | None = None
+    """Most bytes of one key's texts, and of its keys and values, such as 2GB; None: no limit."""
+    memory_kv_dtype: Literal["auto", "int8"] | None = None
+    """Keys and values in the memory: as they are, or rounded, in half of the bytes."""
     embedder: str | None = None
     """Sentence encoder of recall: a name of the catalog, or a folder; None: the model's words."""
     remember: Literal["sessions", "all"] = "sessions"

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from everlong.engine.config import EngineConfig
 from everlong.engine.llm import LLM
 from everlong.engine.request import SamplingParams
-from everlong.errors import StoreError
+from everlong.engine.stored_blocks import Int8
+from everlong.errors import ConfigError, StoreError
 from everlong.memory.memory import Memory
 from everlong.model.cache import BLOCK
 from tests.engine.tiny import tiny_llm
@@ -115,3 +117,81 @@ def test_a_folder_has_one_owner(tmp_path: Path) -> None:
         pytest.raises(StoreError, match=r"is held by process .* another folder with --memory"),
     ):
         Memory(tmp_path, SIZE)
+
+
+@pytest.mark.parametrize("size", [32, 64, 128])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_int8_rounds_keys_by_channel_and_values_by_token(size: int, dtype: torch.dtype) -> None:
+    shape = (2, 3, 2, BLOCK, size)
+    generator = torch.Generator().manual_seed(size)
+    block = torch.randn(shape, generator=generator)
+    block[:, :, 0, :, 5] *= 300  # a channel of keys that is large in every token
+    block[:, :, 1, 7] *= 0.001  # a token whose values are small
+    block[1, 2, 0, :, 9] = 0
+    block = block.to(dtype)
+    form = Int8(shape, dtype)
+    payload = form.encode(block)
+    assert len(payload) == 2 * 3 * 2 * form.slice_bytes
+    assert form.slice_bytes < 0.6 * BLOCK * size * 2
+    found = form.decode(memoryview(payload))
+    assert (found.shape, found.dtype) == (shape, dtype)
+    exact, rounded = block.double(), found.double()
+    half_step = torch.stack(
+        (
+            exact[:, :, 0].abs().amax(-2, keepdim=True).expand(2, 3, BLOCK, size) / 254,
+            exact[:, :, 1].abs().amax(-1, keepdim=True).expand(2, 3, BLOCK, size) / 254,
+        ),
+        dim=2,
+    )
+    precision = exact.abs() * torch.finfo(dtype).eps
+    assert bool(((exact - rounded).abs() <= half_step * 1.0001 + precision).all())
+    assert bool((rounded[1, 2, 0, :, 9] == 0).all())
+
+
+def test_int8_takes_half_of_the_bytes_and_says_nearly_the_same(tmp_path: Path) -> None:
+    asked = prompt(300)
+    scored = [(asked, 290)]
+    sizes = {}
+    with tiny_llm() as llm:
+        expected = next(llm.score(scored))
+    for form in ("auto", "int8"):
+        with (
+            Memory(tmp_path / form, SIZE) as memory,
+            remembering(memory, memory_kv_dtype=form) as llm,
+        ):
+            llm.generate([asked], GREEDY)
+            memory.blocks.flush()
+            sizes[form] = memory.blocks.stats().bytes
+    assert sizes["int8"] < 0.75 * sizes["auto"]  # blocks of the tiny model have much of a head
+    with (
+        Memory(tmp_path / "int8", SIZE) as memory,
+        remembering(memory, memory_kv_dtype="int8") as llm,
+    ):
+        found = next(llm.score(scored))
+        assert llm.engine.stats().cached_tokens == 256
+        differences = [abs(a.logprob - b.logprob) for a, b in zip(found, expected, strict=True)]
+        assert 0 < max(differences) < 0.1
+    # Rounded and exact blocks are not taken for one another.
+    with Memory(tmp_path / "int8", SIZE) as memory, remembering(memory) as llm:
+        assert llm.generate([asked], GREEDY)[0].usage.cached_tokens == 0
+
+
+def test_many_requests_read_the_same_rounded_blocks_from_a_small_pool(tmp_path: Path) -> None:
+    shared = prompt(256)
+    asked = [[*shared, *prompt(20, seed)] for seed in range(1, 17)]
+    with Memory(tmp_path, SIZE) as memory, remembering(memory, memory_kv_dtype="int8") as llm:
+        llm.generate([shared], GREEDY)
+    with (
+        Memory(tmp_path, SIZE) as memory,
+        remembering(memory, memory_kv_dtype="int8", blocks=24, max_model_len=448) as llm,
+    ):
+        done = llm.generate(asked, GREEDY)
+        assert all(len(d.token_ids) == 80 for d in done)
+        assert all(d.usage.cached_tokens >= 192 for d in done)
+
+
+def test_int8_and_deterministic_exclude_each_other() -> None:
+    with pytest.raises(ConfigError, match="memory_kv_dtype"):
+        EngineConfig(deterministic=True, memory_kv_dtype="int8")
+    with pytest.raises(ConfigError, match=r"fp4; allowed are auto, int8"):
+        EngineConfig(memory_kv_dtype="fp4")  # type: ignore[arg-type]
