@@ -22,7 +22,7 @@ from everlong.evaluation.report import write_report, written
 from everlong.evaluation.results import add_result, read_results
 from everlong.evaluation.runner import Result
 from everlong.evaluation.runner import evaluate as run
-from everlong.evaluation.task import Settings, Task
+from everlong.evaluation.task import Model, Settings, Task
 from everlong.evaluation.tasks.suites import SUITES
 
 
@@ -37,6 +37,7 @@ def evaluate(
     parts: bool,
     download: bool = False,
     processes: Processes | None = None,
+    model: Model | None = None,
 ) -> None:
     """Run a suite and print a table.
 
@@ -51,6 +52,7 @@ def evaluate(
         parts: show the figures of languages and other parts of tasks, too.
         download: fetch sets that are not in the folder, where the hub has them.
         processes: others that answer with the same model, too.
+        model: how ``llm`` was loaded, for tasks that restart it.
 
     Raises:
         ConfigError: a task is unknown, or its data is malformed, or there is data for none; the
@@ -74,6 +76,7 @@ def evaluate(
                         settings=settings,
                         limit=limit,
                         processes=processes,
+                        model=model,
                         progress=report,
                     )
                 except (MissingDataError, MissingExtraError) as error:

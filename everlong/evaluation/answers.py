@@ -50,13 +50,22 @@ def word_f1(answer: str, target: str) -> float:
 
     Capitals, punctuation and articles do not count (SQuAD, Rajpurkar et al. 2016, section 6.1).
     """
-    said, wanted = _words(answer), _words(target)
+    said, wanted = Counter(_words(answer)), Counter(_words(target))
     shared = (said & wanted).total()
     if not shared:
         return float(not said and not wanted)
     return 2 * shared / (said.total() + wanted.total())
 
 
-def _words(text: str) -> Counter[str]:
+def says(answer: str, target: str) -> bool:
+    """Whether the words of the target stand in the answer, one after the other.
+
+    Capitals, punctuation and articles do not count.
+    """
+    said, wanted = _words(answer), _words(target)
+    return bool(wanted) and f" {' '.join(wanted)} " in f" {' '.join(said)} "
+
+
+def _words(text: str) -> list[str]:
     words = re.findall(r"\w+", text.lower())
-    return Counter(word for word in words if word not in {"a", "an", "the"})
+    return [word for word in words if word not in {"a", "an", "the"}]

@@ -19,29 +19,13 @@ from typing import Any, TypeVar
 
 import torch
 
-from everlong.engine.config import EngineConfig
 from everlong.engine.llm import LLM
-from everlong.engine.loading import load
 from everlong.errors import ConfigError, EngineStoppedError
 from everlong.evaluation.data import Data
-from everlong.evaluation.task import Run, Sample, Settings, Task
+from everlong.evaluation.task import Model, Run, Sample, Settings, Task
 from everlong.evaluation.tasks.suites import SUITES
-from everlong.model.assemble import WeightsOption
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Model:
-    """What it takes to load a model; see :func:`everlong.load`."""
-
-    path: str
-    weights: WeightsOption
-    engine: EngineConfig
-
-    def load(self) -> LLM:
-        """The model."""
-        return load(self.path, weights=self.weights, engine=self.engine)
 
 
 @dataclass(frozen=True)
@@ -193,16 +177,17 @@ def _serve(connection: Connection, model: Model, cores: Sequence[int]) -> None:
         with model.load() as llm:
             while True:
                 share: _Share = connection.recv()
-                for answer in _answers(llm, share):
+                for answer in _answers(llm, model, share):
                     connection.send(answer)
     except (EOFError, BrokenPipeError):
         return
 
 
-def _answers(llm: LLM, share: _Share) -> Iterator[_Answer]:
+def _answers(llm: LLM, model: Model, share: _Share) -> Iterator[_Answer]:
     try:
         task = next(t for tasks in SUITES.values() for t in tasks if t.name == share.task)
-        run = Run(llm, Data(share.folder, download=share.download), share.settings)
+        data = Data(share.folder, download=share.download)
+        run = Run(llm, data, share.settings, model=model)
         own = [e for e in task.examples(run.data, share.settings) if e.id in share.ids]
         for sample in task.answers(run, own):
             yield _Answer(share.number, sample)

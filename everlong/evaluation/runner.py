@@ -16,7 +16,7 @@ from everlong.evaluation.data import Data
 from everlong.evaluation.processes import Processes
 from everlong.evaluation.samples import SampleFile, file_name, key_of
 from everlong.evaluation.statistics import Estimate, bootstrap
-from everlong.evaluation.task import Run, Sample, Settings, Task
+from everlong.evaluation.task import Model, Run, Sample, Settings, Task
 from everlong.files import cache_dir
 
 
@@ -48,6 +48,7 @@ def evaluate(
     limit: int | None = None,
     kept: Path | None = None,
     processes: Processes | None = None,
+    model: Model | None = None,
     progress: ProgressCallback = lambda what, done, of: None,
 ) -> Result:
     """Figures of a model on a task.
@@ -60,6 +61,7 @@ def evaluate(
         limit: only so many examples, a fair sample.
         kept: folder where answers are kept and found again; None: the cache folder.
         processes: others that answer with the same model, too.
+        model: how ``llm`` was loaded; needed by tasks that restart it (see ``Run.model``).
         progress: told of every answer under the task's name, and of what comes before the first.
 
     Raises:
@@ -88,7 +90,7 @@ def evaluate(
         progress(task.name, done, len(examples))
         begin = perf_counter()
         if missing:
-            run = Run(llm, data, chosen, progress)
+            run = Run(llm, data, chosen, progress, model)
             ask = partial(processes.answers, task) if processes else task.answers
             for sample in ask(run, missing):
                 answers.add(sample)

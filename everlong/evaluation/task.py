@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from everlong.checkpoint.progress import ProgressCallback
+from everlong.engine.config import EngineConfig
 from everlong.engine.llm import LLM
+from everlong.engine.loading import load
 from everlong.errors import ConfigError
 from everlong.evaluation.data import Data
+from everlong.model.assemble import WeightsOption
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,19 @@ class Settings:
             raise ConfigError(f"shots is {self.shots}; give 0 or more")
 
 
+@dataclass(frozen=True)
+class Model:
+    """What it takes to load a model; see :func:`everlong.load`."""
+
+    path: str
+    weights: WeightsOption
+    engine: EngineConfig
+
+    def load(self, memory: str | None = None) -> LLM:
+        """The model, with a memory in a folder."""
+        return load(self.path, weights=self.weights, engine=self.engine, memory=memory)
+
+
 def _silent(what: str, done: int, of: int) -> None:
     pass
 
@@ -68,6 +84,9 @@ class Run:
     settings: Settings
     preparing: ProgressCallback = _silent
     """Told of what comes before the first answer, where that takes long."""
+    model: Model | None = None
+    """How ``llm`` was loaded, for tasks that load it again in a process of their own; None: they
+    cannot be run."""
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ import pytest
 from everlong.engine.config import EngineConfig
 from everlong.errors import ConfigError, EngineStoppedError
 from everlong.evaluation.data import Data
-from everlong.evaluation.processes import Model, Processes
+from everlong.evaluation.processes import Processes
 from everlong.evaluation.runner import evaluate
+from everlong.evaluation.task import Model
 from everlong.evaluation.tasks.understanding import arc_easy, copa
 from tests.checkpoint.samples import tiny_config, tiny_gguf
 

@@ -14,7 +14,16 @@ from everlong.evaluation.tasks.code import (
     scan,
     text_to_sql,
 )
-from everlong.evaluation.tasks.memory import babilong, locomo_answers, locomo_evidence, needles
+from everlong.evaluation.tasks.memory import (
+    babilong,
+    facts_forget,
+    facts_leak,
+    facts_recall,
+    locomo_answers,
+    locomo_evidence,
+    locomo_memory,
+    needles,
+)
 from everlong.evaluation.tasks.multilingual import emoji_names, mgsm, sib200, udhr_language
 from everlong.evaluation.tasks.reasoning import (
     ar_lsat,
@@ -74,6 +83,11 @@ SUITES: Mapping[str, Sequence[Task[Any]]] = {
         locomo_evidence.BY_WORDS,
         locomo_evidence.BY_STATES,
         locomo_answers.TASK,
+        facts_recall.TASK,
+        facts_leak.TASK,
+        facts_forget.TASK,
+        locomo_memory.ANSWERS,
+        locomo_memory.UNSAID,
         *babilong.TASKS,
         *needles.TASKS,
     ),

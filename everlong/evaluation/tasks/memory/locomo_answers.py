@@ -17,7 +17,7 @@ from everlong.evaluation.retrieval import Bm25
 from everlong.evaluation.tasks.memory.locomo_evidence import FILE, KINDS, collections
 
 _TURNS = 15
-_UNSAID = "not mentioned"
+UNSAID = "not mentioned"
 
 
 def _read(data: Data) -> list[Question]:
@@ -36,10 +36,10 @@ def _read(data: Data) -> list[Question]:
                 notes = "\n".join(text for id, text in texts[name].items() if id in chosen)
                 prompt = (
                     f"Parts of a conversation:\n{notes}\n\nAnswer in a few words; say "
-                    f'"{_UNSAID}" if the conversation does not tell.\n'
+                    f'"{UNSAID}" if the conversation does not tell.\n'
                     f"Question: {question}\nAnswer:"
                 )
-                target = _UNSAID if kind == "adversarial" else str(asked["answer"])
+                target = UNSAID if kind == "adversarial" else str(asked["answer"])
                 found.append(Question(f"{name}:{n}", kind, prompt, target))
         return found
 
@@ -51,7 +51,7 @@ def judge(asked: Question, answer: str) -> dict[str, float]:
     said = answer.strip().split("\n")[0]
     if asked.group == "adversarial":
         lower = said.lower()
-        return {"f1": float(any(w in lower for w in (_UNSAID, "not said", "no information")))}
+        return {"f1": float(any(w in lower for w in (UNSAID, "not said", "no information")))}
     if asked.group == "multi-hop":
         parts = [part for part in asked.target.split(",") if part.strip()]
         best = [max(word_f1(one, part) for one in said.split(",")) for part in parts]

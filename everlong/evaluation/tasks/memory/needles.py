@@ -66,7 +66,7 @@ def _reader(length: int) -> Callable[[Data, int], list[Hidden]]:
 def _questions(name: str, each: int) -> list[Hidden]:
     """What is asked about one text, in an order that begins with one of each kind."""
     draw = random.Random(f"needles {name}")
-    words = iter(_made_up(draw, (3 + sum(count for _, count, _ in _LIST)) * each))
+    words = iter(made_up(draw, (3 + sum(count for _, count, _ in _LIST)) * each))
     numbers = iter(draw.sample(range(1_000_000, 10_000_000), 12 * each))
     told: list[tuple[str, ...]] = []  # sentences that keep their order among themselves
     asked: list[tuple[str, str, str, tuple[str, ...]]] = []
@@ -111,7 +111,8 @@ def _questions(name: str, each: int) -> list[Hidden]:
     )
 
 
-def _made_up(draw: random.Random, count: int) -> list[str]:
+def made_up(draw: random.Random, count: int) -> list[str]:
+    """Different words of eight letters that mean nothing."""
     found: dict[str, None] = {}
     while len(found) < count:
         found["".join(draw.choice(_CONSONANTS) + draw.choice(_VOWELS) for _ in range(4))] = None
