@@ -338,10 +338,14 @@ class BlockStore:
                 self._log.write(batch)
                 self._keep_quota({record.head.namespace for record, _ in batch})
                 self._note(trouble="")
-            except (OSError, StoreError) as error:
+            # Also what nobody thought of: with this thread, everybody who waits for it would end.
+            except Exception as error:
+                expected = isinstance(error, OSError | StoreError)
                 self._count(left_out=len(batch))
-                self._note(trouble=str(error))
-                logger.warning("%d blocks are not stored: %s", len(batch), error)
+                self._note(trouble=str(error) or repr(error))
+                logger.warning(
+                    "%d blocks are not stored: %s", len(batch), error, exc_info=not expected
+                )
             with self._changed:
                 for record, _ in batch:
                     del self._waiting[record.head.id]

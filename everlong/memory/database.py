@@ -14,6 +14,7 @@ import logging
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,8 @@ import xxhash
 from everlong.errors import DamagedError, StoreError
 
 _CACHE_KIB = 16 << 10
+_PATIENCE = 30.0
+"""Seconds to wait for others that use the file."""
 _DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 
 Value = bytes | str | int | float | None
@@ -103,7 +106,7 @@ class Database:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is None:
             connection = sqlite3.connect(
-                self.path, isolation_level=None, check_same_thread=False, timeout=30
+                self.path, isolation_level=None, check_same_thread=False, timeout=_PATIENCE
             )
             try:
                 connection.create_function("seal", -1, _seal, deterministic=True)
@@ -132,9 +135,14 @@ class Database:
         Raises:
             StoreError: a reader holds on to it.
         """
-        ((busy, _, _),) = self.rows("pragma wal_checkpoint(truncate)")
-        if busy:
-            raise StoreError(f"{self.path} is being read, and its log cannot be emptied; try again")
+        deadline = time.monotonic() + _PATIENCE
+        # SQLite waits for readers, but not for another connection that empties the log, too.
+        while self.rows("pragma wal_checkpoint(truncate)")[0][0]:
+            if time.monotonic() > deadline:
+                raise StoreError(
+                    f"{self.path} is being read, and its log cannot be emptied; try again"
+                )
+            time.sleep(0.001)
         # SQLite leaves it to chance when the log's end reaches the disk.
         log = self.path.with_name(f"{self.path.name}-wal")
         try:

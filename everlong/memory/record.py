@@ -95,13 +95,13 @@ class BlockHead:
 
 @dataclass(frozen=True)
 class Record:
-    """A block as it lies in a segment; its head has been verified, its slices not."""
+    """A block as it lies in a segment, its head verified, its slices not; or before it does."""
 
     head: BlockHead
     payload: memoryview
     """All slices, [slices * stride] bytes."""
-    checksums: tuple[int, ...]
-    """Of each slice."""
+    checksums: tuple[int, ...] | None
+    """Of each slice; None: it is not on disk yet, and is what was put."""
 
     @classmethod
     def of(cls, head: BlockHead, payload: Buffer) -> Record:
@@ -113,11 +113,7 @@ class Record:
         """
         view = memoryview(payload).cast("B")
         assert len(view) == head.payload_bytes, (len(view), head.payload_bytes)
-        checksums = tuple(
-            xxhash.xxh3_64_intdigest(view[begin : begin + head.slice_bytes])
-            for begin in range(0, len(view), head.stride)
-        )
-        return cls(head, view, checksums)
+        return cls(head, view, None)
 
     def slice(self, number: int) -> memoryview:
         """A slice, verified.
@@ -127,7 +123,7 @@ class Record:
         """
         begin = number * self.head.stride
         content = self.payload[begin : begin + self.head.slice_bytes]
-        if xxhash.xxh3_64_intdigest(content) != self.checksums[number]:
+        if self.checksums and xxhash.xxh3_64_intdigest(content) != self.checksums[number]:
             raise DamagedError(f"slice {number} of block {self.head.id.hex()[:16]}")
         return content
 
@@ -145,6 +141,11 @@ class Record:
 def encode(record: Record) -> bytes:
     """The bytes of a record's head, up to its first slice."""
     head, checksums = record.head, record.checksums
+    if checksums is None:
+        checksums = tuple(
+            xxhash.xxh3_64_intdigest(record.payload[begin : begin + head.slice_bytes])
+            for begin in range(0, head.payload_bytes, head.stride)
+        )
     assert len(head.id) == len(head.parent) == len(head.fingerprint) == ID_BYTES
     assert len(head.namespace) == NAMESPACE_BYTES
     parts = [

@@ -16,7 +16,7 @@ import numpy as np
 import xxhash
 
 from everlong.errors import DamagedError, StoreError
-from everlong.memory.disk import Disk
+from everlong.memory.disk import Buffer, Disk
 from everlong.memory.record import PAGE, Record, decode, encode
 
 _MAGIC = b"EVLSEGMT"
@@ -44,6 +44,8 @@ class Segment:
         self.path = path
         self._disk = disk
         self._descriptor = disk.open(path)
+        self._direct: int | None = None
+        self._asked_direct = False
         try:
             self.size = os.fstat(self._descriptor).st_size
             self.number = self._verified_number()
@@ -95,7 +97,14 @@ class Segment:
             raise StoreError(
                 f"{self.path} has {self.size - offset:,} bytes left, and the block takes {size:,}"
             )
-        self._disk.write(self._descriptor, [encode(record), record.payload], offset)
+        end = bytes(-len(record.payload) % PAGE)
+        content: list[Buffer] = [encode(record), record.payload, end]
+        if not self._asked_direct:
+            self._direct, self._asked_direct = self._disk.open_direct(self.path), True
+        if self._direct is not None and not self._disk.write_direct(self._direct, content, offset):
+            self._close_direct()
+        if self._direct is None:
+            self._disk.write(self._descriptor, content, offset)
         return offset + size
 
     def fits(self, offset: int, size: int) -> bool:
@@ -152,6 +161,12 @@ class Segment:
         except BufferError:
             raise StoreError(f"{self.path} is still read and cannot be closed") from None
         os.close(self._descriptor)
+        self._close_direct()
+
+    def _close_direct(self) -> None:
+        if self._direct is not None:
+            os.close(self._direct)
+            self._direct = None
 
     def _verified_number(self) -> int:
         content = os.pread(self._descriptor, _HEAD.size + _CHECKSUM.size, 0)

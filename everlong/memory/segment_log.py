@@ -78,7 +78,7 @@ class SegmentLog:
         """
         try:
             self._write(batch)
-        except (OSError, StoreError):
+        except BaseException:
             # What was appended has no name and is overwritten; a segment whose bytes may not have
             # reached the disk is not appended to again.
             self._current = None

@@ -218,6 +218,7 @@ class FailingDisk(Disk):
     """Fails at the calls that are told to."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.fail: set[str] = set()
         self.gate = threading.Event()
         self.gate.set()
@@ -266,6 +267,24 @@ def test_a_disk_that_refuses_loses_nothing_that_was_kept(tmp_path: Path, call: s
     again = BlockStore(tmp_path, 1 << 20)
     assert all(holds(again, n) for n in range(40))
     again.close()
+
+
+def test_a_fault_that_nobody_thought_of_does_not_end_the_writer(
+    store: BlockStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def wrong(*_: object) -> None:
+        raise ZeroDivisionError("of our own making")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("everlong.memory.segment_log.SegmentLog._append", wrong)
+        store.put(block(0), 0)
+        store.flush()
+    assert (store.stats().left_out, store.stats().trouble) == (1, "of our own making")
+    assert "ZeroDivisionError" in caplog.text
+    store.put(block(1), 1)
+    store.flush()
+    assert holds(store, 1)
+    assert store.stats().trouble == ""
 
 
 def test_a_ledger_that_refuses_is_a_miss(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -135,6 +136,40 @@ def test_files_that_are_no_segments_are_refused(tmp_path: Path, change: object, 
     path.write_bytes(change(path.read_bytes()))  # type: ignore[operator]
     with pytest.raises(DamagedError, match=error):
         Segment(path, Disk())
+
+
+class CachedDisk(Disk):
+    """A file system that has no writes past the page cache."""
+
+    def open_direct(self, path: Path) -> int | None:
+        return None
+
+
+class RefusingDisk(Disk):
+    """A file system that opens files for such writes and then refuses them."""
+
+    def write(self, descriptor: int, buffers: Sequence[Buffer], offset: int) -> None:
+        if fcntl.fcntl(descriptor, fcntl.F_GETFL) & getattr(os, "O_DIRECT", 0):
+            raise OSError(errno.EINVAL, "invalid argument")
+        super().write(descriptor, buffers, offset)
+
+
+@pytest.mark.parametrize("slice_bytes", [64, 100, 4096, 5000])
+def test_the_page_cache_makes_no_difference(tmp_path: Path, slice_bytes: int) -> None:
+    contents = []
+    for disk in (Disk(), CachedDisk(), RefusingDisk()):
+        path = tmp_path / f"{type(disk).__name__}.segment"
+        segment = Segment.create(path, 1, 64 * PAGE, disk)
+        end = PAGE
+        seen = segment.read  # mapped before anything is written
+        for seed in range(1, 6):
+            of = head(slice_bytes=slice_bytes, seed=seed)
+            place, end = end, segment.append(end, Record.of(of, payload(of)))
+            assert bytes(seen(place).verified()) == payload(of)
+        segment.sync()
+        segment.close()
+        contents.append(path.read_bytes())
+    assert contents[0] == contents[1] == contents[2]
 
 
 class FullDisk(Disk):
