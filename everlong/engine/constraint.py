@@ -116,10 +116,10 @@ class ConstraintCompiler:
         self._eos = sorted(tokenizer.eos_token_ids) or [tokenizer.vocab_size]
         self._size = max(tokenizer.vocab_size, self._eos[-1] + 1)
         self._index: LLTokenizer | None = None
-        self._tried: OrderedDict[Constraint, None] = OrderedDict()
+        self._tried: OrderedDict[tuple[str, Constraint], None] = OrderedDict()
         self._lock = threading.Lock()
 
-    def compile(self, constraint: Constraint) -> ConstraintState:
+    def compile(self, constraint: Constraint, namespace: str = "") -> ConstraintState:
         """The state of an output of which nothing is written yet.
 
         Takes up to twice ``max_seconds``: not for the engine's thread, nor for an event loop.
@@ -127,17 +127,21 @@ class ConstraintCompiler:
         In regular expressions ``\\d`` and ``\\w`` are ASCII, the whole output must match, and
         ``^`` and ``$`` at the ends change nothing.
 
+        Args:
+            constraint: the form of the output.
+            namespace: whose request it is of; how long this takes tells nobody else of it.
+
         Raises:
             RequestError: the constraint is malformed, uses what llguidance does not implement,
                 allows no output at all, or is too large.
         """
         kind, grammar = _grammar(constraint)
         with self._lock:
-            if constraint in self._tried:
-                self._tried.move_to_end(constraint)
+            if (namespace, constraint) in self._tried:
+                self._tried.move_to_end((namespace, constraint))
             else:
                 self._try(kind, grammar)
-                self._tried[constraint] = None
+                self._tried[namespace, constraint] = None
                 if len(self._tried) > _KEPT:
                     self._tried.popitem(last=False)
             index = self._index = self._index or self._build_index()

@@ -74,7 +74,7 @@ class SequenceBuilder:
         max_tokens = self._checked(prompt, params)
         constraint = None
         if params.constraint is not None:
-            constraint = self._constraints.compile(params.constraint)
+            constraint = self._constraints.compile(params.constraint, namespace)
         return EngineSequence(
             number=0,
             prompt=tuple(prompt),

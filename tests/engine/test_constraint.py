@@ -401,6 +401,9 @@ class TestManyRequests:
         for thread in threads:
             thread.join()
         assert len(tried) == 1
+        compiler.compile(Constraint(regex="yes"), "another's")
+        compiler.compile(Constraint(regex="yes"), "another's")
+        assert len(tried) == 2, "what one has tried is not sooner there for another"
         write(states[0], tokenizer, "yes")
         assert states[0].finished
         assert not any(state.complete for state in states[1:])
