@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from everlong.errors import DamagedError, RequestError
-from everlong.memory.episodes import NewEpisode
+from everlong.memory.episodes import NewEpisode, checked_time
 from everlong.memory.namespaces import Namespace
 from everlong.memory.sessions import Message
 
@@ -141,7 +141,7 @@ def _add_session(memory: Memory, namespace: Namespace, record: dict[str, Any]) -
         body = message["body"]
         if not isinstance(body, dict) or not isinstance(body["role"], str):
             raise ValueError("a message has no role")
-        messages.append(Message(0, body, told=float(message["told"])))
+        messages.append(Message(0, body, told=checked_time(float(message["told"]))))
     session = memory.sessions.open(namespace.id, name, str(record["origin"]))
     memory.sessions.append(session, messages)
     memory.sessions.pause(session, bool(record["paused"]))

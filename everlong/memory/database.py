@@ -22,7 +22,7 @@ from typing import Any
 
 import xxhash
 
-from everlong.errors import DamagedError, StoreError
+from everlong.errors import DamagedError, RequestError, StoreError
 
 _CACHE_KIB = 16 << 10
 _PATIENCE = 30.0
@@ -179,6 +179,10 @@ class Database:
         except UnicodeDecodeError as error:  # of a name in a damaged schema
             self._damaged()
             raise DamagedError(f"{self.path} is not a whole database: {error}") from None
+        except UnicodeEncodeError:
+            raise RequestError(
+                "a text has a lone surrogate, which is half a character; send valid Unicode"
+            ) from None
 
     def _prepare(self, application: int, tables: str, migrations: Sequence[str]) -> None:
         version = 1 + len(migrations)

@@ -17,6 +17,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from everlong.errors import RequestError
 from everlong.memory.database import Database
 from everlong.memory.word_index import Row, WordIndex
 
@@ -66,6 +67,8 @@ create index vectors_by_number on vectors (number);
 ID_BYTES = 16
 _AT_ONCE = 500
 """Rows that one statement names."""
+_YEARS = -62_135_500_000.0, 253_402_200_000.0
+"""The years 1 to 9999, but for a day, in seconds since 1970: what a calendar can tell."""
 
 V = TypeVar("V")
 
@@ -83,6 +86,9 @@ class NewEpisode:
     """Who said it."""
     time: float = 0.0
     """Seconds since 1970; 0: now."""
+
+    def __post_init__(self) -> None:
+        checked_time(self.time)
 
 
 @dataclass(frozen=True)
@@ -110,6 +116,18 @@ class Episode:
     def day(self) -> str:
         """When it was told, in words."""
         return time.strftime("%d %B %Y", time.localtime(self.time))
+
+
+def checked_time(seconds: float) -> float:
+    """When something was told, in seconds since 1970.
+
+    Raises:
+        RequestError: no calendar has it, and whoever reads what was told would fail.
+    """
+    first, last = _YEARS
+    if not first <= seconds <= last:
+        raise RequestError(f"time is seconds since 1970, in the years 1 to 9999, not {seconds}")
+    return seconds
 
 
 def passages(text: str, most: int = 200) -> list[str]:

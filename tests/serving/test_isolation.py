@@ -23,6 +23,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
+from everlong.engine.embedders import ModelEmbedder
 from everlong.engine.request import SamplingParams
 from everlong.memory.episodes import NewEpisode
 from everlong.memory.memory import Memory
@@ -459,6 +460,39 @@ def test_nothing_in_a_request_chooses_a_namespace(
     for path in ("import", "replace_key", "export", "operations"):
         body = {"path": "/tmp/x", "old": "anna", "new": "ben"}
         assert ben("POST", f"/v1/memory/{path}", json=body).status_code in (404, 405)
+
+
+def test_what_one_cannot_have_remembered_stops_nothing_of_the_other(
+    server: RunningServer, keys: tuple[Asking, Asking]
+) -> None:
+    """Texts of all are given their vectors by one thread, in order."""
+    anna, ben = keys
+    for seconds in (1e300, 1e12):
+        late = {"text": "the walrus is late", "source": "never", "time": seconds}
+        refused = ben("POST", "/v1/memory/episodes", json=late)
+        assert refused.status_code == 400
+        assert "years 1 to 9999" in refused.text
+    anna.memory("episodes", text="the quokka is early", source="today", time=253e9)
+    half = "the walrus \ud800"
+    refused_bodies: list[tuple[str, dict[str, Any]]] = [
+        ("/v1/memory/episodes", {"text": half, "source": "half"}),
+        ("/v1/memory/search", {"query": half}),
+        ("/v1/memory/forget", {"source": half}),
+        ("/v1/memory/forget", {"session": half}),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": half}], "session": "h"}),
+    ]
+    for path, body in refused_bodies:
+        status, content = raw(server, "POST", path, "ben", body)
+        assert status == 400, content
+    llm = server.engine.llm
+    assert llm.memory is not None
+    recall = Recall(llm.memory.episodes, ModelEmbedder(llm))
+    while recall.embed_some():
+        pass
+    owner = llm.memory.namespaces.opened_by("anna")
+    found = recall.search(owner.id, "is the quokka early")[0]
+    assert found.episode.text == "the quokka is early"
+    assert found.why["meaning"] > 0
 
 
 def test_requests_of_two_keys_on_one_connection(
