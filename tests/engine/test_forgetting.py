@@ -6,7 +6,7 @@ import hashlib
 import queue
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import pytest
 from everlong.engine.request import Chunk, Constraint, SamplingParams
 from everlong.errors import EverlongError, RequestError, StoreError
 from everlong.memory import forget
+from everlong.memory.block_id import BlockId
 from everlong.memory.disk import Disk
 from everlong.memory.forget import Selection
 from everlong.memory.memory import Memory
@@ -164,19 +165,22 @@ def test_a_selection_says_something() -> None:
             Selection(**wrong)
 
 
-def test_a_request_that_is_running_ends_and_writes_nothing(memory: Memory) -> None:
+def test_a_request_that_is_running_ends_and_writes_nothing(
+    memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with tiny_llm(memory=memory) as llm:
         llm.chat([user(FILLER + SECRET)], GREEDY, session="s")
         # Nothing of the secret is recalled there.
         memory.sessions.pause(memory.sessions.open(memory.namespace().id, "other"), True)
         running: dict[str, Any] = {}
-        begun = [threading.Event() for _ in range(3)]
+        submitted, begun = ([threading.Event() for _ in range(3)] for _ in range(2))
 
         def ask(n: int, session: str | None) -> None:
+            # Blocks of equal requests are one another's.
+            asked = [user("tell" if session == "other" else "go on")]
             try:
-                chunks = llm.stream(
-                    [user("go on")], GREEDY, session=session, max_tokens=600, constraint=None
-                )
+                chunks = llm.stream(asked, GREEDY, session=session, max_tokens=600, constraint=None)
+                submitted[n].set()
                 for chunk in chunks:
                     begun[n].set()
                     running[str(session)] = chunk.finish_reason
@@ -187,10 +191,20 @@ def test_a_request_that_is_running_ends_and_writes_nothing(memory: Memory) -> No
             threading.Thread(target=ask, args=(n, session))
             for n, session in enumerate(("s", "other", None))
         ]
+        # The engine waits for all of them, and then for the forgetting: none is over before it.
+        llm.engine.call(lambda runner: [event.wait() for event in submitted])
         for thread in threads:
             thread.start()
         for event in begun:
             event.wait()
+        forgetting, let_go = threading.Event(), llm.engine.let_go
+
+        def awaited(namespace: bytes, sessions: Collection[str]) -> set[BlockId]:
+            forgetting.set()
+            return let_go(namespace, sessions)
+
+        monkeypatch.setattr(llm.engine, "let_go", awaited)
+        llm.engine.call(lambda runner: forgetting.wait())
         memory.forget(memory.namespace(), Selection(query="zebra"))
         for thread in threads:
             thread.join()
