@@ -10,6 +10,7 @@ import re
 import secrets
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -170,6 +171,8 @@ class Episodes:
         self.added.set()
         self.vectors_changed = 0
         """Counts what changed them since the memory was opened."""
+        self.added_to: Counter[bytes] = Counter()
+        """How many came to each namespace since the memory was opened."""
 
     def add(self, namespace: bytes, new: Sequence[NewEpisode]) -> list[Episode]:
         """Remember texts, all or none of them, durably.
@@ -202,6 +205,7 @@ class Episodes:
                 places[key] += 1
             db.execute("update numbering set last = last + ?", (len(new),))
             self.words.add(db, namespace, map(_row, added))
+        self.added_to[namespace] += len(added)
         self.added.set()
         return added
 
@@ -322,10 +326,15 @@ class Episodes:
         )
         return int(count)
 
-    def last_number(self) -> int:
-        """Number of the latest episode of all namespaces, also if it is forgotten; 0: none."""
-        ((number,),) = self._database.rows("select last from numbering")
-        return int(number)
+    def mean_length(self, namespace: bytes, most: int) -> float:
+        """Mean length in characters of the ``most`` episodes that were told last; 0: none."""
+        ((mean,),) = self._database.rows(
+            "select avg(length(body)) from "
+            "(select body from episodes where namespace = ? order by told desc limit ?)",
+            namespace,
+            most,
+        )
+        return float(mean or 0.0)
 
     def remove(self, namespace: bytes, ids: Sequence[bytes]) -> tuple[list[int], int]:
         """Remove episodes: texts, words and vectors; no byte of them stays in the files.

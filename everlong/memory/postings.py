@@ -100,7 +100,7 @@ class Postings:
         if len(places) > wanted:
             places = places[np.argpartition(-sums[places], wanted - 1)[:wanted]]
         lengths = self._episodes.lengths(namespace, places.tolist())
-        mean = self._mean_length(namespace)
+        mean = self._mean_length(namespace, episodes)
         scores = {
             number: float(sums[number]) * (_K1 + 1) / (1 + _K1 * (1 - _B + _B * length / mean))
             for number, length in lengths.items()
@@ -126,15 +126,13 @@ class Postings:
         while self._rows > _KEPT_ROWS and len(self._lists) > 1:
             self._rows -= len(self._lists.popitem(last=False)[1])
 
-    def _mean_length(self, namespace: bytes) -> float:
+    def _mean_length(self, namespace: bytes, episodes: int) -> float:
         """Characters of an episode, about; found again when there are a tenth more."""
-        last = self._episodes.last_number()
+        added = self._episodes.added_to[namespace]
         mean, then = self._lengths.get(namespace, (0.0, 0))
-        if last - then > then // 10:
-            numbers = np.unique(np.linspace(1, last, _SAMPLE).astype(np.int64)).tolist()
-            found = self._episodes.lengths(namespace, numbers)
-            mean = sum(found.values()) / len(found) if found else 0.0
-            self._lengths[namespace] = mean, last
+        if not mean or (added - then) * 10 > episodes:
+            mean = self._episodes.mean_length(namespace, _SAMPLE)
+            self._lengths[namespace] = mean, added
         return mean or 100.0
 
 

@@ -117,7 +117,7 @@ class Recall:
         self._vectors: dict[tuple[bytes, str], tuple[Vectors, int]] = {}
         """With ``Episodes.vectors_changed`` when they were read."""
         self._counts: dict[bytes, tuple[int, int]] = {}
-        """Episodes of namespaces, and the last number when they were counted."""
+        """Episodes of namespaces, and how many had been added when they were counted."""
         self._postings = Postings(episodes)
         self._lock = threading.Lock()
 
@@ -357,11 +357,11 @@ class Recall:
 
     def _about(self, namespace: bytes) -> int:
         """How many episodes a namespace has, to a hundredth: many take long to count."""
-        last = self._episodes.last_number()
-        count, then = self._counts.get(namespace, (0, 0))
-        if (last - then) * 100 > count:
+        added = self._episodes.added_to[namespace]
+        count, then = self._counts.get(namespace, (0, -1))
+        if (added - then) * 100 > count:
             count = self._episodes.count(namespace)
-            self._counts[namespace] = count, last
+            self._counts[namespace] = count, added
         return count
 
     def _vectors_of(self, namespace: bytes) -> Vectors:

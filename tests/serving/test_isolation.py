@@ -27,7 +27,7 @@ from everlong.engine.embedders import ModelEmbedder
 from everlong.engine.request import SamplingParams
 from everlong.memory.episodes import NewEpisode
 from everlong.memory.memory import Memory
-from everlong.memory.recall import Recall
+from everlong.memory.recall import ROWS, Recall
 from everlong.tokenizer import Tokenizer
 from tests.engine.tiny import tiny_llm
 from tests.serving.conftest import RunningServer, random_llm, running
@@ -289,35 +289,35 @@ def known(reply: Any) -> Any:
     return rest
 
 
-@pytest.mark.parametrize("count", [20, 300])
-def test_scores_do_not_depend_on_what_others_say(tmp_path: Path, count: int) -> None:
-    """Neither of few texts, whose words are weighed otherwise, nor of many."""
-    queries = ("which zebra sleeps at noon", "number 7", "ferns")
+@pytest.mark.parametrize(
+    ("count", "rows"),
+    [(20, ROWS), (300, ROWS), (300, 20)],
+    ids=["few texts", "many texts", "words of many texts"],
+)
+def test_scores_do_not_depend_on_what_others_say(tmp_path: Path, count: int, rows: int) -> None:
+    """Neither on their texts nor on how many there are, however words are weighed."""
+    queries = ("number 7", "which zebra sleeps at noon", "ferns")
+
+    def said(first: int, last: int) -> list[NewEpisode]:
+        texts = [f"zebra number {n} sleeps" + " at noon" * (n % 5) for n in range(first, last)]
+        return [NewEpisode(text, "s", time=1e9 + n) for n, text in enumerate(texts)]
 
     def scores(folder: str, others: int) -> Any:
+        found = []
         with Memory(tmp_path / folder, 1 << 20) as memory:
             anna, ben = (memory.namespaces.opened_by(key).id for key in KEYS)
-            memory.episodes.add(
-                anna, [NewEpisode(f"zebra {n} sleeps at noon beside ferns") for n in range(others)]
-            )
-            memory.episodes.add(
-                ben,
-                [
-                    NewEpisode(f"zebra number {n}, which sleeps at {n % 24} o'clock", "s", time=1e9)
-                    for n in range(count)
-                ],
-            )
-            memory.episodes.add(
-                anna, [NewEpisode(f"number {n} of the zebras") for n in range(others)]
-            )
-            recall = Recall(memory.episodes)
-            return [
-                [(one.episode.text, one.score, one.why) for one in recall.search(ben, query)]
-                for query in queries
-            ]
+            recall = Recall(memory.episodes, rows=rows)
+            memory.episodes.add(anna, [NewEpisode("ferns for zebras")] * others)
+            memory.episodes.add(ben, said(0, count))
+            found += [recall.search(ben, query) for query in queries]
+            memory.episodes.add(anna, [NewEpisode("number 7 of the ferns " * 9)] * others)
+            memory.episodes.add(ben, said(count, count + 2))
+            found += [recall.search(ben, query) for query in queries]
+        return [[(one.episode.text, one.score, one.why) for one in of] for of in found]
 
     alone = scores("alone", 0)
-    assert [bool(found) for found in alone] == [True, True, False]
+    assert alone[0]
+    assert alone[2] == alone[5] == []
     assert scores("beside", 400) == alone
 
 
