@@ -38,6 +38,9 @@ _NAMED = 0.5
 """What an episode gets whose speaker the query names."""
 _SHORT = 3
 """A query of fewer words that mean something is asked together with what was said before it."""
+MOST_QUERY = 4_000
+"""Characters at the end of a query that are looked for. Somebody may send megabytes, which would
+take half a minute, while which nobody else is answered in a session."""
 _BY_WORDS = -2.8, 8.04, 0.0
 """``Embedder.evidence`` of words alone."""
 _THRESHOLD = 0.5
@@ -134,7 +137,7 @@ class Recall:
 
         Args:
             namespace: whose.
-            query: a question, or words.
+            query: a question, or words; of a longer text its last ``MOST_QUERY`` characters.
             context: what was said before it, the latest last.
             limit: most episodes.
             exclude_session: name of a session of which nothing is wanted.
@@ -179,6 +182,7 @@ class Recall:
             budget: most tokens.
             count: tokens that a text takes.
         """
+        query = query[-MOST_QUERY:]
         found = self.search(
             namespace, query, context=context, limit=20, exclude_session=exclude_session
         )
@@ -387,9 +391,10 @@ def document(episode: Episode) -> str:
 
 
 def _asked(query: str, context: Sequence[str]) -> str:
+    query = query[-MOST_QUERY:]
     if len(_words(query)) >= _SHORT or not context:
         return query
-    return f"{context[-1]}\n{query}"
+    return f"{context[-1]}\n{query}"[-MOST_QUERY:]
 
 
 def _words(text: str) -> list[str]:

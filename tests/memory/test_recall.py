@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from everlong.memory.episodes import Episode, NewEpisode
 from everlong.memory.forget import Selection
 from everlong.memory.memory import Memory
+from everlong.memory.recall import MOST_QUERY
 
 CHAT = [
     ("Anna", "What did you do in the holidays?"),
@@ -142,6 +143,16 @@ def test_another_namespace_recalls_nothing_and_changes_nothing(memory: Memory) -
     memory.episodes.add(stranger, [NewEpisode(f"the red bicycle {n}") for n in range(50)])
     memory.recall.embed_some(99)
     assert memory.recall.search(memory.namespace().id, "the red bicycle") == before
+
+
+def test_of_a_very_long_query_the_end_is_looked_for(memory: Memory) -> None:
+    long = "Gothenburg ferry " + "else " * MOST_QUERY + "Momo the cat"
+    owner = memory.namespace().id
+    found = memory.recall.search(owner, long)
+    assert found == memory.recall.search(owner, long[-MOST_QUERY:])
+    for one in (found, memory.recall.search(owner, "?", context=[long])):
+        by_words = [f.episode.text for f in one if "words" in f.why]
+        assert by_words == [CHAT[2][1]]
 
 
 def test_new_episodes_are_found_without_vectors_and_then_with(memory: Memory) -> None:
