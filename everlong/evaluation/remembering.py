@@ -20,10 +20,17 @@ from types import TracebackType
 from typing import Any
 
 import everlong.errors
+from everlong.checkpoint.catalog import resolve
 from everlong.engine.config import EngineConfig
 from everlong.engine.llm import LLM
 from everlong.engine.request import SamplingParams
-from everlong.errors import ConfigError, EngineStoppedError, EverlongError
+from everlong.errors import (
+    CheckpointError,
+    ConfigError,
+    EngineStoppedError,
+    EverlongError,
+    MissingDataError,
+)
 from everlong.evaluation.task import Model, Run
 from everlong.memory.namespaces import LOCAL
 from everlong.memory.operations import perform
@@ -49,14 +56,16 @@ class Remembering:
     Args:
         run: its model is loaded; the run's own copy goes on beside it.
         folder: of the memory.
+        embedder: of its recall; see :func:`everlong.load`.
 
     Raises:
+        MissingDataError: the embedder is not here.
         ConfigError: the run does not say how its model is loaded, it has no chat template, or its
             window is shorter than ``WINDOW``.
         EverlongError: as loading it raises.
     """
 
-    def __init__(self, run: Run, folder: Path) -> None:
+    def __init__(self, run: Run, folder: Path, embedder: str | None = None) -> None:
         if run.model is None:
             raise ConfigError("needs to load the model again, and is not told how; see evaluate()")
         if run.llm.tokenizer.chat_template is None:
@@ -66,6 +75,11 @@ class Remembering:
                 f"needs a window of {WINDOW:,} tokens, and the model has "
                 f"{run.llm.max_model_len:,}; raise --max-model-len"
             )
+        if embedder is not None:
+            try:
+                resolve(embedder)
+            except CheckpointError as error:
+                raise MissingDataError(f"needs a sentence encoder: {error}") from None
         self._process = subprocess.Popen(
             [sys.executable, "-m", "everlong.evaluation.remembering"],
             stdin=subprocess.PIPE,
@@ -73,7 +87,7 @@ class Remembering:
             encoding="utf-8",
         )
         try:
-            self._call("load", **asdict(run.model), memory=str(folder))
+            self._call("load", **asdict(run.model), memory=str(folder), embedder=embedder)
         except BaseException:
             self.close()
             raise
@@ -172,9 +186,11 @@ def main() -> None:
         os.dup2(2, 1)
         commands: dict[str, Callable[..., Any]] = {}
 
-        def load(path: str, weights: Any, engine: dict[str, Any], memory: str) -> None:
+        def load(
+            path: str, weights: Any, engine: dict[str, Any], memory: str, embedder: str | None
+        ) -> None:
             model = Model(path, weights, EngineConfig(**engine))
-            commands.update(_commands(opened.enter_context(model.load(memory))))
+            commands.update(_commands(opened.enter_context(model.load(memory, embedder))))
 
         commands["load"] = load
         for line in sys.stdin:

@@ -65,9 +65,11 @@ class Model:
     weights: WeightsOption
     engine: EngineConfig
 
-    def load(self, memory: str | None = None) -> LLM:
-        """The model, with a memory in a folder."""
-        return load(self.path, weights=self.weights, engine=self.engine, memory=memory)
+    def load(self, memory: str | None = None, embedder: str | None = None) -> LLM:
+        """The model, with a memory in a folder and a sentence encoder for its recall."""
+        return load(
+            self.path, weights=self.weights, engine=self.engine, memory=memory, embedder=embedder
+        )
 
 
 def _silent(what: str, done: int, of: int) -> None:

@@ -6,6 +6,7 @@ import json
 import struct
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,13 @@ import pytest
 
 from everlong.engine.config import EngineConfig
 from everlong.engine.llm import LLM
-from everlong.errors import ConfigError, EngineStoppedError, RequestError, StoreError
+from everlong.errors import (
+    ConfigError,
+    EngineStoppedError,
+    MissingDataError,
+    RequestError,
+    StoreError,
+)
 from everlong.evaluation.data import Data
 from everlong.evaluation.remembering import WINDOW, Remembering
 from everlong.evaluation.runner import evaluate
@@ -26,7 +33,9 @@ from everlong.evaluation.tasks.memory import (
 )
 from everlong.evaluation.tasks.memory.facts import facts
 from everlong.evaluation.tasks.memory.locomo_memory import Heard
+from everlong.memory.memory import Memory
 from tests.checkpoint.samples import tiny_config, tiny_gguf
+from tests.checkpoint.sentence_folders import write_folder
 from tests.evaluation.public_data import public_data
 
 
@@ -62,7 +71,9 @@ def test_every_value_is_in_one_fact_and_neighbours_are_told_others() -> None:
 
 
 def test_facts_are_recalled_after_a_restart(llm: LLM, model: Model, tmp_path: Path) -> None:
-    result = evaluate(llm, facts_recall.TASK, Data(tmp_path), limit=20, kept=tmp_path, model=model)
+    result = evaluate(
+        llm, facts_recall.BY_WORDS, Data(tmp_path), limit=20, kept=tmp_path, model=model
+    )
     assert set(result.groups) == {"locker", "telephone", "dog", "home", "work"}
     assert result.metrics["recalled"].mean > 0.5
     for sample in result.samples:
@@ -119,10 +130,26 @@ def test_what_the_process_says_and_that_it_died(llm: LLM, model: Model, tmp_path
 
 def test_what_cannot_be_restarted_is_refused(llm: LLM, model: Model, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="not told how"):
-        evaluate(llm, facts_recall.TASK, Data(tmp_path), kept=tmp_path)
+        evaluate(llm, facts_recall.BY_WORDS, Data(tmp_path), kept=tmp_path)
     short = Model(model.path, "auto", EngineConfig(max_model_len=512))
     with short.load() as other, pytest.raises(ConfigError, match="needs a window of 4,096"):
-        evaluate(other, facts_recall.TASK, Data(tmp_path), kept=tmp_path, model=short)
+        evaluate(other, facts_recall.BY_WORDS, Data(tmp_path), kept=tmp_path, model=short)
+
+
+def test_recall_uses_the_encoder_that_is_named(llm: LLM, model: Model, tmp_path: Path) -> None:
+    encoder = str(write_folder(tmp_path / "encoder"))
+    run = run_of(llm, model, tmp_path)
+    for number, embedder in enumerate((encoder, None)):
+        folder = tmp_path / f"memory-{number}"
+        with Remembering(run, folder, embedder) as remembering:
+            remembering.tell("the cat sat", session="s", namespace="local", max_tokens=1)
+            remembering.ask("where is the cat?", max_tokens=1)
+        with Memory(folder) as memory:
+            made = memory.database.rows("select distinct embedder from vectors")
+        assert [name.startswith("encoder ") for (name,) in made] == [embedder is not None]
+    unknown = replace(facts_recall.BY_SENTENCES, embedder=str(tmp_path / "nowhere"))
+    with pytest.raises(MissingDataError, match="needs a sentence encoder"):
+        evaluate(llm, unknown, Data(tmp_path), kept=tmp_path, model=model)
 
 
 def talks(folder: Path) -> None:

@@ -104,9 +104,15 @@ def facts(seed: int, teller: str = "") -> list[Fact]:
     return found
 
 
-def tell(run: Run, folder: Path, told: Sequence[Fact], namespace: str = LOCAL) -> None:
+def tell(
+    run: Run,
+    folder: Path,
+    told: Sequence[Fact],
+    namespace: str = LOCAL,
+    embedder: str | None = None,
+) -> None:
     """Tell facts to a memory, in a process that ends then."""
-    with Remembering(run, folder) as listening:
+    with Remembering(run, folder, embedder) as listening:
         for n, fact in enumerate(told):
             listening.tell(
                 fact.text, session=fact.session, namespace=namespace, max_tokens=_REPLY_TOKENS

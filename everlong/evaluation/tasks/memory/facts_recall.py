@@ -22,6 +22,9 @@ from everlong.evaluation.tasks.memory.facts import Fact, ask, facts, tell
 class FactsRecall(Task[Fact]):
     """Whether facts are recalled after a restart."""
 
+    embedder: str | None
+    """Of recall: a sentence encoder, or the words of the model."""
+
     @property
     def metrics(self) -> tuple[str, ...]:
         """See :class:`Task`."""
@@ -35,8 +38,8 @@ class FactsRecall(Task[Fact]):
         """See :class:`Task`."""
         with TemporaryDirectory(prefix="everlong-eval-") as folder:
             # All of them: what is found shall not depend on how many are asked for.
-            tell(run, Path(folder), facts(run.settings.seed))
-            with Remembering(run, Path(folder)) as remembering:
+            tell(run, Path(folder), facts(run.settings.seed), embedder=self.embedder)
+            with Remembering(run, Path(folder), self.embedder) as remembering:
                 for fact in examples:
                     reply = ask(remembering, fact)
                     scores = {
@@ -53,4 +56,5 @@ class FactsRecall(Task[Fact]):
                     yield Sample(fact.id, fact.group, scores, record)
 
 
-TASK = FactsRecall("facts_recall", 1)
+BY_WORDS = FactsRecall("facts_recall", 1, None)
+BY_SENTENCES = FactsRecall("facts_recall_minilm", 1, "minilm-l6")

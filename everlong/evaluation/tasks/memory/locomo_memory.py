@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -75,6 +75,8 @@ class LocomoMemory(Task[Asked]):
     judge: Callable[[Asked, Heard], Mapping[str, float]]
     judged_by: tuple[str, ...]
     """What ``judge`` returns; the first is the task's figure."""
+    embedder: str | None = None
+    """Of recall: a sentence encoder, or the words of the model."""
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -89,7 +91,7 @@ class LocomoMemory(Task[Asked]):
         """See :class:`Task`."""
         with TemporaryDirectory(prefix="everlong-eval-") as name:
             turn_of = _told(run.data, Path(name), {asked.conversation for asked in examples})
-            with Remembering(run, Path(name)) as remembering:
+            with Remembering(run, Path(name), self.embedder) as remembering:
                 for start in range(0, len(examples), _AT_ONCE):
                     few = examples[start : start + _AT_ONCE]
                     for asked, alone in zip(few, _alone(run, few), strict=True):
@@ -234,6 +236,7 @@ ANSWERS = LocomoMemory(
     judge_answer,
     ("f1", "f1_alone", "f1_gain", "contains", "contains_alone", "evidence", "leaked"),
 )
+ANSWERS_BY_SENTENCES = replace(ANSWERS, name="locomo_memory_minilm", embedder="minilm-l6")
 UNSAID = LocomoMemory(
     "locomo_memory_unsaid",
     1,
