@@ -6,6 +6,7 @@ Commands and answers are JSON, one to a line. What the process does is what anyb
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import secrets
@@ -15,6 +16,7 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -31,12 +33,39 @@ from everlong.errors import (
     EverlongError,
     MissingDataError,
 )
-from everlong.evaluation.task import Model, Run
+from everlong.evaluation.task import E, Model, Run, Task
 from everlong.memory.namespaces import LOCAL
 from everlong.memory.operations import perform
 
 WINDOW = 4096
 """Tokens of a conversation: what is told in one, and what is recalled meanwhile."""
+
+
+_MEASURED = (
+    "memory/*.py",
+    "engine/conversations.py",
+    "engine/embedders.py",
+    "engine/embedding.py",
+)
+"""The code of the memory, in the package's folder."""
+
+
+class MemoryTask(Task[E]):
+    """A task whose answers are decided by the memory's code, too."""
+
+    @property
+    def program(self) -> str:
+        """See :class:`Task`."""
+        return _program()
+
+
+@cache
+def _program() -> str:
+    package = Path(__file__).parents[1]
+    digest = hashlib.blake2b(digest_size=16)
+    for path in (path for pattern in _MEASURED for path in sorted(package.glob(pattern))):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True)

@@ -83,6 +83,8 @@ def evaluate(
         "window": llm.max_model_len,
         "data": data.digests,
     }
+    if task.program:
+        circumstances["program"] = task.program
     place = (kept or cache_dir() / "evaluation") / key_of(circumstances) / file_name(task.name)
     with SampleFile(place, circumstances) as answers:
         missing = [example for example in examples if example.id not in answers.known]

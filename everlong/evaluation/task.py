@@ -106,6 +106,12 @@ class Task(ABC, Generic[E]):
     def metrics(self) -> tuple[str, ...]:
         """What samples are scored by; the first is the task's figure."""
 
+    @property
+    def program(self) -> str:
+        """A digest of the code that is measured, which decides the answers as the model does; empty
+        where it is only the model."""
+        return ""
+
     @abstractmethod
     def examples(self, data: Data, settings: Settings) -> Sequence[E]:
         """All examples, in an order that does not change.

@@ -178,6 +178,14 @@ def talks(folder: Path) -> None:
     (folder / "locomo/locomo10.json").write_text(json.dumps(content))
 
 
+class OtherProgram(locomo_memory.LocomoMemory):
+    """The same task where the memory's code was changed."""
+
+    @property
+    def program(self) -> str:
+        return f"not {super().program}"
+
+
 def test_conversations_are_answered_with_what_is_recalled(
     llm: LLM, model: Model, tmp_path: Path
 ) -> None:
@@ -191,6 +199,9 @@ def test_conversations_are_answered_with_what_is_recalled(
     answered = evaluate(llm, locomo_memory.ANSWERS, data, kept=kept, model=model)
     assert answered.answered == 1, "a run that was broken off goes on where it was"
     assert first.samples[0] in answered.samples
+    other = OtherProgram(**vars(locomo_memory.ANSWERS))
+    again = evaluate(llm, other, data, limit=1, kept=kept, model=model)
+    assert again.answered == 1, "another memory's answers are not its own"
     assert set(answered.groups) == {"single-hop", "multi-hop"}
     assert answered.metrics["evidence"].mean == 1
     assert answered.metrics["leaked"].mean == 0

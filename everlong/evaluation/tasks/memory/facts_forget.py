@@ -19,8 +19,8 @@ from tempfile import TemporaryDirectory
 
 from everlong.evaluation.answers import says
 from everlong.evaluation.data import Data
-from everlong.evaluation.remembering import Remembering
-from everlong.evaluation.task import Run, Sample, Settings, Task
+from everlong.evaluation.remembering import MemoryTask, Remembering
+from everlong.evaluation.task import Run, Sample, Settings
 from everlong.evaluation.tasks.memory.facts import Fact, ask, facts, tell
 from everlong.memory.operations import MOST_ON_A_PAGE
 from everlong.tokenizer import Tokenizer
@@ -29,7 +29,7 @@ _KEPT, _QUERY, _EPISODES, _SESSION = _WAYS = ("kept", "by query", "by episodes",
 
 
 @dataclass(frozen=True)
-class FactsForget(Task[Fact]):
+class FactsForget(MemoryTask[Fact]):
     """Whether what is forgotten is gone, and nothing else."""
 
     @property

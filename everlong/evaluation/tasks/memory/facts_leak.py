@@ -14,15 +14,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from everlong.evaluation.data import Data
-from everlong.evaluation.remembering import Remembering
-from everlong.evaluation.task import Run, Sample, Settings, Task
+from everlong.evaluation.remembering import MemoryTask, Remembering
+from everlong.evaluation.task import Run, Sample, Settings
 from everlong.evaluation.tasks.memory.facts import Fact, ask, facts, tell
 
 _STRANGER, _NEIGHBOUR = "stranger", "neighbour"
 
 
 @dataclass(frozen=True)
-class FactsLeak(Task[Fact]):
+class FactsLeak(MemoryTask[Fact]):
     """Whether what one namespace was told comes up in another."""
 
     @property

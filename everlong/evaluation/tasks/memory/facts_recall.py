@@ -13,13 +13,13 @@ from tempfile import TemporaryDirectory
 
 from everlong.evaluation.answers import says
 from everlong.evaluation.data import Data
-from everlong.evaluation.remembering import Remembering
-from everlong.evaluation.task import Run, Sample, Settings, Task
+from everlong.evaluation.remembering import MemoryTask, Remembering
+from everlong.evaluation.task import Run, Sample, Settings
 from everlong.evaluation.tasks.memory.facts import Fact, ask, facts, tell
 
 
 @dataclass(frozen=True)
-class FactsRecall(Task[Fact]):
+class FactsRecall(MemoryTask[Fact]):
     """Whether facts are recalled after a restart."""
 
     embedder: str | None

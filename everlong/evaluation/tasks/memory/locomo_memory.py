@@ -23,8 +23,8 @@ from everlong.engine.request import SamplingParams
 from everlong.evaluation.answers import first_line, says
 from everlong.evaluation.data import Data
 from everlong.evaluation.generation import Question
-from everlong.evaluation.remembering import Remembering
-from everlong.evaluation.task import Run, Sample, Settings, Task
+from everlong.evaluation.remembering import MemoryTask, Remembering
+from everlong.evaluation.task import Run, Sample, Settings
 from everlong.evaluation.tasks.memory import locomo_answers
 from everlong.evaluation.tasks.memory.locomo_evidence import FILE, KINDS
 from everlong.memory.episodes import NewEpisode
@@ -67,7 +67,7 @@ class Heard:
 
 
 @dataclass(frozen=True)
-class LocomoMemory(Task[Asked]):
+class LocomoMemory(MemoryTask[Asked]):
     """Questions about conversations that were told before a restart."""
 
     kinds: tuple[int, ...]
