@@ -65,6 +65,7 @@ class BlockPool:
         self._known: dict[BlockId, int] = {}
         self._cached: OrderedDict[int, None] = OrderedDict()
         self._leads: list[BlockId | None] = [None] * count
+        self._owners: list[bytes] = [b""] * count
         self._begun: dict[BlockId, dict[int, Sequence[int]]] = {}
         self._stored = stored
         self._mapped: dict[int, Tensor] = {}
@@ -106,8 +107,13 @@ class BlockPool:
         self._holders[block] = 1
         return block
 
-    def find(self, known: BlockId) -> int | None:
-        """The block with this content, now held once more; None if there is none."""
+    def find(self, known: BlockId, owner: bytes = b"") -> int | None:
+        """The block with this content, now held once more; None if there is none.
+
+        Args:
+            known: its id.
+            owner: id of the namespace that it is of.
+        """
         block = self._known.get(known)
         if block is not None:
             self.hold(block)
@@ -116,7 +122,7 @@ class BlockPool:
                 return self._map(tensor, known)
             if (block := self.take()) is not None:
                 self._storage[block] = tensor
-                self.publish(block, known)
+                self.publish(block, known, owner)
         return block
 
     def expect(self, known: Sequence[BlockId]) -> None:
@@ -129,26 +135,37 @@ class BlockPool:
         """Whether :meth:`find` would find it without the store."""
         return known in self._known
 
-    def publish(self, block: int, known: BlockId) -> None:
-        """Make a full block findable. The first of two equal blocks is the one that is found."""
+    def publish(self, block: int, known: BlockId, owner: bytes = b"") -> None:
+        """Make a full block findable. The first of two equal blocks is the one that is found.
+
+        Args:
+            block: its number.
+            known: its id.
+            owner: id of the namespace that it is of.
+        """
         assert self._holders[block], "only a held block can be published"
         if known not in self._known:
             self._forget_id(block)
             self._known[known] = block
             self._ids[block] = known
+            self._owners[block] = owner
 
-    def describe(self, block: int, lead: BlockId, tokens: Sequence[int]) -> None:
+    def describe(
+        self, block: int, lead: BlockId, tokens: Sequence[int], owner: bytes = b""
+    ) -> None:
         """Make the beginning of a held block findable.
 
         Args:
             block: holds at least ``tokens``; they are not written again.
             lead: id of the first ``LEAD`` of them.
+            owner: id of the namespace that it is of.
         """
         assert self._holders[block], "only a held block can be described"
         assert len(tokens) >= LEAD, "short beginnings are not worth a copy"
         if self._leads[block] != lead:
             self._forget_lead(block)
             self._leads[block] = lead
+            self._owners[block] = owner
         bucket = self._begun.setdefault(lead, {})
         bucket.pop(block, None)
         bucket[block] = tokens
@@ -193,10 +210,14 @@ class BlockPool:
             else:
                 self._cached[block] = None
 
-    def forget_cached(self) -> None:
-        """Make every block that nobody holds an empty one; a store keeps what it has."""
-        while self._cached:
-            block, _ = self._cached.popitem()
+    def forget_cached(self, owner: bytes | None = None) -> None:
+        """Make every block that nobody holds an empty one; a store keeps what it has.
+
+        Args:
+            owner: id of the namespace whose blocks these are; None: all.
+        """
+        for block in [b for b in self._cached if owner is None or self._owners[b] == owner]:
+            del self._cached[block]
             self._forget(block)
             self._storage[block].zero_()
             self._free.append(block)
@@ -210,6 +231,7 @@ class BlockPool:
             self._holders.append(0)
             self._ids.append(None)
             self._leads.append(None)
+            self._owners.append(b"")
         self._mapped[block] = tensor
         self._holders[block] = 1
         self._known[known] = block

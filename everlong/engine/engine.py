@@ -206,19 +206,19 @@ class Engine:
                     self._fail(sequence, RequestError(_FORGOTTEN))
                 else:
                     asked.update(map(sequence.id_of, range(sequence.length // BLOCK)))
-            self._pool.forget_cached()
+            self._pool.forget_cached(namespace)
             return asked
 
         return self.call(work).result()
 
-    def drop(self, blocks: Set[BlockId]) -> None:
-        """Read none of these blocks any more; requests that do end with an error."""
+    def drop(self, namespace: bytes, blocks: Set[BlockId]) -> None:
+        """Read none of these blocks of a namespace any more; requests that do end with an error."""
 
         def work(runner: Runner) -> None:
             for sequence in list(self._scheduler.running):
                 if not blocks.isdisjoint(sequence.ids):
                     self._fail(sequence, RequestError(_FORGOTTEN))
-            self._pool.forget_cached()
+            self._pool.forget_cached(namespace)
 
         with suppress(EngineStoppedError):  # then nothing is read
             self.call(work).result()

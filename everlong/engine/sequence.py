@@ -169,7 +169,7 @@ class EngineSequence:
         assert not self.blocks
         pool.expect([self.id_of(at) for at in range(self.reusable // BLOCK)])
         for at in range(self.reusable // BLOCK):
-            block = pool.find(self.id_of(at))
+            block = pool.find(self.id_of(at), self.namespace.id)
             if block is None:
                 break
             self._append(pool, block)
@@ -206,7 +206,7 @@ class EngineSequence:
         self.computed += count
         full = range(before, self.computed // BLOCK)
         for at in full:
-            pool.publish(self.blocks[at], self.id_of(at))
+            pool.publish(self.blocks[at], self.id_of(at), self.namespace.id)
             self._describe(pool, at)
         # While a sequence grows by single tokens its last block is described once, at the end.
         if count > 1:
@@ -216,7 +216,8 @@ class EngineSequence:
     def _describe(self, pool: BlockPool, at: int) -> None:
         first, end = at * BLOCK, min((at + 1) * BLOCK, self.computed)
         if end - first >= LEAD:
-            pool.describe(self.blocks[at], self.lead_of(at), tuple(self.tokens(first, end)))
+            tokens = tuple(self.tokens(first, end))
+            pool.describe(self.blocks[at], self.lead_of(at), tokens, self.namespace.id)
 
     def give_back(self, pool: BlockPool) -> None:
         """Release every block; the tokens stay, and the blocks can be found again."""

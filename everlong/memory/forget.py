@@ -181,7 +181,7 @@ def _finish(
 
     def gone(blocks: Set[BlockId]) -> None:
         for reader in readers:
-            reader.drop(blocks)
+            reader.drop(namespace.id, blocks)
 
     blocks, overwritten = memory.blocks.forget(namespace.id, clean, gone)
     with memory.database.transaction() as db:

@@ -52,8 +52,8 @@ class Reader(Protocol):
             Ids of the namespace's blocks that are still read; they stay.
         """
 
-    def drop(self, blocks: Set[BlockId]) -> None:
-        """Stop reading these blocks."""
+    def drop(self, namespace: bytes, blocks: Set[BlockId]) -> None:
+        """Stop reading these blocks of a namespace."""
 
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}

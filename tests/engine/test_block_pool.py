@@ -67,9 +67,11 @@ def test_forgetting_leaves_held_blocks_alone() -> None:
     p = pool(2)
     held, cached = p.take(), p.take()
     p.publish(held, b"held")  # type: ignore[arg-type]
-    p.publish(cached, b"cached")  # type: ignore[arg-type]
+    p.publish(cached, b"cached", b"owner")  # type: ignore[arg-type]
     p.release(cached)  # type: ignore[arg-type]
-    p.forget_cached()
+    p.forget_cached(b"another")
+    assert p.cached == 1
+    p.forget_cached(b"owner")
     assert p.contains(b"held")
     assert not p.contains(b"cached")
     assert p.take() == cached
