@@ -16,7 +16,9 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -128,6 +130,8 @@ class Server:
                 break
         else:
             raise RuntimeError(f"the server did not start:\n{log}")
+        # What it goes on to log is read, or it would wait for that.
+        threading.Thread(target=deque, args=(self._process.stdout, 0), daemon=True).start()
         self.anna, self.ben = (Client(found[1], int(found[2]), key) for key in (ANNA, BEN))
 
     def __enter__(self) -> Self:
@@ -137,7 +141,7 @@ class Server:
         self.anna.close()
         self.ben.close()
         self._process.send_signal(signal.SIGTERM)
-        self._process.communicate()
+        self._process.wait()
 
 
 class Fresh:
