@@ -272,10 +272,15 @@ class Ledger:
             )
 
     def remove_segment(self, number: int) -> None:
-        """Forget a segment that no block is in."""
+        """Forget a segment that no block is in.
+
+        Raises:
+            DamagedError: there is one, which what was asked before did not tell.
+        """
         with self._database.transaction() as db:
-            left = db.execute("select 1 from blocks where segment = ?", (number,)).fetchone()
-            assert left is None, f"segment {number} still has blocks"
+            if db.execute("select 1 from blocks where segment = ?", (number,)).fetchone():
+                note_damage(self.path)
+                raise DamagedError(f"{self.path} has blocks in segment {number} that it does not count")
             db.execute("delete from segments where number = ?", (number,))
 
     def segments(self) -> list[SegmentUse]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from everlong.errors import DamagedError, StoreError
-from everlong.memory.ledger import Entry, Ledger
+from everlong.memory.ledger import Entry, Ledger, damage_note
 from everlong.memory.record import NO_PARENT
 from tests.memory.blocks import name
 
@@ -68,8 +68,9 @@ def test_what_a_namespace_has_is_counted_and_its_coldest_found(ledger: Ledger) -
 
 
 def test_a_segment_with_blocks_is_not_forgotten(ledger: Ledger) -> None:
-    with pytest.raises(AssertionError):
+    with pytest.raises(DamagedError, match="blocks in segment 1 that it does not count"):
         ledger.remove_segment(1)
+    assert damage_note(ledger.path).exists()  # made anew when it is opened next
     ledger.remove([name(n) for n in range(1, 5)])
     ledger.remove_segment(1)
     assert ledger.segments() == []
