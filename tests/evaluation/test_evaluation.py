@@ -190,7 +190,7 @@ def test_the_command_refuses_what_is_not_there(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "everlong.evaluation.processes.load", lambda *_, **__: tiny_llm(deterministic=True)
+        "everlong.evaluation.task.load", lambda *_, **__: tiny_llm(deterministic=True)
     )
     asked = ["eval", "tiny", "--data", str(tmp_path)]
     monkeypatch.setenv("EVERLONG_HOME", str(tmp_path / "home"))

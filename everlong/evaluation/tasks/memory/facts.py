@@ -56,7 +56,8 @@ _KINDS = (
 )
 """What is told, and how it is asked for: mostly in other words."""
 _SESSIONS = 20
-_REPLY_TOKENS = 16
+_REPLY_TOKENS = 64
+"""Most replies end before: one cut off in a number would be remembered as it is."""
 _ANSWER_TOKENS = 32
 
 
