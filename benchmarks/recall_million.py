@@ -15,17 +15,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from benchmarks.locomo import Conversation
 from benchmarks.report import Measured
 from everlong.memory.episodes import NewEpisode
 from everlong.memory.memory import Memory
 from everlong.memory.recall import Embedder, Recall
-
-if TYPE_CHECKING:
-    from benchmarks.recall import Conversation
 
 CLAIMS = ("recall_1m_p99_with_query_embedding", "recall_points_lost_at_1m_to_pruning")
 
