@@ -59,7 +59,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def another_tokenizer(chat_template: str = CHATML) -> Tokenizer:
     """With merges of its own, and as many ids."""
     return train_tokenizer(
-        ["water the ferns and then the zebras " * 9], 330, chat_template=chat_template
+        ["water the ferns and then the roses " * 9], 330, chat_template=chat_template
     )
 
 
@@ -215,11 +215,11 @@ def test_another_tokenizer_reads_what_it_would_read_in_a_memory_of_its_own(tmp_p
         perform(llm.memory, llm.memory.namespace(), "export", {"path": bundle})
     other = written(tmp_path / "other", spelling=another_tokenizer())
     with opened(other, memory) as llm:
-        done = [say(llm, question) for question in ("water the ferns", "and the zebras")]
+        done = [say(llm, question) for question in ("water the ferns", "and the roses")]
     with opened(other, tmp_path / "fresh") as llm:
         assert llm.memory is not None
         perform(llm.memory, llm.memory.namespace(), "import", {"path": bundle})
-        fresh = [say(llm, question) for question in ("water the ferns", "and the zebras")]
+        fresh = [say(llm, question) for question in ("water the ferns", "and the roses")]
     assert [d.token_ids for d in done] == [d.token_ids for d in fresh]
     assert [d.usage for d in done] == [d.usage for d in fresh]
 
@@ -304,6 +304,10 @@ def test_forgetting_reaches_blocks_of_models_that_are_not_loaded(tmp_path: Path)
 
     for model in models:
         with opened(model, memory) as llm:
+            assert llm.memory is not None
+            # Nothing of the secret is recalled there, which would go with it.
+            kept = llm.memory.sessions.open(llm.memory.namespace().id, "kept")
+            llm.memory.sessions.pause(kept, True)
             ask(llm, secret, "told")
             ask(llm, QUESTIONS[0], "kept")
             ask(llm, "go on", "kept")
@@ -313,8 +317,8 @@ def test_forgetting_reaches_blocks_of_models_that_are_not_loaded(tmp_path: Path)
 
     assert len({head.fingerprint for head in heads(memory) if len(head.token_ids)}) == 2
     assert sum("quokka" in text for text in spelled()) >= 4
-    with Memory(memory, SIZE) as kept:
-        kept.forget(kept.namespace(), Selection(session="told"))
+    with Memory(memory, SIZE) as bare:
+        bare.forget(bare.namespace(), Selection(session="told"))
     assert not any("quokka" in text or "zebra" in text for text in spelled())
     assert len({head.fingerprint for head in heads(memory)}) == 2
     for model in models:
