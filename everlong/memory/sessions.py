@@ -329,14 +329,27 @@ class Sessions:
                 (session.id, tokenizer, start, first, last, array("i", tokens).tobytes()),
             )
 
-    def fork(self, session: Session, messages: Sequence[Message]) -> Session:
+    def beginning(self, namespace: bytes, name: str, limit: int) -> list[Session]:
+        """Sessions whose names begin so, the one used last first."""
+        return self._select(
+            "namespace = ? and substr(name, 1, ?) = ? order by updated desc, id desc limit ?",
+            namespace,
+            len(name),
+            name,
+            limit,
+        )
+
+    def fork(
+        self, session: Session, messages: Sequence[Message], name: str | None = None
+    ) -> Session:
         """A new session that begins with the first messages of another.
 
         Args:
             session: the other.
             messages: its first ones, which the new one has, too; the tokens come with them.
+            name: of the new one, which no session has; None: any.
         """
-        new = self.open(session.namespace, origin=session.name)
+        new = self.open(session.namespace, name, origin=session.name)
         if session.paused:
             self.pause(new, True)
             new = replace(new, paused=True)

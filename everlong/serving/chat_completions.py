@@ -94,7 +94,8 @@ class ChatCall:
         asked = conversation(request)
         self._kept: KeptAnswer | None = None
         session = request.session
-        if session is None and remembers_all and request.n in (None, 1):
+        whole = session is None and remembers_all and request.n in (None, 1)
+        if whole:
             session = name_of(asked.messages)
         if session is None:
             prompt = asked.prompt_ids(tokenizer)
@@ -105,6 +106,7 @@ class ChatCall:
             asked.messages,
             namespace=namespace,
             session=session,
+            whole=whole,
             tools=asked.tools,
             variables=asked.variables,
         )

@@ -87,8 +87,8 @@ class KeptAnswer:
 
 
 def name_of(messages: Sequence[Mapping[str, Any]]) -> str:
-    """Name of the session of a client that names none: its conversation up to the first question,
-    so that the same conversation, sent again with its answers, goes on."""
+    """What the names of sessions begin with, of clients that name none: their conversations up to
+    the first question, so that the same one, sent again with its answers, is found and goes on."""
     first = []
     for message in messages:
         first.append(message)

@@ -129,6 +129,19 @@ def test_clients_that_name_no_session_are_remembered_where_that_is_wanted(
         second = say(server, "one", answer, "two")
         assert session_of(second) == session_of(first)
         assert texts(server, session_of(first))[:3] == ["one", answer, "two"]
+        # Another client begins alike: it is told nothing of that, and goes on with its own.
+        other = say(server, "one")
+        assert session_of(other) != session_of(first)
+        assert other.usage.prompt_tokens == first.usage.prompt_tokens
+        assert texts(server, session_of(other))[0] == "one"
+        assert len(texts(server, session_of(other))) == 2
+        its = str(other.choices[0].message.content)
+        third = say(server, "one", its, "something else")
+        assert texts(server, session_of(third))[:3] == ["one", its, "something else"]
+        if its != answer:
+            assert session_of(third) == session_of(other)
+        longest = [*texts(server, session_of(second)), "three"]
+        assert session_of(say(server, *longest)) == session_of(first)
 
 
 def test_keys_have_sessions_of_their_own_and_keep_them(
