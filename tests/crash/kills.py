@@ -53,10 +53,13 @@ def _killed(folder: Path, first: int, seconds: float) -> int:
         text=True,
     )
     assert writer.stdout is not None
-    begun = writer.stdout.readline()
-    time.sleep(seconds)
-    os.kill(writer.pid, signal.SIGKILL)
-    told, failed = writer.communicate()
+    assert writer.stderr is not None
+    with writer, writer.stdout, writer.stderr:
+        begun = writer.stdout.readline()
+        time.sleep(seconds)
+        os.kill(writer.pid, signal.SIGKILL)
+        # Not by communicate(), which passes over what came together with the first line.
+        told, failed = writer.stdout.read(), writer.stderr.read()
     assert begun, failed
     return max([int(begun), *map(int, told.split())])
 
