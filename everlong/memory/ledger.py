@@ -280,7 +280,9 @@ class Ledger:
         with self._database.transaction() as db:
             if db.execute("select 1 from blocks where segment = ?", (number,)).fetchone():
                 note_damage(self.path)
-                raise DamagedError(f"{self.path} has blocks in segment {number} that it does not count")
+                raise DamagedError(
+                    f"{self.path} has blocks in segment {number} that it does not count"
+                )
             db.execute("delete from segments where number = ?", (number,))
 
     def segments(self) -> list[SegmentUse]:

@@ -13,7 +13,13 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing import AuthenticationError
-from multiprocessing.connection import Client, Connection, Listener
+from multiprocessing.connection import (
+    Client,
+    Connection,
+    Listener,
+    answer_challenge,
+    deliver_challenge,
+)
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +45,9 @@ class Owner:
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
         self._file = _address_file(memory.folder)
-        key = secrets.token_bytes(32)
-        self._listener = Listener(authkey=key)
-        told = {"address": self._listener.address, "key": key.hex()}
+        self._key = secrets.token_bytes(32)
+        self._listener = Listener()
+        told = {"address": self._listener.address, "key": self._key.hex()}
         atomic_write(self._file, json.dumps(told).encode(), mode=0o600)
         self._closed = False
         self._thread = threading.Thread(target=self._accept, name="everlong-owner", daemon=True)
@@ -51,7 +57,7 @@ class Owner:
         """Answer nobody any more."""
         self._closed = True
         self._file.unlink(missing_ok=True)
-        with suppress(OSError, EOFError, AuthenticationError):
+        with suppress(OSError):
             # Wakes the thread, which waits for somebody.
             Client(self._listener.address).close()
         self._listener.close()
@@ -61,12 +67,15 @@ class Owner:
         while not self._closed:
             try:
                 connection = self._listener.accept()
-            except (OSError, EOFError, AuthenticationError):
+            except OSError:
                 continue
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: Connection) -> None:
-        with connection, suppress(OSError, EOFError):
+        with connection, suppress(OSError, EOFError, AuthenticationError):
+            # Here and not in the listener: who connects and says nothing keeps nobody waiting.
+            deliver_challenge(connection, self._key)
+            answer_challenge(connection, self._key)
             while True:
                 asked = json.loads(connection.recv_bytes())
                 connection.send_bytes(json.dumps(self._answer(asked)).encode())

@@ -63,8 +63,8 @@ class JsonRequest(Request):
         """The body as JSON values.
 
         Raises:
-            ApiError: 400 if it is not JSON, has NaN or infinite numbers, or is nested deeper
-                than ``MAX_DEPTH``.
+            ApiError: 400 if it is not JSON, has NaN or infinite numbers or lone surrogates, or is
+                nested deeper than ``MAX_DEPTH``.
         """
         if not hasattr(self, "_json"):
             self._json = parse_json(await self.body())
@@ -100,10 +100,24 @@ def parse_json(body: bytes) -> Any:
             for child in (parent.values() if isinstance(parent, dict) else parent)
         ]
         if not level:
-            return value
+            break
     if any(isinstance(left, dict | list) for left in level):
         raise _too_deep()
+    if b"\\u" in body:
+        _refuse_surrogates(value)
     return value
+
+
+def _refuse_surrogates(value: Any) -> None:
+    """Half of a character can be escaped in JSON and cannot be written in UTF-8."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise ApiError(
+            400,
+            "a text has a lone surrogate, which is half a character; send valid Unicode",
+            code="invalid_json",
+        ) from None
 
 
 def _finite_float(text: str) -> float:

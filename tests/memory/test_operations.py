@@ -151,6 +151,14 @@ def test_nobody_without_the_secret_is_answered(memory: Memory) -> None:
         assert remote("stats")["episodes"] == 4
 
 
+def test_who_connects_and_says_nothing_keeps_nobody_waiting(memory: Memory) -> None:
+    address = json.loads((memory.folder / "owner.json").read_text())["address"]
+    silent = Client(address)
+    with asking(memory.folder, SIZE) as remote:
+        assert remote("stats")["episodes"] == 4
+    silent.close()
+
+
 def test_an_owner_that_does_not_answer_is_named(tmp_path: Path) -> None:
     with (
         Memory(tmp_path, SIZE),

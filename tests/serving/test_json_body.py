@@ -52,6 +52,8 @@ def test_any_bytes_are_read_or_refused(body: bytes) -> None:
         b"1" * 5000,
         b"[" * 100_000,
         b'{"a":' * 100_000,
+        rb'["\ud800"]',
+        rb'{"\udc00\ud800": 1}',
     ],
 )
 def test_what_is_refused(body: bytes) -> None:
@@ -130,3 +132,7 @@ def test_a_body_that_is_no_object(ask: Ask, body: bytes) -> None:
     reply = ask("POST", "/v1/chat/completions", content=body, headers=JSON)
     assert reply.status_code == 400
     assert reply.json()["error"]["message"].startswith("the body")
+
+
+def test_an_escaped_pair_is_one_character() -> None:
+    assert parse_json(rb'["\ud83e\udd8a", "\u00e4"]') == ["🦊", "ä"]
