@@ -70,7 +70,7 @@ class Remembered:
     def notes(self, query: str) -> list[str]:
         """What would be put into a prompt."""
         found = self.memory.recall.notes(
-            self.owner, query, budget=512, count=lambda text: len(text) // 4 + 1
+            self.owner, query, budget=512, count=lambda episode: len(episode.text) // 4 + 1
         )
         return [self.ids[one.episode.id] for one in found]
 

@@ -128,9 +128,9 @@ class Conversations:
         found = self._memory.recall.notes(
             session.namespace,
             _text(new[-1]),
-            context=[_text(message) for message in [*stored, *new[:-1]][-2:]],
+            context=[_text(m) for m in [*stored, *new[:-1]] if m.body["role"] in _SPEAKERS][-2:],
             budget=_NOTES_TOKENS,
-            count=lambda text: len(self._tokenizer.encode(text, special=False)),
+            count=lambda episode: len(self._tokenizer.encode(_line(99, episode), special=False)),
             exclude_session=session.name,
         )
         if found:
@@ -322,14 +322,13 @@ def spliced(
 
 def quoted(found: Sequence[Found]) -> str:
     """What was recalled, as it stands in a prompt: cited, in quotation marks, one line each."""
-    lines = [_NOTES]
-    for number, one in enumerate(found, 1):
-        episode = one.episode
-        text, teller = (
-            " ".join(t.split()).replace('"', "'") for t in (episode.text, episode.teller)
-        )
-        lines.append(f'[{number}] {teller}, {episode.day}: "{text}"')
-    return "\n".join(lines)
+    lines = (_line(number, one.episode) for number, one in enumerate(found, 1))
+    return "\n".join((_NOTES, *lines))
+
+
+def _line(number: int, episode: Episode) -> str:
+    text, teller = (" ".join(t.split()).replace('"', "'") for t in (episode.text, episode.teller))
+    return f'[{number}] {teller}, {episode.day}: "{text}"'
 
 
 def _unanswered(messages: Sequence[Mapping[str, Any]]) -> int:

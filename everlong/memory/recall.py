@@ -170,7 +170,7 @@ class Recall:
         *,
         context: Sequence[str] = (),
         budget: int,
-        count: Callable[[str], int],
+        count: Callable[[Episode], int],
         exclude_session: str | None = None,
     ) -> list[Found]:
         """What is worth putting into a prompt: nothing, unless something is likely to help.
@@ -180,7 +180,7 @@ class Recall:
         Args:
             namespace, query, context, exclude_session: see :meth:`search`.
             budget: most tokens.
-            count: tokens that a text takes.
+            count: tokens that an episode takes, as it is quoted.
         """
         query = query[-MOST_QUERY:]
         found = self.search(
@@ -197,7 +197,7 @@ class Recall:
             text = one.episode.text
             if any(_alike(text, told) for told in (query, *(k.episode.text for k in kept))):
                 continue
-            tokens = count(one.episode.text)
+            tokens = count(one.episode)
             if tokens <= left:
                 kept.append(one)
                 left -= tokens

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from everlong.engine.conversations import continued, spliced
 from everlong.engine.request import Constraint, SamplingParams
 from everlong.errors import RequestError
+from everlong.memory.episodes import NewEpisode
 from everlong.memory.memory import Memory
 from everlong.model.cache import BLOCK
 from tests.engine.tiny import tiny_llm, tokenizer
@@ -205,3 +206,31 @@ def test_spliced_tokens_spell_the_prompt(common: str, rest: str, data: Any) -> N
     if not rest:
         assert kept == len(transcript)
         assert not after
+
+
+def test_notes_keep_to_their_budget_as_they_are_quoted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("everlong.memory.recall._THRESHOLD", 0.0)
+    names = ("zebra", "heron", "otter", "lynx", "mole", "stork", "bison", "crane", "newt", "viper")
+    with Memory(tmp_path, SIZE) as memory, tiny_llm(memory=memory) as llm:
+        assert llm.conversations is not None
+        told = [NewEpisode(f"{n} ferry", "told", speaker=f"somebody called {n}") for n in names]
+        memory.episodes.add(memory.namespace().id, told)
+        exchange = llm.conversations.begin([user("ferry")], namespace="local")
+        (message,) = memory.sessions.messages(exchange.session)
+        lines = message.notes.splitlines()[1:]
+        counted = [len(tokenizer().encode(line, special=False)) for line in lines]
+        budget = 512 * max(score for _, score in message.recalled)
+        assert 2 <= len(lines) == len(message.recalled) < len(names)
+        assert budget - 2 * max(counted) < sum(counted) <= budget
+
+
+def test_a_short_question_is_not_looked_for_with_the_system_prompt(tmp_path: Path) -> None:
+    with Memory(tmp_path, SIZE) as memory, tiny_llm(memory=memory) as llm:
+        assert llm.conversations is not None
+        owner = memory.namespace().id
+        memory.episodes.add(owner, [NewEpisode("pirates speak of parrots and treasure", "told")])
+        system = {"role": "system", "content": "speak as pirates speak of parrots and treasure"}
+        exchange = llm.conversations.begin([system, user("hello")], namespace="local")
+        assert not any(m.notes for m in memory.sessions.messages(exchange.session))

@@ -106,7 +106,7 @@ def test_notes_are_few_and_only_where_there_is_something(memory: Memory) -> None
             owner,
             query,
             budget=budget,
-            count=lambda text: len(text.split()),
+            count=lambda episode: len(episode.text.split()),
             exclude_session=session,
         )
         return [one.episode for one in found]
@@ -125,7 +125,10 @@ def test_near_duplicates_are_told_once(memory: Memory) -> None:
     memory.episodes.add(owner, [NewEpisode(CHAT[1][1] + "!", "again", speaker="Ben")] * 3)
     memory.recall.embed_some(9)
     found = memory.recall.notes(
-        owner, "the ferry to Gothenburg", budget=200, count=lambda text: len(text.split())
+        owner,
+        "the ferry to Gothenburg",
+        budget=200,
+        count=lambda episode: len(episode.text.split()),
     )
     assert sum("Gothenburg" in one.episode.text for one in found) == 1
 
