@@ -195,6 +195,38 @@ def bench(
     Console().print(rates_table(ours, theirs))
 
 
+def route(
+    model: str,
+    *,
+    prompt_file: Path,
+    out: Path = Path("routing"),
+    mass: float = 0.9,
+    least: int = 1,
+    most: int = 32,
+    tokens: int | None = None,
+    text: Path | None = None,
+    weights: Weights = "auto",
+) -> None:
+    """See which blocks of a text routed attention reads: a heat map, figures, the passages.
+
+    Args:
+        model: name, folder or file.
+        prompt_file: the text, in UTF-8.
+        out: folder for reads.png, routing.json and blocks.md.
+        mass: share of the estimated attention that what is read has, at least.
+        least: blocks of 64 tokens that are chosen at least, besides the first and the last ones.
+        most: and at most.
+        tokens: read so many of the text; default: as many as the window holds.
+        text: file to calibrate the index on; default: Python's own manual, once for each model.
+        weights: how weights are kept; auto keeps the file's own values.
+    """
+    from everlong.apps.route import route as show
+    from everlong.model.routing import Budget
+
+    budget = Budget(mass, least, most)
+    show(model, prompt_file, out, weights=weights, budget=budget, text=text, tokens=tokens)
+
+
 def demo(model: str = "smollm2-135m") -> None:
     """A tour of at most two minutes: answers, sixteen streams, JSON, memory, speed.
 
@@ -300,6 +332,7 @@ _EXAMPLES: dict[str, str] = {
     "serve": "everlong serve smollm2-135m --port 8000 --api-key secret",
     "convert": "everlong convert smollm2-135m ./smollm2-hf --dtype bfloat16",
     "bench": "everlong bench --model ./model.gguf --llama-cpp true",
+    "route": "everlong route smollm2-135m --prompt-file ./book.txt --out ./routing",
     "eval": "everlong eval smollm2-135m --data ./data --tasks arc_easy --limit 200",
     "eval-compare": "everlong eval compare ./figures/small ./figures/large",
     "eval-report": "everlong eval report ./figures/small --out ./report",
@@ -321,6 +354,7 @@ _FUNCTIONS: dict[str, Callable[..., None]] = {
     "generate": generate,
     "convert": convert,
     "bench": bench,
+    "route": route,
     "eval": evaluate,
     "eval-compare": compare,
     "eval-report": report,

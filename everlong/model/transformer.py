@@ -77,11 +77,22 @@ class Transformer(nn.Module):
         return logits.float()
 
     def states(
-        self, tokens: Tensor, *, sight: Sight = "causal", lengths: Tensor | None = None
+        self,
+        tokens: Tensor,
+        *,
+        sight: Sight = "causal",
+        lengths: Tensor | None = None,
+        attend: Attend | None = None,
     ) -> Tensor:
-        """Last hidden states after the final norm, float32 [B, T, hidden]; see ``forward``."""
+        """Last hidden states after the final norm, float32 [B, T, hidden].
+
+        Args:
+            tokens, sight, lengths: see ``forward``.
+            attend: how queries meet keys; None: every one that ``sight`` lets it see.
+        """
         positions = torch.arange(tokens.shape[1]).expand(tokens.shape)
-        return self._run(tokens, self.rope(positions), SequenceAttention(sight, lengths))
+        attend = attend or SequenceAttention(sight, lengths)
+        return self._run(tokens, self.rope(positions), attend)
 
     def step(self, batch: Batch, *, states: bool = False) -> Tensor:
         """Compute a batch of spans, filling their blocks.

@@ -1,0 +1,85 @@
+"""The routing index's projection of a model: found once, kept in the cache.
+
+It depends on the model as it is used, so it is kept under the model's fingerprint; who loses the
+cache loses half a minute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+from everlong.errors import ConfigError
+from everlong.files import atomic_write, cache_dir
+from everlong.model.routing import DIRECTIONS, Projection, calibrate
+from everlong.model.transformer import Transformer
+from everlong.tokenizer import Tokenizer
+
+_VERSION = 1
+TOKENS = 4096
+"""Of a text that the directions are found on."""
+
+
+def projection_of(
+    model: Transformer,
+    tokenizer: Tokenizer,
+    fingerprint: bytes,
+    *,
+    text: Path | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Projection:
+    """The projection of a model, from the cache or found now.
+
+    Args:
+        model: reads the text.
+        tokenizer: of the model.
+        fingerprint: of the model as it is used.
+        text: a file to find it on, whatever the cache has; None: Python's own manual.
+        say: told when it takes a while.
+
+    Raises:
+        ConfigError: the text cannot be read, or is too short.
+    """
+    path = cache_dir() / "routing" / f"{fingerprint.hex()[:32]}-{_VERSION}.safetensors"
+    if text is None and (kept := _read(path, model)) is not None:
+        return kept
+    say("finding the directions in which keys differ; once for each model")
+    tokens = tokenizer.encode(_manual() if text is None else _read_text(text))
+    directions = min(DIRECTIONS, model.config.head_dim)
+    found = calibrate(model, tokens[: min(TOKENS, model.config.max_position)], directions)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    parts = {name: getattr(found, name).contiguous() for name in Projection.__annotations__}
+    atomic_write(path, save(parts))
+    return found
+
+
+def _read(path: Path, model: Transformer) -> Projection | None:
+    """What the cache has, if it is whole and fits the model."""
+    c = model.config
+    shape = (c.num_layers, c.num_kv_heads, c.head_dim, min(DIRECTIONS, c.head_dim))
+    try:
+        found = Projection(**load(path.read_bytes()))
+    except (OSError, SafetensorError, TypeError):
+        return None
+    return found if found.directions.shape == shape else None
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read as text: {error}") from None
+
+
+def _manual() -> str:
+    """English prose, tables and code that every Python has: what its help() tells."""
+    try:
+        from pydoc_data.topics import topics
+    except ImportError:
+        raise ConfigError(
+            "this Python has no manual to calibrate on; name a text with --text"
+        ) from None
+    return "\n\n".join(topics[name] for name in sorted(topics))

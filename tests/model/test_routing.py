@@ -1,0 +1,201 @@
+"""Routed attention: dense where it may read all, blind to later tokens, sparing where it can be."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from everlong.errors import ConfigError
+from everlong.model.attention import SequenceAttention
+from everlong.model.cache import BLOCK
+from everlong.model.routing import (
+    Budget,
+    Projection,
+    RoutedAttention,
+    attend_chosen,
+    by_block,
+    calibrate,
+    choose,
+    sampled,
+)
+from tests.engine.tiny import model
+
+ALL = Budget(mass=1, least=1 << 20, most=1 << 20)
+KV_HEADS, GROUP, SIZE = 2, 3, 32
+
+
+def heads(tokens: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values of one sequence, with a batch of one."""
+    generator = torch.Generator().manual_seed(seed)
+    shapes = (KV_HEADS * GROUP, KV_HEADS, KV_HEADS)
+    q, k, v = (torch.randn(1, tokens, n, SIZE, generator=generator) for n in shapes)
+    return q, k, v
+
+
+def projection(keys: Tensor, directions: int = SIZE) -> Projection:
+    """Of random directions, for one layer; exact but for the codes' steps where there are all."""
+    generator = torch.Generator().manual_seed(5)
+    basis = torch.linalg.qr(torch.randn(KV_HEADS, SIZE, SIZE, generator=generator))[0]
+    found = basis[..., :directions]
+    centre = keys[0].mean(0)
+    reach = torch.einsum("tkd,kdr->ktr", keys[0] - centre, found).abs().amax(1)
+    return Projection(centre[None], found[None], reach[None] / 7)
+
+
+@pytest.mark.parametrize("tokens", [1, 63, 64, 65, 700, 1024])
+def test_with_an_unlimited_budget_it_is_dense(tokens: int) -> None:
+    q, k, v = heads(tokens)
+    dense = SequenceAttention()(0, q, k, v, None)
+    routed = RoutedAttention(projection(k), ALL)(0, q, k, v, None)
+    torch.testing.assert_close(routed, dense, rtol=1e-4, atol=1e-5)
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 1000), st.integers(1, 1100), st.floats(0.1, 1))
+def test_no_query_reads_a_later_token(seed: int, after: int, mass: float) -> None:
+    q, k, v = heads(1100, seed % 3)
+    other = heads(1100, seed + 7)
+    budget = Budget(mass, least=1, most=3, last=2)
+    routed = RoutedAttention(projection(k), budget)
+    before = routed(0, q, k, v, None)[:, :after]
+    changed = [
+        torch.cat((a[:, :after], b[:, after:]), 1) for a, b in zip((q, k, v), other, strict=True)
+    ]
+    found = routed(0, changed[0], changed[1], changed[2], None)[:, :after]
+    # The last block of queries is another one when it ends earlier: others choose for it.
+    whole = after // BLOCK * BLOCK
+    torch.testing.assert_close(found[:, :whole], before[:, :whole], rtol=0, atol=0)
+
+
+def test_what_a_query_asks_for_is_read_and_little_else() -> None:
+    tokens, told = 40 * BLOCK, 17 * BLOCK + 5
+    q, k, v = heads(tokens)
+    k, q = 0.1 * k, 0.1 * q
+    wanted = torch.ones(SIZE)
+    k[:, told] += 3 * wanted
+    q[:, -BLOCK:] += 3 * wanted  # asked at the end
+    v[:, told] = 100.0
+    read: list[Tensor] = []
+    budget = Budget(mass=0.9, least=0, most=20)
+    routed = RoutedAttention(
+        projection(k), budget, lambda layer, block, chosen: read.append(chosen)
+    )
+    out = routed(0, q, k, v, None)
+    assert (out[0, -5:] > 90).all()
+    assert read[-1][:, 17].all()
+    assert read[-1].sum() <= KV_HEADS * (1 + 4 + 2)
+    # Where nothing stands out, attention is spread, and as much is read as is allowed.
+    assert read[30].sum() == KV_HEADS * (1 + 4 + 20)
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.data())
+def test_the_smallest_set_with_the_mass_is_chosen(data: st.DataObject) -> None:
+    blocks = data.draw(st.integers(1, 30))
+    weights = data.draw(st.lists(st.integers(0, 1000), min_size=blocks, max_size=blocks))
+    mass = torch.tensor([weights], dtype=torch.float64) + 1e-3
+    mass /= mass.sum()
+    most = data.draw(st.integers(0, 30))
+    budget = Budget(
+        mass=data.draw(st.floats(0.01, 1)),
+        least=data.draw(st.integers(0, most)),
+        most=most,
+        first=data.draw(st.integers(0, 3)),
+        last=data.draw(st.integers(1, 4)),
+    )
+    chosen = choose(mass, blocks, budget)[0]
+    always = torch.zeros(blocks, dtype=torch.bool)
+    always[: budget.first] = True
+    always[max(0, blocks - budget.last) :] = True
+    assert chosen[always].all()
+    taken, left = mass[0][chosen & ~always], mass[0][~chosen]
+    if len(left) and len(taken):
+        assert taken.min() >= left.max() - 1e-12
+    others = int((~always).sum())
+    assert min(budget.least, others) <= len(taken) <= budget.most
+    total = mass[0][chosen].sum()
+    if len(taken) < min(budget.most, others):
+        assert total >= budget.mass - 1e-9
+    if len(taken) > budget.least:
+        assert total - taken.min() < budget.mass + 1e-9
+
+
+def test_codes_estimate_scores() -> None:
+    q, k, _ = heads(500)
+    exact = torch.einsum("nkgd,tkd->kgnt", q[0].unflatten(1, (KV_HEADS, GROUP)), k[0])
+    found = projection(k)
+    codes = found.codes(0, k[0])
+    assert (codes.dtype, codes.min(), codes.max()) == (torch.int8, -7, 7)
+    estimated = found.scores(0, q[0], codes)
+    assert estimated.shape == exact.shape
+    correlation = torch.corrcoef(torch.stack((estimated.flatten(), exact.flatten())))[0, 1]
+    assert correlation > 0.98  # random keys are as wide in every direction: the hardest case
+
+
+def test_calibration_finds_where_keys_differ() -> None:
+    text = torch.randint(10, 300, (1500,), generator=torch.Generator().manual_seed(1)).tolist()
+    with pytest.raises(ConfigError, match="too few"):
+        calibrate(model("float32"), text[:100])
+    with pytest.raises(ConfigError, match="1 to 32 directions, not 40"):
+        calibrate(model("float32"), text, 40)
+    found = calibrate(model("float32"), text, 8)
+    config = model("float32").config
+    assert found.directions.shape == (config.num_layers, config.num_kv_heads, config.head_dim, 8)
+    product = found.directions.transpose(2, 3) @ found.directions
+    torch.testing.assert_close(product, torch.eye(8).expand_as(product), rtol=0, atol=1e-4)
+    keys: list[Tensor] = []
+
+    class Seen(SequenceAttention):
+        def __call__(
+            self, layer: int, q: Tensor, k: Tensor, v: Tensor, window: int | None
+        ) -> Tensor:
+            keys.append(k[0].float())
+            return super().__call__(layer, q, k, v, window)
+
+    with torch.inference_mode():
+        model("float32").states(torch.tensor([text]), attend=Seen())
+    for layer, of in enumerate(keys):
+        rest = of - found.centre[layer]
+        along = torch.einsum("tkd,kdr->tkr", rest, found.directions[layer])
+        explained = along.square().sum((0, 2)) / rest.square().sum((0, 2))
+        # No other 8 directions have more: those of the largest singular values.
+        values = torch.linalg.svdvals(rest.transpose(0, 1)).square()
+        torch.testing.assert_close(
+            explained, values[:, :8].sum(1) / values.sum(1), rtol=1e-3, atol=1e-3
+        )
+        assert (found.codes(layer, of).abs() <= 8).all()
+
+
+def test_a_whole_model_is_dense_where_it_may_read_all() -> None:
+    tiny = model("float32")
+    text = torch.randint(10, 300, (1024,), generator=torch.Generator().manual_seed(2))
+    found = calibrate(tiny, text.tolist(), 16)
+    with torch.inference_mode():
+        dense = tiny.states(text[None])
+        routed = tiny.states(text[None], attend=RoutedAttention(found, ALL))
+        sparing = tiny.states(
+            text[None], attend=RoutedAttention(found, replace(ALL, least=0, most=1, last=1))
+        )
+    torch.testing.assert_close(routed, dense, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(sparing, dense, rtol=1e-2, atol=1e-2)
+
+
+def test_pieces() -> None:
+    assert sampled(64, 8).tolist() == [7, 15, 23, 31, 39, 47, 55, 63]
+    assert sampled(1, 8).tolist() == [0]
+    assert sampled(10, 4).tolist() == [0, 3, 6, 9]
+    assert by_block(torch.ones(2, 130)).tolist() == [[64, 64, 2]] * 2
+    q, k, v = heads(130)
+    chosen = torch.tensor([[True, False, True]] * KV_HEADS)
+    out = attend_chosen(q[0, -2:], k[0], v[0], chosen)
+    seen = torch.tensor([*range(64), *range(128, 130)])
+    expected = SequenceAttention()(0, q[:, seen], k[:, seen], v[:, seen], None)[0, -2:]
+    torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-5)
+    for wrong in ({"mass": 0}, {"mass": 1.5}, {"least": 9, "most": 8}, {"last": 0}, {"queries": 0}):
+        with pytest.raises(ConfigError):
+            Budget(**wrong)  # type: ignore[arg-type]
