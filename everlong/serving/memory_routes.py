@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,10 @@ class ForgetRequest(_Body):
     everything: bool = False
     dry_run: bool = False
     """Only say what would be forgotten."""
+
+
+_THREADS = ThreadPoolExecutor(2, "everlong-memory")
+"""Not those that keep answers, which would wait while a large memory is verified or exported."""
 
 
 @memory_router.get("/stats")
@@ -169,4 +174,4 @@ async def _asked(request: Request, operation: str, **arguments: Any) -> Any:
     assert isinstance(memory, Memory)
     namespace = memory.namespace(request.state.namespace)
     work = partial(perform, memory, namespace, operation, arguments)
-    return await asyncio.get_running_loop().run_in_executor(None, work)
+    return await asyncio.get_running_loop().run_in_executor(_THREADS, work)
