@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -20,7 +21,7 @@ from everlong.checkpoint.loading import load_model
 from everlong.checkpoint.projection import projection_of
 from everlong.errors import ConfigError, MissingExtraError
 from everlong.model.assemble import WeightsOption
-from everlong.model.attention import Attend
+from everlong.model.attention import Attend, SequenceAttention
 from everlong.model.cache import BLOCK
 from everlong.model.config import ModelConfig
 from everlong.model.routing import Budget, RoutedAttention
@@ -37,6 +38,7 @@ class Reads:
     """Which blocks a text's queries read, in each layer, as far as they were told."""
 
     config: ModelConfig
+    budget: Budget
     blocks: int
     chosen: list[Tensor] = field(default_factory=list)
     """For each layer, share of the kv heads of each block of queries (row) that read a block
@@ -65,7 +67,7 @@ class Reads:
 
         Those that read it because it is near are none of them.
         """
-        far = torch.ones(self.blocks, self.blocks).tril(-Budget.last)
+        far = torch.ones(self.blocks, self.blocks).tril(-self.budget.last)
         read = torch.stack([(of * far).sum(0) for of in self.chosen])
         return read / far.sum(0).clamp_min(1)
 
@@ -113,13 +115,27 @@ def route(
     if len(ids) < _LEAST_TOKENS:
         raise ConfigError(f"{prompt} has {len(ids)} tokens; give a text of some")
     projection = projection_of(loaded, tokenizer, identity, text=text, say=console.print)
-    reads = Reads(loaded.config, -(-len(ids) // BLOCK))
-    console.print(f"{len(ids):,} tokens: dense")
-    dense = losses(loaded, ids)
-    console.print(f"{len(ids):,} tokens: routed")
-    routed = losses(loaded, ids, RoutedAttention(projection, budget, reads.observe))
+    reads = Reads(loaded.config, budget, -(-len(ids) // BLOCK))
+    with Progress(console=console, transient=True) as progress:
+
+        def shown(name: str, attend: Attend) -> Attend:
+            """The same, layer by layer in the progress."""
+            task = progress.add_task(f"{len(ids):,} tokens, {name}", total=loaded.config.num_layers)
+
+            def layer_by_layer(
+                layer: int, q: Tensor, k: Tensor, v: Tensor, window: int | None
+            ) -> Tensor:
+                out = attend(layer, q, k, v, window)
+                progress.advance(task)
+                return out
+
+            return layer_by_layer
+
+        dense = losses(loaded, ids, shown("dense", SequenceAttention()))
+        attend = RoutedAttention(projection, budget, reads.observe)
+        routed = losses(loaded, ids, shown("routed", attend))
     out.mkdir(parents=True, exist_ok=True)
-    told = _told(reads, budget, dense, routed)
+    told = _told(reads, dense, routed)
     (out / "routing.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     (out / "blocks.md").write_text(_most_read(reads, tokenizer, ids), encoding="utf-8")
     _draw(reads, out / "reads.png", prompt.name)
@@ -130,7 +146,7 @@ def route(
     console.print(f"written to {out}: reads.png, routing.json, blocks.md")
 
 
-def losses(model: Transformer, ids: list[int], attend: Attend | None = None) -> Tensor:
+def losses(model: Transformer, ids: list[int], attend: Attend) -> Tensor:
     """Natural-log losses of a text's tokens but the first, float32 [T - 1]."""
     tokens = torch.tensor(ids)
     found = []
@@ -143,11 +159,11 @@ def losses(model: Transformer, ids: list[int], attend: Attend | None = None) -> 
     return torch.cat(found)
 
 
-def _told(reads: Reads, budget: Budget, dense: Tensor, routed: Tensor) -> dict[str, Any]:
+def _told(reads: Reads, dense: Tensor, routed: Tensor) -> dict[str, Any]:
     layers = range(reads.config.num_layers)
     return {
         "tokens": len(dense) + 1,
-        "budget": asdict(budget),
+        "budget": asdict(reads.budget),
         "share_read": reads.share(),
         "share_read_by_layer": [round(reads.share(layer), 4) for layer in layers],
         "blocks_read_by_query_block": [round(n, 2) for n in reads.per_query_block().tolist()],
