@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
-from everlong.errors import EverlongError
+from everlong.errors import ConfigError, EverlongError
 
 _READ_BYTES = 4 << 20
 
@@ -82,6 +82,18 @@ def atomic_write(path: Path, data: bytes, *, mode: int = 0o666) -> None:
     """Replace the content of ``path`` with ``data``; see :func:`atomic_writer`."""
     with atomic_writer(path, mode=mode) as file:
         file.write(data)
+
+
+def read_text(path: Path) -> str:
+    """The text of a file that a user named.
+
+    Raises:
+        ConfigError: it cannot be read, or is not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read as text: {error}") from None
 
 
 def sha256_file(path: Path, progress: Callable[[int], None] | None = None) -> str:

@@ -20,6 +20,7 @@ from everlong.checkpoint.fingerprint import fingerprint
 from everlong.checkpoint.loading import load_model
 from everlong.checkpoint.projection import projection_of
 from everlong.errors import ConfigError, MissingExtraError
+from everlong.files import read_text
 from everlong.model.assemble import WeightsOption
 from everlong.model.attention import Attend, SequenceAttention
 from everlong.model.cache import BLOCK
@@ -40,7 +41,7 @@ class Reads:
     config: ModelConfig
     budget: Budget
     blocks: int
-    chosen: list[Tensor] = field(default_factory=list)
+    chosen: list[Tensor] = field(init=False)
     """For each layer, share of the kv heads of each block of queries (row) that read a block
     (column), float32 [blocks, blocks]."""
 
@@ -103,10 +104,7 @@ def route(
     except ImportError:
         raise MissingExtraError("matplotlib", "eval") from None
     console = Console()
-    try:
-        content = prompt.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{prompt} cannot be read as text: {error}") from None
+    content = read_text(prompt)
     checkpoint = open_checkpoint(resolve(model))
     tokenizer = checkpoint.tokenizer()
     loaded = load_model(checkpoint, weights)

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from everlong.errors import ConfigError
-from everlong.files import atomic_write, cache_dir
+from everlong.files import atomic_write, cache_dir, read_text
 from everlong.model.routing import DIRECTIONS, Projection, calibrate
 from everlong.model.transformer import Transformer
 from everlong.tokenizer import Tokenizer
@@ -47,7 +47,7 @@ def projection_of(
     if text is None and (kept := _read(path, model)) is not None:
         return kept
     say("finding the directions in which keys differ; once for each model")
-    tokens = tokenizer.encode(_manual() if text is None else _read_text(text))
+    tokens = tokenizer.encode(_manual() if text is None else read_text(text))
     directions = min(DIRECTIONS, model.config.head_dim)
     found = calibrate(model, tokens[: min(TOKENS, model.config.max_position)], directions)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -65,13 +65,6 @@ def _read(path: Path, model: Transformer) -> Projection | None:
     except (OSError, SafetensorError, TypeError):
         return None
     return found if found.directions.shape == shape else None
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read as text: {error}") from None
 
 
 def _manual() -> str:
