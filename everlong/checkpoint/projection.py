@@ -14,7 +14,8 @@ from safetensors.torch import load, save
 
 from everlong.errors import ConfigError
 from everlong.files import atomic_write, cache_dir, read_text
-from everlong.model.routing import DIRECTIONS, Projection, calibrate
+from everlong.model.calibration import calibrate
+from everlong.model.routing import DIRECTIONS, Projection
 from everlong.model.transformer import Transformer
 from everlong.tokenizer import Tokenizer
 

@@ -5,6 +5,7 @@ Letters: B sequences, T tokens, M rows (tokens of a step), H query heads, K kv h
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -96,12 +97,11 @@ class SequenceAttention:
 class BlockAttention:
     """Attention of a step's rows to the blocks of their sequences, which it also fills.
 
-    The plain twin of ``native/attention.h``: one product per sequence (and per group of blocks
-    moved by the same shift).
+    The plain twin of ``native/attention.h``.
 
     Args:
         batch: rows and block tables.
-        rope: rotates queries back for blocks that are moved.
+        rope: turns queries for blocks that are moved.
     """
 
     def __init__(self, batch: Batch, rope: Rope) -> None:
@@ -112,26 +112,29 @@ class BlockAttention:
         out = torch.empty_like(q)
         for i, span in enumerate(self._batch.spans):
             rows = self._batch.rows_of(i)
-            self._store(span, layer, torch.stack((k[rows], v[rows]), dim=2))
-            self._attend(i, layer, q, rows, window, out)
+            self.store(span, layer, k[rows], v[rows])
+            self.attend(i, layer, q, rows, window, out)
         return out
 
-    @staticmethod
-    def _store(span: Span, layer: int, kv: Tensor) -> None:
-        """Put ``kv``, [rows, K, 2, D], into the span's blocks."""
-        row = 0
-        while row < len(kv):
-            at = span.start + row
-            count = min(len(kv) - row, BLOCK - at % BLOCK)
-            block = span.table.blocks[at // BLOCK][layer]
-            block[:, :, at % BLOCK : at % BLOCK + count] = kv[row : row + count].permute(1, 2, 0, 3)
-            row += count
+    def store(self, span: Span, layer: int, k: Tensor, v: Tensor) -> None:
+        """Put keys and values [rows, K, D] into the span's blocks."""
+        kv = torch.stack((k, v), dim=2)
+        for rows, at in pieces(span.start, len(kv)):
+            block = span.table.blocks[at.start // BLOCK][layer]
+            block[:, :, at.start % BLOCK :][:, :, : len(at)] = kv[rows].permute(1, 2, 0, 3)
 
-    def _attend(
+    def attend(
         self, i: int, layer: int, q: Tensor, rows: slice, window: int | None, out: Tensor
     ) -> None:
+        """Attend ``rows`` of span ``i``; their results go into ``out``."""
         table, batch = self._batch.spans[i].table, self._batch
         index, visible = batch.index[rows], batch.visible[rows]
+        own = int(index[-1]) // BLOCK
+        if own > batch.reach and int(index[0]) // BLOCK != own:  # each block is moved by its own
+            for part, _ in pieces(int(index[0]), len(index)):
+                here = slice(rows.start + part.start, rows.start + part.stop)
+                self.attend(i, layer, q, here, window, out)
+            return
         end = int(visible.max())
         used = -(-end // BLOCK)
         stored = torch.stack([block[layer] for block in table.blocks[:used]], dim=2)
@@ -140,8 +143,7 @@ class BlockAttention:
         seen = at < visible[:, None]
         if window is not None:
             seen &= at > index[:, None] - window
-        shifts = table.shifts[:used]
-        if not any(shifts):
+        if own <= batch.reach:
             mask = None if len(index) == 1 and bool(seen.all()) else seen
             out[rows] = scaled_dot_product_attention(
                 q[rows].transpose(0, 1)[None],
@@ -151,36 +153,56 @@ class BlockAttention:
                 enable_gqa=q.shape[1] != keys.shape[0],
             )[0].transpose(0, 1)
             return
-        scores = self._moved_scores(q[rows], keys, shifts, end)
-        scores = scores.masked_fill(~seen, float("-inf")).softmax(-1)  # [H, rows, end]
+        turns = [max(0, own - number - batch.reach) for number in range(used)]
+        scores = moved_scores(q[rows], keys, turns, self._rope) * float(q.shape[-1] ** -0.5)
+        weights = scores.masked_fill(~seen, float("-inf")).softmax(-1)  # [H, rows, end]
         group = q.shape[1] // keys.shape[0]
-        out[rows] = (scores @ values.repeat_interleave(group, 0)).transpose(0, 1)
-
-    def _moved_scores(self, q: Tensor, keys: Tensor, shifts: list[int], end: int) -> Tensor:
-        """Scaled scores [H, rows, end] with each block seen at its shifted place."""
-        group = q.shape[1] // keys.shape[0]
-        scores = q.new_empty(q.shape[1], q.shape[0], end)
-        for b, shift in enumerate(shifts):
-            turned = rotate_back(q, self._rope, shift) if shift else q
-            part = slice(b * BLOCK, min(end, (b + 1) * BLOCK))
-            k = keys[:, part].repeat_interleave(group, 0)  # [H, <=64, D]
-            scores[:, :, part] = turned.transpose(0, 1) @ k.transpose(1, 2)
-        return scores * float(q.shape[-1] ** -0.5)
+        out[rows] = (weights @ values.repeat_interleave(group, 0)).transpose(0, 1)
 
 
-def shift_rotation(rope: Rope, shift: int) -> Tensor:
-    """Cosines and sines [D] of a move by ``shift`` positions; negative moves turn back."""
-    angle = rope.plain(torch.tensor(abs(shift)))
-    cosine, sine = angle.chunk(2)
-    return torch.cat((cosine, sine if shift >= 0 else -sine))
+def pieces(start: int, count: int) -> list[tuple[slice, range]]:
+    """``count`` tokens from place ``start`` on, by the blocks that they are in.
 
-
-def rotate_back(q: Tensor, rope: Rope, shift: int) -> Tensor:
-    """Queries [..., H, D] as a block that is moved by ``shift`` positions sees them.
-
-    ``q(p) . k(t + shift) = q(p - shift) . k(t)``: only differences of positions matter.
+    Returns:
+        For each block the tokens' rows, counted from the first, and their places.
     """
-    return rotate(q, shift_rotation(rope, -shift).to(q.dtype))
+    found = []
+    at = start
+    while at < start + count:
+        end = min((at // BLOCK + 1) * BLOCK, start + count)
+        found.append((slice(at - start, end - start), range(at, end)))
+        at = end
+    return found
+
+
+def moved_scores(q: Tensor, keys: Tensor, turns: Sequence[int], rope: Rope) -> Tensor:
+    """Scores, without their scale, of blocks that are moved.
+
+    Args:
+        q: rotated queries [n, H, D].
+        keys: rotated keys [K, T, D] of blocks of 64 tokens; the last may have fewer.
+        turns: for each block, by how many blocks it is moved towards the queries.
+
+    Returns:
+        [H, n, T].
+    """
+    group = q.shape[1] // keys.shape[0]
+    scores = q.new_empty(q.shape[1], q.shape[0], keys.shape[1])
+    for b, turn in enumerate(turns):
+        turned = turn_back(q, rope, turn) if turn else q
+        part = slice(b * BLOCK, (b + 1) * BLOCK)
+        k = keys[:, part].repeat_interleave(group, 0)  # [H, <=64, D]
+        scores[:, :, part] = turned.transpose(0, 1) @ k.transpose(1, 2)
+    return scores
+
+
+def turn_back(q: Tensor, rope: Rope, turn: int) -> Tensor:
+    """Queries [..., H, D] as a block sees them that is moved by ``turn`` blocks.
+
+    ``q(p) . k(t + move) = q(p - move) . k(t)``: only differences of positions matter.
+    """
+    cosine, sine = rope.turns(turn + 1)[turn].chunk(2)
+    return rotate(q, torch.cat((cosine, -sine)).to(q.dtype))
 
 
 class Attention(nn.Module):

@@ -2,7 +2,7 @@
 
 A *block* holds the keys and values of 64 consecutive tokens of one sequence in every layer:
 a tensor [layers, kv heads, 2 (keys, values), 64, D]. The model only ever sees lists of blocks,
-positions and shifts; who owns the blocks (a pool in memory, a mapped file) is not its matter.
+and positions; who owns the blocks (a pool in memory, a mapped file) is not its matter.
 
 Letters: M rows (tokens of the step), S sequences, D head size.
 """
@@ -23,6 +23,9 @@ from everlong.model.config import ModelConfig
 BLOCK = 64
 """Tokens in a block."""
 
+EVERYWHERE = 1 << 30
+"""A reach in blocks that no sequence exceeds."""
+
 Sight = Literal["causal", "bidirectional"] | int
 """What a token may see of its own sequence: those before it and itself, all, or (an integer)
 a prefix of that many tokens together with those before it and itself."""
@@ -34,17 +37,15 @@ def block_shape(config: ModelConfig) -> tuple[int, int, int, int, int]:
 
 
 class BlockTable:
-    """The blocks of one sequence in order, with the addresses that kernels read.
-
-    A block may have a shift: it is attended to as if it stood that many positions later than
-    where its keys were rotated. Queries are turned instead of keys, so a block that several
-    sequences share is never rewritten.
-    """
+    """The blocks of one sequence in order, with the addresses that kernels read."""
 
     def __init__(self) -> None:
         self.blocks: list[Tensor] = []
-        self.shifts: list[int] = []
-        self._addresses: NDArray[np.int64] = np.empty(8, dtype=np.int64)
+        self.codes: list[Tensor] = []
+        """Of each block its routing index, where there is one; see ``model/routing.py``."""
+        self.choices: Tensor | None = None
+        """Which blocks the last token chose; the router's."""
+        self._addresses: NDArray[np.int64] = np.empty((2, 8), dtype=np.int64)
 
     def __len__(self) -> int:
         return len(self.blocks)
@@ -57,20 +58,29 @@ class BlockTable:
     @property
     def addresses(self) -> NDArray[np.int64]:
         """Memory address of each block."""
-        return self._addresses[: len(self.blocks)]
+        return self._addresses[0, : len(self.blocks)]
 
-    def append(self, block: Tensor, shift: int = 0) -> None:
-        """Add a block at the end; ``block`` is contiguous, shape :func:`block_shape`."""
-        if len(self.blocks) == len(self._addresses):
-            self._addresses = np.concatenate((self._addresses, np.empty_like(self._addresses)))
-        self._addresses[len(self.blocks)] = block.data_ptr()
+    @property
+    def code_addresses(self) -> NDArray[np.int64]:
+        """Memory address of the routing index of each block; every block has one."""
+        assert len(self.codes) == len(self.blocks), "every block has its routing index"
+        return self._addresses[1, : len(self.blocks)]
+
+    def append(self, block: Tensor, codes: Tensor | None = None) -> None:
+        """Add a block at the end.
+
+        Args:
+            block: contiguous, shape :func:`block_shape`.
+            codes: its routing index, contiguous; with every block, or with none.
+        """
+        at = len(self.blocks)
+        if at == self._addresses.shape[1]:
+            self._addresses = np.concatenate((self._addresses, np.empty_like(self._addresses)), 1)
+        self._addresses[0, at] = block.data_ptr()
         self.blocks.append(block)
-        self.shifts.append(shift)
-
-    def truncate(self, count: int) -> None:
-        """Keep the first ``count`` blocks."""
-        del self.blocks[count:]
-        del self.shifts[count:]
+        if codes is not None:
+            self._addresses[1, at] = codes.data_ptr()
+            self.codes.append(codes)
 
 
 @dataclass(frozen=True)
@@ -82,8 +92,6 @@ class Span:
     """Has room for ``start + len(tokens)`` tokens; the first ``start`` are filled."""
     start: int = 0
     """Place of the first token in its sequence."""
-    position: int | None = None
-    """Rotary position of the first token; None: ``start``."""
     sight: Sight = "causal"
     """With anything but "causal", ``tokens`` reach at least to the end of what they see."""
     logits: Literal["none", "last", "all"] | int = "last"
@@ -99,19 +107,27 @@ class Span:
 class Batch:
     """The spans of one step as flat arrays.
 
+    Args:
+        spans: what the step computes.
+        reach: blocks that lie farther back than so many are attended to as if they lay there;
+            queries are turned instead of keys, so a block that several sequences share is never
+            rewritten.
+
     Attributes:
         tokens: int32 [M].
-        positions: int64 [M], rotary position.
-        index: int32 [M], place in the sequence.
+        index: int32 [M], place in the sequence, and rotary position.
         visible: int32 [M], how many tokens of its sequence the row may see at most.
         sequence: int32 [M], which of the S spans the row belongs to.
         wanted: int32 [W], rows whose logits are computed.
+        skipped: int64 [S], what the step tells: blocks that rows of a span could have read and did
+            not, summed over rows, layers and kv heads.
     """
 
-    def __init__(self, spans: Sequence[Span]) -> None:
+    def __init__(self, spans: Sequence[Span], reach: int = EVERYWHERE) -> None:
         self.spans = spans
+        self.reach = reach
+        self.skipped = torch.zeros(len(spans), dtype=torch.int64)
         tokens: list[int] = []
-        positions: list[int] = []
         index: list[int] = []
         visible: list[int] = []
         sequence: list[int] = []
@@ -120,9 +136,7 @@ class Batch:
             count, row = len(span.tokens), len(tokens)
             end = span.start + count
             assert 0 < count <= span.table.capacity - span.start, "tokens, and blocks for them"
-            first = span.start if span.position is None else span.position
             tokens.extend(span.tokens)
-            positions.extend(range(first, first + count))
             index.extend(range(span.start, end))
             sequence.extend([i] * count)
             if span.sight == "causal":
@@ -134,7 +148,6 @@ class Batch:
             assert 0 <= span.wanted <= count, "logits of tokens of the span"
             wanted.extend(range(row + count - span.wanted, row + count))
         self.tokens = torch.tensor(tokens, dtype=torch.int32)
-        self.positions = torch.tensor(positions, dtype=torch.int64)
         self.index = torch.tensor(index, dtype=torch.int32)
         self.visible = torch.tensor(visible, dtype=torch.int32)
         self.sequence = torch.tensor(sequence, dtype=torch.int32)

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from everlong.model.cache import BLOCK
 from everlong.model.config import RopeConfig
 
 
@@ -38,6 +39,7 @@ class Rope:
         self._head_dim = head_dim
         self._window = config.original_max_position or max_position
         self._table = torch.empty(0, head_dim, device="cpu")
+        self._turns = torch.empty(0, head_dim, device="cpu")
         self._frequencies, self._gain = self._rule()
 
     def __call__(self, positions: Tensor, length: int | None = None) -> Tensor:
@@ -58,9 +60,18 @@ class Rope:
             self._table = self._angles(torch.arange(size, device="cpu"), self._frequencies)
         return self._table[positions]
 
-    def plain(self, distance: Tensor) -> Tensor:
-        """Cosines and sines of a turn by ``distance`` positions, without the rule's gain."""
-        return self._angles(distance, self._frequencies) / self._gain
+    def turns(self, count: int) -> Tensor:
+        """Cosines and sines of moves by 0, 1, ... blocks, float32 [``count`` or more, D].
+
+        Without the rule's gain: what is moved has it already.
+        """
+        if count > len(self._turns):
+            size = max(64, 1 << (count - 1).bit_length())
+            # In float64: a million tokens are 0.06 radians off in float32.
+            angle = BLOCK * torch.arange(size, device="cpu").double()[:, None]
+            angle = angle * self._frequencies
+            self._turns = torch.cat((angle.cos(), angle.sin()), dim=-1).float()
+        return self._turns
 
     def _angles(self, positions: Tensor, frequencies: Tensor) -> Tensor:
         # Angles in float32, as the reference implementations have them: at position p the error

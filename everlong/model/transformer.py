@@ -17,6 +17,7 @@ from everlong.model.config import ModelConfig
 from everlong.model.mlp import MLP
 from everlong.model.norm import RMSNorm
 from everlong.model.rope import Rope
+from everlong.model.routing import RoutedBlockAttention, Routing
 
 
 class Block(nn.Module):
@@ -94,18 +95,25 @@ class Transformer(nn.Module):
         attend = attend or SequenceAttention(sight, lengths)
         return self._run(tokens, self.rope(positions), attend)
 
-    def step(self, batch: Batch, *, states: bool = False) -> Tensor:
+    def step(
+        self, batch: Batch, *, states: bool = False, routing: Routing | None = None
+    ) -> Tensor:
         """Compute a batch of spans, filling their blocks.
 
         Args:
             batch: what to compute.
+            routing: which blocks are read; None: all.
             states: return the last hidden states of all rows instead of logits.
 
         Returns:
             float32 logits [W, V] of the wanted rows, or states [M, hidden].
         """
-        rope = self.rope(batch.positions)
-        attend = BlockAttention(batch, self.rope)
+        rope = self.rope(batch.index)
+        attend = (
+            BlockAttention(batch, self.rope)
+            if routing is None
+            else RoutedBlockAttention(batch, self.rope, routing)
+        )
         x = self._run(batch.tokens.long(), rope, attend)
         if states:
             return x

@@ -12,13 +12,14 @@ import torch
 from everlong.device import cpu_features
 from everlong.model import quantization
 from everlong.model.assemble import assemble
-from everlong.model.attention import BlockAttention
+from everlong.model.attention import turn_back
 from everlong.model.cache import BLOCK, Batch, BlockTable, Span, block_shape
-from everlong.model.config import ModelConfig
+from everlong.model.config import ModelConfig, RopeConfig
 from everlong.model.native import library as native
 from everlong.model.native import step
 from everlong.model.native.step import NativeStep, supports
 from everlong.model.quantization import IntegerGroups, PackedLinear, quantize
+from everlong.model.rope import Rope, rotate
 from tests.model.random_models import random_weights
 
 pytestmark = pytest.mark.skipif(
@@ -253,46 +254,32 @@ def test_rows_do_not_depend_on_their_batch(name: str, weights: str) -> None:
     assert torch.equal(torch.cat(pieces), whole)
 
 
-def test_shifted_blocks_equal_plain_attention() -> None:
+def test_moved_blocks_equal_plain_attention() -> None:
     config = small(head_dim=64, num_heads=4, num_kv_heads=2)
     model = model_of(config)
-    ids = tokens(200)
-
-    def moved(fill) -> BlockTable:
-        done = table(config, 200)
-        for block in done.blocks:
+    ids = tokens(500)
+    native_step, found = NativeStep(model), []
+    for run in (model.step, native_step):
+        spans = Span(ids, table(config, 500), logits="all")
+        for block in spans.table.blocks:
             block.zero_()
-        fill(Batch([Span(ids[:192], done, logits="none")]))
-        done.shifts[:3] = [0, 1000, 31]
-        return done
-
-    step = NativeStep(model)
-    rest = [
-        Batch([Span(ids[192:], moved(f), 192, position=1500, logits="all")])
-        for f in (model.step, step)
-    ]
-    expected, got = model.step(rest[0]), step(rest[1])
+        found.append(run(Batch([spans], reach=2)))
+    expected, got = found
     assert (got - expected).abs().max() < 0.02 * expected.abs().max()
-    still = step(Batch([Span(ids[192:], rest[1].spans[0].table, 192, logits="all")]))
-    assert (still - got).abs().max() > 0.05 * expected.abs().max()
+    still = native_step(Batch([Span(ids, table(config, 500), logits="all")]))
+    assert torch.equal(still[: 3 * BLOCK], got[: 3 * BLOCK])
+    assert (still - got)[3 * BLOCK :].abs().max() > 0.05 * expected.abs().max()
 
 
-def test_shift_moves_a_block_exactly() -> None:
-    """A block that is moved by s equals one whose keys were rotated s positions later."""
-    config = small(num_layers=1)
-    model = assemble(config, random_weights(config).__getitem__, "float32")
-    q = torch.randn(1, 6, 32)
-    ids = tokens(BLOCK)
-    outputs = []
-    for position, shift in ((0, 77), (77, 0)):
-        made = BlockTable()
-        made.append(torch.zeros(block_shape(config)), shift)
-        made.append(torch.zeros(block_shape(config)))
-        model.step(Batch([Span(ids, made, position=position)]))
-        batch = Batch([Span([5], made, BLOCK, position=150)])
-        attend = BlockAttention(batch, model.rope)
-        outputs.append(attend(0, q, torch.zeros(1, 2, 32), torch.zeros(1, 2, 32), None))
-    assert torch.allclose(*outputs, atol=1e-4)
+def test_a_turned_query_sees_a_moved_block() -> None:
+    """A block that is moved equals one whose keys were rotated so much later."""
+    rope = Rope(RopeConfig(), 32, 4096)
+    q, k = torch.randn(2, 3, 6, 32, generator=torch.Generator().manual_seed(1))
+    turned = turn_back(rotate(q, rope(torch.full((3,), 1500))), rope, 7)
+    there = rotate(k, rope(torch.full((3,), 200)))
+    later = rotate(k, rope(torch.full((3,), 200 + 7 * BLOCK)))
+    asked = rotate(q, rope(torch.full((3,), 1500)))
+    assert torch.allclose((turned * there).sum(-1), (asked * later).sum(-1), atol=1e-4)
 
 
 def test_many_sequences_in_one_step() -> None:
@@ -338,4 +325,5 @@ def test_unsupported_sizes_are_left_to_pytorch() -> None:
 def test_structures_have_the_layout_of_the_kernels() -> None:
     assert ctypes.sizeof(native.Matrix) == 48
     assert ctypes.sizeof(native.Layer) == 7 * 48 + 4 * 8 + 8
-    assert ctypes.sizeof(native.Batch) == 120
+    assert ctypes.sizeof(native.Routing) == 4 * 8 + 8 * 4
+    assert ctypes.sizeof(native.Batch) == 144

@@ -13,19 +13,21 @@ from torch import Tensor
 from everlong.errors import ConfigError
 from everlong.model.attention import SequenceAttention
 from everlong.model.cache import BLOCK
+from everlong.model.calibration import calibrate
 from everlong.model.routing import (
     Budget,
     Projection,
     RoutedAttention,
     attend_chosen,
     by_block,
-    calibrate,
     choose,
+    packed,
     sampled,
+    unpacked,
 )
 from tests.engine.tiny import model
 
-ALL = Budget(mass=1, least=1 << 20, most=1 << 20)
+ALL = Budget(mass=1, least=4096, most=4096, dense=0)
 KV_HEADS, GROUP, SIZE = 2, 3, 32
 
 
@@ -60,7 +62,7 @@ def test_with_an_unlimited_budget_it_is_dense(tokens: int) -> None:
 def test_no_query_reads_a_later_token(seed: int, after: int, mass: float) -> None:
     q, k, v = heads(1100, seed % 3)
     other = heads(1100, seed + 7)
-    budget = Budget(mass, least=1, most=3, last=2)
+    budget = Budget(mass, least=1, most=3, last=2, dense=0)
     routed = RoutedAttention(projection(k), budget)
     before = routed(0, q, k, v, None)[:, :after]
     changed = [
@@ -81,7 +83,7 @@ def test_what_a_query_asks_for_is_read_and_little_else() -> None:
     q[:, -BLOCK:] += 3 * wanted  # asked at the end
     v[:, told] = 100.0
     read: list[Tensor] = []
-    budget = Budget(mass=0.9, least=0, most=20)
+    budget = Budget(mass=0.9, least=0, most=20, dense=0)
     routed = RoutedAttention(
         projection(k), budget, lambda layer, block, chosen: read.append(chosen)
     )
@@ -107,6 +109,7 @@ def test_the_smallest_set_with_the_mass_is_chosen(data: st.DataObject) -> None:
         most=most,
         first=data.draw(st.integers(0, 3)),
         last=data.draw(st.integers(1, 4)),
+        dense=0,
     )
     chosen = choose(mass, blocks, budget)[0]
     always = torch.zeros(blocks, dtype=torch.bool)
@@ -137,40 +140,6 @@ def test_codes_estimate_scores() -> None:
     assert correlation > 0.98  # random keys are as wide in every direction: the hardest case
 
 
-def test_calibration_finds_where_keys_differ() -> None:
-    text = torch.randint(10, 300, (1500,), generator=torch.Generator().manual_seed(1)).tolist()
-    with pytest.raises(ConfigError, match="too few"):
-        calibrate(model("float32"), text[:100])
-    with pytest.raises(ConfigError, match="1 to 32 directions, not 40"):
-        calibrate(model("float32"), text, 40)
-    found = calibrate(model("float32"), text, 8)
-    config = model("float32").config
-    assert found.directions.shape == (config.num_layers, config.num_kv_heads, config.head_dim, 8)
-    product = found.directions.transpose(2, 3) @ found.directions
-    torch.testing.assert_close(product, torch.eye(8).expand_as(product), rtol=0, atol=1e-4)
-    keys: list[Tensor] = []
-
-    class Seen(SequenceAttention):
-        def __call__(
-            self, layer: int, q: Tensor, k: Tensor, v: Tensor, window: int | None
-        ) -> Tensor:
-            keys.append(k[0].float())
-            return super().__call__(layer, q, k, v, window)
-
-    with torch.inference_mode():
-        model("float32").states(torch.tensor([text]), attend=Seen())
-    for layer, of in enumerate(keys):
-        rest = of - found.centre[layer]
-        along = torch.einsum("tkd,kdr->tkr", rest, found.directions[layer])
-        explained = along.square().sum((0, 2)) / rest.square().sum((0, 2))
-        # No other 8 directions have more: those of the largest singular values.
-        values = torch.linalg.svdvals(rest.transpose(0, 1)).square()
-        torch.testing.assert_close(
-            explained, values[:, :8].sum(1) / values.sum(1), rtol=1e-3, atol=1e-3
-        )
-        assert (found.codes(layer, of).abs() <= 8).all()
-
-
 def test_a_whole_model_is_dense_where_it_may_read_all() -> None:
     tiny = model("float32")
     text = torch.randint(10, 300, (1024,), generator=torch.Generator().manual_seed(2))
@@ -185,6 +154,14 @@ def test_a_whole_model_is_dense_where_it_may_read_all() -> None:
     assert not torch.allclose(sparing, dense, rtol=1e-2, atol=1e-2)
 
 
+@pytest.mark.parametrize("directions", [32, 16])
+def test_codes_survive_packing(directions: int) -> None:
+    generator = torch.Generator().manual_seed(directions)
+    codes = torch.randint(-8, 8, (64, 3, directions), generator=generator, dtype=torch.int8)
+    assert packed(codes).shape == (3, 1024)
+    assert torch.equal(unpacked(packed(codes), directions), codes)
+
+
 def test_pieces() -> None:
     assert sampled(64, 8).tolist() == [7, 15, 23, 31, 39, 47, 55, 63]
     assert sampled(1, 8).tolist() == [0]
@@ -196,6 +173,7 @@ def test_pieces() -> None:
     seen = torch.tensor([*range(64), *range(128, 130)])
     expected = SequenceAttention()(0, q[:, seen], k[:, seen], v[:, seen], None)[0, -2:]
     torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-5)
-    for wrong in ({"mass": 0}, {"mass": 1.5}, {"least": 9, "most": 8}, {"last": 0}, {"queries": 0}):
+    wrongs = {"mass": 0}, {"mass": 1.5}, {"least": 9, "most": 8}, {"last": 0}, {"queries": 0}
+    for wrong in (*wrongs, {"most": 5000}, {"first": 60}, {"dense": -1}, {"renew": 0}):
         with pytest.raises(ConfigError):
             Budget(**wrong)  # type: ignore[arg-type]

@@ -11,7 +11,7 @@
 #include <cmath>
 #include <limits>
 
-#include "simd.h"
+#include "elementwise.h"
 
 namespace everlong {
 
@@ -20,12 +20,18 @@ constexpr int kSegment = 8 * kBlock;  // tokens reduced together
 constexpr int kMaxQueries = 48;       // queries in one call of `segment`
 constexpr int kTileQueries = 48;      // queries that share the work of unpacking a block
 
-// Where one layer and kv head of a sequence is read.
+// Where one layer and kv head of a sequence is read by queries of one of its blocks. A block that
+// lies more than `reach` blocks back is read as if it lay there: keys stay as they are, and the
+// queries are turned.
 struct Keys {
-  const uint64_t* blocks;   // address of each block of the sequence
-  const int32_t* rotation;  // per block: row of the table of rotations, or -1
-  const float* rotations;   // [*, D]: cosine [D/2], sine [D/2] of the block's shift
-  int64_t offset;           // of this layer and head inside a block, in bf16
+  const uint64_t* blocks;  // addresses
+  const int32_t* numbers;  // of the blocks in their sequence; null: 0, 1, 2...
+  int64_t offset;          // of this layer and head inside a block, in bf16
+  int own;                 // number of the block of the queries
+  int reach;
+  const float* turns;  // [*, D]: cosine [D/2], sine [D/2] of a move by so many blocks
+
+  int turn(int b) const { return std::max(0, own - (numbers ? numbers[b] : b) - reach); }
 };
 
 struct Reduced {  // of one query over some keys; scores are in powers of two
@@ -36,16 +42,13 @@ struct Reduced {  // of one query over some keys; scores are in powers of two
 // Queries whose sums of values stay in registers together.
 constexpr int queries_at_once(int d) { return 28 / (d / 16) < 1 ? 1 : std::min(6, 28 / (d / 16)); }
 
-// The query as a block moved by a shift sees it: rotated back by the shift.
-template <int D>
-void rotate_back(const float* q, const float* rotation, bf16* out) {
-  for (int i = 0; i < D / 2; i += 16) {
-    __m512 c = _mm512_loadu_ps(rotation + i), s = _mm512_loadu_ps(rotation + D / 2 + i);
-    __m512 a = _mm512_loadu_ps(q + i), b = _mm512_loadu_ps(q + D / 2 + i);
-    __m512 x = _mm512_fmadd_ps(a, c, _mm512_mul_ps(b, s));
-    __m512 y = _mm512_fmsub_ps(b, c, _mm512_mul_ps(a, s));
-    _mm256_storeu_si256((__m256i*)(out + i), narrow(x));
-    _mm256_storeu_si256((__m256i*)(out + D / 2 + i), narrow(y));
+// The query as a block sees it that is moved: turned back by the move.
+inline void turn_back(const float* q, const float* turn, int d, float* out) {
+  for (int i = 0; i < d / 2; i += 16) {
+    __m512 c = _mm512_loadu_ps(turn + i), s = _mm512_loadu_ps(turn + d / 2 + i);
+    __m512 a = _mm512_loadu_ps(q + i), b = _mm512_loadu_ps(q + d / 2 + i);
+    _mm512_storeu_ps(out + i, _mm512_fmadd_ps(a, c, _mm512_mul_ps(b, s)));
+    _mm512_storeu_ps(out + d / 2 + i, _mm512_fmsub_ps(b, c, _mm512_mul_ps(a, s)));
   }
 }
 
@@ -189,20 +192,18 @@ void segment(int count, const Keys& keys, const float* q, int begin, int end, co
     out[i].max = -std::numeric_limits<float>::infinity(), out[i].sum = 0;
     std::memset(out[i].value, 0, D * sizeof(float));
   }
-  int turned_by = -2;
+  int turned_by = -1;
   for (int b = begin / kBlock; b * kBlock < end; ++b) {
     const bf16* k = (const bf16*)keys.blocks[b] + keys.offset;
     const int before = b * kBlock;
     const int from = std::max(begin - before, 0), to = std::min(end - before, kBlock);
-    const int rotation = keys.rotation ? keys.rotation[b] : -1;
-    for (int i = 0; rotation != turned_by && i < count; ++i) {
-      if (rotation >= 0)
-        rotate_back<D>(q + i * D, keys.rotations + (int64_t)rotation * D, turned[i]);
-      else
-        for (int j = 0; j < D; j += 16)
-          _mm256_store_si256((__m256i*)(turned[i] + j), narrow(_mm512_loadu_ps(q + i * D + j)));
+    const int turn = keys.turn(b);
+    for (int i = 0; turn != turned_by && i < count; ++i) {
+      alignas(64) float moved[D];
+      if (turn) turn_back(q + i * D, keys.turns + int64_t(turn) * D, D, moved);
+      store_bf16(turn ? moved : q + i * D, D, turned[i]);
     }
-    turned_by = rotation;
+    turned_by = turn;
     block.read(k, k + kBlock * D, from, to);
     if ((b + 1) * kBlock < end) {  // the next block comes while this one is computed
       const bf16* next = (const bf16*)keys.blocks[b + 1] + keys.offset;
@@ -212,6 +213,18 @@ void segment(int count, const Keys& keys, const float* q, int begin, int end, co
     for (int i = 0; i < count; i += queries_at_once(D))
       block_some<D>(std::min(queries_at_once(D), count - i), block, turned[i], from, to, first + i,
                     last + i, before, out + i);
+  }
+}
+
+// The same for a head size that is known only now.
+inline void segment(int d, int count, const Keys& keys, const float* q, int begin, int end,
+                    const int* first, const int* last, Reduced* out) {
+  switch (d) {
+    case 32: return segment<32>(count, keys, q, begin, end, first, last, out);
+    case 64: return segment<64>(count, keys, q, begin, end, first, last, out);
+    case 96: return segment<96>(count, keys, q, begin, end, first, last, out);
+    case 128: return segment<128>(count, keys, q, begin, end, first, last, out);
+    default: return segment<256>(count, keys, q, begin, end, first, last, out);
   }
 }
 

@@ -6,72 +6,18 @@
 
 #include <vector>
 
-#include "attention.h"
-#include "elementwise.h"
 #include "linear.h"
-#include "workspace.h"
+#include "step_attention.h"
 
 using namespace everlong;
 
-extern "C" {
-
-struct Layer {
-  Matrix query, key, value, output, gate, up, down;
-  const float* attention_norm;  // [hidden]
-  const float* mlp_norm;        // [hidden]
-  const float* query_norm;      // [D] or null
-  const float* key_norm;        // [D] or null
-  int32_t window;               // tokens, 0: all
-};
-
-struct Model {
-  const Layer* layers;
-  Matrix embedding, head;
-  const float* final_norm;  // [hidden]
-  int32_t num_layers, hidden, intermediate, heads, kv_heads, head_dim;
-  float eps;
-};
-
-struct Batch {
-  int32_t rows;              // M
-  const int32_t* tokens;     // [M]
-  const float* rope;         // [M][D]: cosine [D/2], sine [D/2] at the row's position
-  const int32_t* index;      // [M] place of the row among the tokens of its sequence
-  const int32_t* visible;    // [M] number of tokens of its sequence that the row may see
-  const int32_t* sequence;   // [M] rows of a sequence are neighbours
-  const int64_t* first;      // [sequences] where its blocks begin in `blocks`
-  const uint64_t* blocks;    // addresses
-  const int32_t* rotation;   // beside `blocks`: row of `rotations`, or -1; null: none is moved
-  const float* rotations;    // [*][D]
-  int32_t wanted_rows;
-  const int32_t* wanted;     // rows whose logits are computed
-  float* logits;             // [wanted_rows][vocabulary]
-  float* states;             // [M][hidden] after the last norm, or null
-  int32_t exact;             // a row's results do not depend on the rows beside it
-};
-}
-
 namespace {
-
-struct Tile {  // rows of one sequence that are attended together
-  int row, rows;
-};
-
-// What the rest of a layer, after its attention, reads and writes. In the last layer only the
-// wanted rows go on.
-struct Rest {
-  float* x;              // [rows][hidden]
-  const int32_t* place;  // of each row of the step among these, or -1; null: all, in their order
-  Rows normed, attended, act;
-
-  int of(int row) const { return place ? place[row] : row; }
-};
 
 class Step {
  public:
-  Step(const Model& model, int threads) : m_(model), threads_(threads) {
+  Step(const Model& model, int threads)
+      : m_(model), threads_(threads), attention_(model, threads) {
     layers_.assign(model.layers, model.layers + model.num_layers);
-    group_ = m_.heads / m_.kv_heads;
     query_size_ = m_.heads * m_.head_dim;
     kv_size_ = m_.kv_heads * m_.head_dim;
     widest_ = std::max({m_.hidden, m_.intermediate, query_size_});
@@ -91,9 +37,8 @@ class Step {
     gate_ = gate_buffer_.get(2 * threads_ * rows * mlp_width_);
     scratch_size_ = (linear_scratch(plain_, batch.rows, widest_) + 31) / 32 * 32;
     scratch_ = scratch_buffer_.get(threads_ * scratch_size_ + 1);
-    partial_ = partial_buffer_.get(
-        split_ ? tiles_.size() * m_.kv_heads * segments_ * tile_queries_ * (m_.head_dim + 2) : 1);
-    if (!qkv_ || !gate_ || !scratch_ || !partial_ || !all_space_.get(*this, batch.rows, all_) ||
+    if (!qkv_ || !gate_ || !scratch_ || !attention_.plan(batch, qkv_) ||
+        !all_space_.get(*this, batch.rows, all_) ||
         (cut_ && !last_space_.get(*this, batch.wanted_rows, last_)))
       return 1;
     last_.place = places_.data();
@@ -103,29 +48,15 @@ class Step {
     return 0;
   }
 
+  void index(const bf16* block, uint8_t* codes) const {
+    attention_.index(block, m_.num_layers, codes);
+  }
+
  private:
   void look(const Matrix& w) { (w.bits == 16 ? plain_ : integers_) = true; }
 
-  // Which rows are attended together, and whether a sequence is shared between threads.
+  // Whether some rows end with the attention of the last layer, and where the others go on.
   void plan(const Batch& b) {
-    tiles_.clear();
-    int at_once = std::max(1, kTileQueries / group_);
-    tile_queries_ = at_once * group_;
-    fused_ = true;
-    int longest = 0;
-    for (int row = 0; row < b.rows;) {
-      int end = row + 1;
-      while (end < b.rows && end - row < at_once && b.sequence[end] == b.sequence[row]) ++end;
-      if (end < b.rows && b.sequence[end] == b.sequence[row]) fused_ = false;
-      if (end - row > 1) fused_ = false;
-      tiles_.push_back({row, end - row});
-      row = end;
-    }
-    for (int row = 0; row < b.rows; ++row) longest = std::max(longest, b.visible[row]);
-    segments_ = (longest + kSegment - 1) / kSegment;
-    split_ = threads_ > 1 && segments_ > 1 &&
-             int(tiles_.size()) * m_.kv_heads < 4 * threads_;
-    if (split_) fused_ = false;
     cut_ = !b.states && b.wanted_rows < b.rows;
     places_.assign(b.rows, -1);
     for (int i = 0; i < b.wanted_rows; ++i) places_[b.wanted[i]] = i;
@@ -143,7 +74,6 @@ class Step {
     for (int i = 0; i < m_.num_layers; ++i) {
       const Layer& layer = layers_[i];
       normalise(x, layer.attention_norm, all_.normed, t);
-      if (t == 0) next_item_.store(0, std::memory_order_relaxed);
       barrier.wait();
       product(layer.query, all_.normed, qkv_, ld, false, t, scratch);
       product(layer.key, all_.normed, qkv_ + query_size_, ld, false, t, scratch);
@@ -154,7 +84,7 @@ class Step {
           std::memcpy(rest.x + size_t(rest.of(r)) * hidden, x + size_t(r) * hidden,
                       size_t(hidden) * sizeof(float));
       barrier.wait();
-      attend(b, layer, i, rest, t, barrier);
+      attention_.run(b, layer, i, rest, t, barrier);
       barrier.wait();
       if (&rest == &last_ && b.wanted_rows == 0) return;
       product(layer.output, rest.attended, rest.x, hidden, true, t, scratch);
@@ -219,155 +149,6 @@ class Step {
     }
   }
 
-  // Normalises and rotates the queries and the key of one row and kv head; stores key and value.
-  void write_keys(const Batch& b, const Layer& layer, int64_t offset, int row, int h) {
-    const int d = m_.head_dim;
-    float* qkv = qkv_ + size_t(row) * (query_size_ + 2 * kv_size_);
-    const float* rope = b.rope + size_t(row) * d;
-    float* q = qkv + h * group_ * d;
-    const __m512 scale = _mm512_set1_ps(kLog2E / std::sqrt(float(d)));
-    for (int g = 0; g < group_; ++g, q += d) {
-      if (layer.query_norm) rms_norm(q, layer.query_norm, m_.eps, d, q);
-      rotate(q, rope, d);
-      for (int j = 0; j < d; j += 16)
-        _mm512_storeu_ps(q + j, _mm512_mul_ps(_mm512_loadu_ps(q + j), scale));
-    }
-    float* k = qkv + query_size_ + h * d;
-    if (layer.key_norm) rms_norm(k, layer.key_norm, m_.eps, d, k);
-    rotate(k, rope, d);
-    int place = b.index[row];
-    bf16* block = (bf16*)b.blocks[b.first[b.sequence[row]] + place / kBlock] + offset +
-                  int64_t(h) * 2 * kBlock * d;
-    store_bf16(k, d, block + (place % kBlock) * d);
-    store_bf16(k + kv_size_, d, block + (kBlock + place % kBlock) * d);
-  }
-
-  // Items of work are tiles of one kv head after those of another: what threads write then lies
-  // apart.
-  const Tile& tile_of(int item) const { return tiles_[size_t(item) % tiles_.size()]; }
-  int head_of(int item) const { return int(size_t(item) / tiles_.size()); }
-
-  void attend(const Batch& b, const Layer& layer, int layer_index, const Rest& rest, int t,
-              Barrier& barrier) {
-    const int64_t offset =
-        int64_t(layer_index) * m_.kv_heads * 2 * kBlock * m_.head_dim;
-    const int items = int(tiles_.size()) * m_.kv_heads;
-    Range mine = share(items, 1, t, threads_);
-    if (fused_) {  // one row a sequence: who writes a key is the only one to read it in this step
-      for (int i = mine.begin; i < mine.end; ++i) {
-        write_keys(b, layer, offset, tile_of(i).row, head_of(i));
-        attend_tile(b, layer, offset, rest, i, -1);
-      }
-      return;
-    }
-    for (int i = mine.begin; i < mine.end; ++i)
-      for (int r = 0; r < tile_of(i).rows; ++r)
-        write_keys(b, layer, offset, tile_of(i).row + r, head_of(i));
-    barrier.wait();
-    if (!split_) {
-      for (int i; (i = next_item_.fetch_add(1, std::memory_order_relaxed)) < items;)
-        attend_tile(b, layer, offset, rest, i, -1);
-      return;
-    }
-    for (int i; (i = next_item_.fetch_add(1, std::memory_order_relaxed)) < items * segments_;)
-      attend_tile(b, layer, offset, rest, i / segments_, i % segments_);
-    barrier.wait();
-    for (int i = mine.begin; i < mine.end; ++i) merge_tile(rest, i);
-  }
-
-  // Attention of one tile of rows and one kv head, over all segments or (split) over one of them.
-  void attend_tile(const Batch& b, const Layer& layer, int64_t offset, const Rest& rest, int item,
-                   int segment_only) {
-    const int d = m_.head_dim, h = head_of(item);
-    const Tile& tile = tile_of(item);
-    if (!goes_on(tile, rest)) return;
-    const int64_t at = b.first[b.sequence[tile.row]];
-    Keys keys{b.blocks + at, b.rotation ? b.rotation + at : nullptr, b.rotations,
-              offset + int64_t(h) * 2 * kBlock * d};
-    const int count = tile.rows * group_, most = kMaxQueries;
-    for (int start = 0; start < count; start += most) {
-      const int size = std::min(most, count - start);
-      alignas(64) float q[kMaxQueries * 256], value[kMaxQueries * 256], total[kMaxQueries * 256];
-      int first[kMaxQueries], last[kMaxQueries], begin = INT32_MAX, end = 0;
-      Reduced part[kMaxQueries], all[kMaxQueries];
-      for (int i = 0; i < size; ++i) {
-        int row = tile.row + (start + i) / group_, head = h * group_ + (start + i) % group_;
-        std::memcpy(q + i * d,
-                    qkv_ + size_t(row) * (query_size_ + 2 * kv_size_) + size_t(head) * d,
-                    size_t(d) * sizeof(float));
-        last[i] = b.visible[row];
-        first[i] = layer.window ? std::max(0, b.index[row] + 1 - layer.window) : 0;
-        begin = std::min(begin, first[i]);
-        end = std::max(end, last[i]);
-        part[i].value = value + i * d;
-        all[i] = {-std::numeric_limits<float>::infinity(), 0.0f, total + i * d};
-        std::memset(total + i * d, 0, size_t(d) * sizeof(float));
-      }
-      int from = segment_only < 0 ? begin / kSegment : segment_only;
-      int to = segment_only < 0 ? (end + kSegment - 1) / kSegment : segment_only + 1;
-      for (int s = from; s < to; ++s) {
-        int lo = std::max(begin, s * kSegment), hi = std::min(end, (s + 1) * kSegment);
-        if (lo >= hi) continue;
-        reduce(size, keys, q, lo, hi, first, last, part);
-        for (int i = 0; i < size; ++i) merge(all[i], part[i], d);
-      }
-      for (int i = 0; i < size; ++i) {
-        if (segment_only < 0) {
-          finish(rest, all[i], tile.row + (start + i) / group_, h * group_ + (start + i) % group_);
-        } else {
-          float* p = partial(item, segment_only, start + i);
-          p[0] = all[i].max, p[1] = all[i].sum;
-          std::memcpy(p + 2, all[i].value, size_t(d) * sizeof(float));
-        }
-      }
-    }
-  }
-
-  void reduce(int count, const Keys& keys, const float* q, int lo, int hi, const int* first,
-              const int* last, Reduced* part) {
-    switch (m_.head_dim) {
-      case 32: segment<32>(count, keys, q, lo, hi, first, last, part); break;
-      case 64: segment<64>(count, keys, q, lo, hi, first, last, part); break;
-      case 96: segment<96>(count, keys, q, lo, hi, first, last, part); break;
-      case 128: segment<128>(count, keys, q, lo, hi, first, last, part); break;
-      default: segment<256>(count, keys, q, lo, hi, first, last, part);
-    }
-  }
-
-  float* partial(int item, int s, int query) {
-    return partial_ +
-           ((size_t(item) * segments_ + s) * tile_queries_ + query) * (m_.head_dim + 2);
-  }
-
-  void merge_tile(const Rest& rest, int item) {
-    const int d = m_.head_dim, h = head_of(item);
-    const Tile& tile = tile_of(item);
-    if (!goes_on(tile, rest)) return;
-    for (int i = 0; i < tile.rows * group_; ++i) {
-      alignas(64) float value[256] = {};
-      Reduced all{-std::numeric_limits<float>::infinity(), 0.0f, value};
-      for (int s = 0; s < segments_; ++s) {
-        float* p = partial(item, s, i);
-        merge(all, {p[0], p[1], p + 2}, d);
-      }
-      finish(rest, all, tile.row + i / group_, h * group_ + i % group_);
-    }
-  }
-
-  static bool goes_on(const Tile& tile, const Rest& rest) {
-    for (int r = 0; r < tile.rows; ++r)
-      if (rest.of(tile.row + r) >= 0) return true;
-    return false;
-  }
-
-  void finish(const Rest& rest, const Reduced& r, int row, int head) {
-    if (rest.of(row) < 0) return;
-    __m512 scale = _mm512_set1_ps(1.0f / r.sum);
-    for (int j = 0; j < m_.head_dim; j += 32)
-      rest.attended.put(rest.of(row), head * m_.head_dim + j, _mm512_mul_ps(_mm512_loadu_ps(r.value + j), scale),
-                    _mm512_mul_ps(_mm512_loadu_ps(r.value + j + 16), scale));
-  }
-
   // Memory of a `Rest`, kept between steps.
   struct Space {
     Buffer<float> x;
@@ -383,20 +164,18 @@ class Step {
 
   Model m_;
   std::vector<Layer> layers_;
-  int threads_, group_, query_size_, kv_size_, widest_, mlp_width_;
+  int threads_, query_size_, kv_size_, widest_, mlp_width_;
   bool plain_ = false, integers_ = false;  // forms of rows that some product reads
-  std::vector<Tile> tiles_;
   std::vector<int32_t> places_;  // of each row among the wanted ones, or -1
-  bool fused_ = false, split_ = false, exact_ = false;
+  bool exact_ = false;
   bool cut_ = false;  // some rows end with the attention of the last layer
-  int segments_ = 0, tile_queries_ = 0;
   size_t scratch_size_ = 0;  // of a thread
-  std::atomic<int> next_item_{0};
-  Buffer<float> qkv_buffer_, gate_buffer_, partial_buffer_;
+  StepAttention attention_;
+  Buffer<float> qkv_buffer_, gate_buffer_;
   Buffer<bf16> scratch_buffer_;
   Space all_space_, last_space_;
   Rest all_{}, last_{};
-  float *qkv_ = nullptr, *gate_ = nullptr, *partial_ = nullptr;
+  float *qkv_ = nullptr, *gate_ = nullptr;
   bf16* scratch_ = nullptr;
 };
 
@@ -410,6 +189,11 @@ void everlong_destroy(void* step) { delete static_cast<Step*>(step); }
 
 // 0: done; 1: out of memory.
 int everlong_forward(void* step, const Batch* batch) { return static_cast<Step*>(step)->run(*batch); }
+
+// The routing index of a block of keys and values; the model is routed.
+void everlong_index(void* step, const bf16* block, uint8_t* codes) {
+  static_cast<Step*>(step)->index(block, codes);
+}
 
 // y [M, N] = x [M, K] W^T + bias, by the same code as the whole step. 1: out of memory.
 int everlong_linear(const Matrix* w, const float* x, float* y, int m, int threads, int exact) {

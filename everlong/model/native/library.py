@@ -43,8 +43,18 @@ class Matrix(Structure):
     )
 
 
+class Routing(Structure):
+    """``Routing`` of batch.h."""
+
+    _fields_ = (
+        *_each(c_void_p, "key_directions", "key_offset", "query_directions", "centre"),
+        ("mass", c_float),
+        *_each(c_int32, "least", "most", "first", "last", "queries", "dense", "renew"),
+    )
+
+
 class Layer(Structure):
-    """``Layer`` of forward.cpp."""
+    """``Layer`` of batch.h."""
 
     _fields_ = (
         *_each(Matrix, "query", "key", "value", "output", "gate", "up", "down"),
@@ -57,25 +67,28 @@ class Layer(Structure):
 
 
 class Model(Structure):
-    """``Model`` of forward.cpp."""
+    """``Model`` of batch.h."""
 
     _fields_ = (
         ("layers", POINTER(Layer)),
         ("embedding", Matrix),
         ("head", Matrix),
         ("final_norm", c_void_p),
+        ("routing", POINTER(Routing)),
         *_each(c_int32, "num_layers", "hidden", "intermediate", "heads", "kv_heads", "head_dim"),
         ("eps", c_float),
     )
 
 
 class Batch(Structure):
-    """``Batch`` of forward.cpp."""
+    """``Batch`` of batch.h."""
 
     _fields_ = (
         ("rows", c_int32),
         *_each(c_void_p, "tokens", "rope", "index", "visible", "sequence"),
-        *_each(c_void_p, "first", "blocks", "rotation", "rotations"),
+        *_each(c_void_p, "first", "blocks", "codes", "kept", "skipped"),
+        ("reach", c_int32),
+        ("turns", c_void_p),
         ("wanted_rows", c_int32),
         *_each(c_void_p, "wanted", "logits", "states"),
         ("exact", c_int32),
@@ -102,6 +115,8 @@ def library() -> Any | None:
     loaded.everlong_destroy.argtypes = (c_void_p,)
     loaded.everlong_destroy.restype = None
     loaded.everlong_forward.argtypes = (c_void_p, POINTER(Batch))
+    loaded.everlong_index.argtypes = (c_void_p, c_void_p, c_void_p)
+    loaded.everlong_index.restype = None
     loaded.everlong_linear.argtypes = (POINTER(Matrix), c_void_p, c_void_p, *[c_int32] * 3)
     loaded.everlong_rows.argtypes = (POINTER(Matrix), c_void_p, c_int64, c_void_p)
     loaded.everlong_rows.restype = None

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import ctypes
 import weakref
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from everlong.device import native_rows, threads
-from everlong.model.attention import shift_rotation
 from everlong.model.cache import Batch
 from everlong.model.config import ModelConfig
 from everlong.model.native import library as native
 from everlong.model.quantization import PackedEmbedding, PackedLinear
+from everlong.model.routing import Routing, choices_of, index_shape
 
 if TYPE_CHECKING:
     from everlong.model.transformer import Block, Transformer
@@ -39,15 +39,23 @@ class NativeStep:
         model: its linear layers are ``PackedLinear``; kept alive by this object.
         deterministic: a row's result does not depend, in any bit, on the rows beside it. Reading
             long prompts with weights in bfloat16 is slower then.
+        routing: which blocks are read; None: all.
 
     Not safe for use by several threads at once: the workspace is kept between calls.
     """
 
-    def __init__(self, model: Transformer, *, deterministic: bool = False) -> None:
+    def __init__(
+        self,
+        model: Transformer,
+        *,
+        deterministic: bool = False,
+        routing: Routing | None = None,
+    ) -> None:
         lib = native.library()
         assert lib is not None, "ask supports() first"
         assert supports(model.config), "ask supports() first"
         self._lib, self._model, self._deterministic = lib, model, deterministic
+        self._routing = routing
         products = [m for m in model.modules() if isinstance(m, PackedLinear)]
         self._most_rows = None if all(m.integer for m in products) else native_rows()
         config = model.config
@@ -61,6 +69,7 @@ class NativeStep:
             embedding=model.embed_tokens.table.matrix(),
             head=_matrix(model.lm_head),
             final_norm=self._floats(model.norm.weight),
+            routing=None if routing is None else ctypes.pointer(self._routed(routing)),
             num_layers=config.num_layers,
             hidden=config.hidden_size,
             intermediate=config.intermediate_size,
@@ -83,8 +92,17 @@ class NativeStep:
             float32 logits [W, V] of the wanted rows, or all last hidden states [M, hidden].
         """
         config = self._model.config
-        rope = self._model.rope(batch.positions)
-        first, addresses, rotation, rotations = self._blocks(batch)
+        rope = self._model.rope(batch.index)
+        tables = [span.table for span in batch.spans]
+        lengths = np.array([0, *(len(t) for t in tables[:-1])], dtype=np.int64)
+        first, addresses = lengths.cumsum(), np.concatenate([t.addresses for t in tables])
+        codes = kept = None
+        if self._routing is not None:
+            codes = np.concatenate([t.code_addresses for t in tables])
+            shape = config.num_layers, config.num_kv_heads
+            choices = [choices_of(t, shape, self._routing.budget) for t in tables]
+            kept = np.array([c.data_ptr() for c in choices], dtype=np.int64)
+        turns = self._model.rope.turns(max(1, max(map(len, tables)) - batch.reach))
         wanted = 0 if states else len(batch.wanted)
         logits = torch.empty(wanted, config.vocab_size)
         hidden = torch.empty(batch.rows if states else 0, config.hidden_size)
@@ -97,8 +115,11 @@ class NativeStep:
             sequence=batch.sequence.data_ptr(),
             first=first.ctypes.data,
             blocks=addresses.ctypes.data,
-            rotation=rotation.ctypes.data if rotation is not None else None,
-            rotations=rotations.data_ptr() if rotations is not None else None,
+            codes=None if codes is None else codes.ctypes.data,
+            kept=None if kept is None else kept.ctypes.data,
+            skipped=batch.skipped.data_ptr(),
+            reach=batch.reach,
+            turns=turns.data_ptr(),
             wanted_rows=wanted,
             wanted=batch.wanted.data_ptr(),
             logits=logits.data_ptr(),
@@ -109,20 +130,25 @@ class NativeStep:
             raise MemoryError(f"no memory for the workspace of a step of {batch.rows} tokens")
         return hidden if states else logits
 
-    def _blocks(
-        self, batch: Batch
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int32] | None, Tensor | None]:
-        tables = [span.table for span in batch.spans]
-        counts = np.array([0, *(len(t) for t in tables[:-1])], dtype=np.int64)
-        addresses = np.concatenate([t.addresses for t in tables])
-        shifts = [s for t in tables if any(t.shifts) for s in t.shifts]
-        if not shifts:
-            return counts.cumsum(), addresses, None, None
-        distinct = sorted(set(shifts) - {0})
-        place = {0: -1} | {shift: i for i, shift in enumerate(distinct)}
-        rotation = np.array([place[s] for t in tables for s in t.shifts], dtype=np.int32)
-        turns = [shift_rotation(self._model.rope, s) for s in distinct]
-        return counts.cumsum(), addresses, rotation, torch.stack(turns)
+    def index(self, block: Tensor) -> Tensor:
+        """The routing index of a full block, see :func:`everlong.model.routing.packed`."""
+        made = torch.empty(index_shape(self._model.config), dtype=torch.uint8)
+        self._lib.everlong_index(self._handle, block.data_ptr(), made.data_ptr())
+        return made
+
+    def _routed(self, routing: Routing) -> native.Routing:
+        projection, budget = routing.projection, routing.budget
+        step = projection.step[:, :, None]
+        return native.Routing(
+            key_directions=self._floats(projection.directions / step),
+            key_offset=self._floats(
+                torch.einsum("lkd,lkdr->lkr", projection.centre, projection.directions)
+                / projection.step
+            ),
+            query_directions=self._floats(projection.directions * step),
+            centre=self._floats(projection.centre),
+            **asdict(budget) | {"dense": max(budget.dense, budget.first + budget.last)},
+        )
 
     def _describe(self, out: native.Layer, layer: Block, window: int | None) -> None:
         attention, mlp = layer.self_attn, layer.mlp

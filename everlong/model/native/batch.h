@@ -1,0 +1,63 @@
+// What Python hands over: a model, and the tokens of a step. Twin of library.py.
+#pragma once
+
+#include "matrix.h"
+
+namespace everlong {
+
+// How blocks are chosen; twin of `Budget` and `Projection` in everlong/model/routing.py.
+struct Routing {
+  // What a key and a query become in the index, [layers][kv heads] each.
+  const float* key_directions;    // [D][kDirections], divided by the codes' steps
+  const float* key_offset;        // [kDirections], to be subtracted
+  const float* query_directions;  // [D][kDirections], times the steps
+  const float* centre;            // [D]
+  float mass;                     // share of the estimated attention that is read, at least
+  int32_t least, most;            // blocks that are chosen
+  int32_t first, last;            // blocks that are always read
+  int32_t queries;                // rows of a block that choose for all
+  int32_t dense;                  // so many blocks are read without choosing
+  int32_t renew;                  // tokens for which a choice of a single row is kept
+};
+
+struct Layer {
+  Matrix query, key, value, output, gate, up, down;
+  const float* attention_norm;  // [hidden]
+  const float* mlp_norm;        // [hidden]
+  const float* query_norm;      // [D] or null
+  const float* key_norm;        // [D] or null
+  int32_t window;               // tokens, 0: all
+};
+
+struct Model {
+  const Layer* layers;
+  Matrix embedding, head;
+  const float* final_norm;  // [hidden]
+  const Routing* routing;   // or null
+  int32_t num_layers, hidden, intermediate, heads, kv_heads, head_dim;
+  float eps;
+};
+
+struct Batch {
+  int32_t rows;              // M
+  const int32_t* tokens;     // [M]
+  const float* rope;         // [M][D]: cosine [D/2], sine [D/2] at the row's position
+  const int32_t* index;      // [M] place of the row among the tokens of its sequence
+  const int32_t* visible;    // [M] number of tokens of its sequence that the row may see
+  const int32_t* sequence;   // [M] rows of a sequence are neighbours
+  const int64_t* first;      // [sequences] where its blocks begin in `blocks`
+  const uint64_t* blocks;    // addresses
+  const uint64_t* codes;     // beside `blocks`: addresses of their routing index, or null
+  const uint64_t* kept;      // [sequences] addresses of the blocks last chosen, see routing.h
+  int64_t* skipped;          // [sequences] blocks that were not read: summed over rows, layers and
+                             // kv heads
+  int32_t reach;             // blocks that lie farther back are read as if they lay there
+  const float* turns;        // [*][D]: cosine [D/2], sine [D/2] of a move by so many blocks
+  int32_t wanted_rows;
+  const int32_t* wanted;     // rows whose logits are computed
+  float* logits;             // [wanted_rows][vocabulary]
+  float* states;             // [M][hidden] after the last norm, or null
+  int32_t exact;             // a row's results do not depend on the rows beside it
+};
+
+}  // namespace everlong

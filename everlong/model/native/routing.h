@@ -1,0 +1,396 @@
+// Which blocks a block of queries reads; twin of everlong/model/routing.py.
+//
+// The routing index of a block has kDirections codes of 4 bits for each of its tokens:
+// [layer][kv head][token / 16][4][token % 16][4], where byte j of group g has code 8 g + j in its
+// low half and 8 g + 4 + j in its high half, both plus 8. So 16 tokens meet 4 codes of a query in
+// one instruction.
+//
+// A choice of a single row is kept with its sequence and serves the rows after it for a while,
+// int32 [layer][kv head][3 + most]: whether there is one, where the last blocks that are always
+// read began, how many blocks were chosen, their numbers.
+#pragma once
+
+#include <vector>
+
+#include "attention.h"
+#include "batch.h"
+#include "workspace.h"
+
+namespace everlong {
+
+constexpr int kDirections = 32;
+constexpr int kIndexBytes = kBlock * kDirections / 2;  // of a block, layer and kv head
+constexpr int kScanBlocks = 256;                       // blocks that a thread scans at once
+
+// out [kDirections] = x [D] times matrix [D][kDirections].
+inline void project(const float* x, const float* matrix, int d, __m512 out[2]) {
+  __m512 sum[4] = {};
+  for (int i = 0; i < d; i += 2)
+    for (int j = 0; j < 4; ++j)
+      sum[j] = _mm512_fmadd_ps(_mm512_set1_ps(x[i + j / 2]),
+                               _mm512_loadu_ps(matrix + (i + j / 2) * kDirections + j % 2 * 16),
+                               sum[j]);
+  out[0] = _mm512_add_ps(sum[0], sum[2]);
+  out[1] = _mm512_add_ps(sum[1], sum[3]);
+}
+
+// Puts the key of one token in the index of its block, layer and kv head.
+inline void write_codes(const bf16* key, int d, const float* directions, const float* offset,
+                        int token, uint8_t* index) {
+  alignas(64) float x[256];
+  for (int i = 0; i < d; i += 16)
+    _mm512_store_ps(x + i, widen(_mm256_loadu_si256((const __m256i*)(key + i))));
+  __m512 along[2];
+  project(x, directions, d, along);
+  alignas(16) uint8_t code[kDirections];
+  for (int j = 0; j < 2; ++j) {
+    __m512 value = _mm512_sub_ps(along[j], _mm512_loadu_ps(offset + 16 * j));
+    __m512i whole = _mm512_add_epi32(_mm512_cvtps_epi32(value), _mm512_set1_epi32(8));
+    whole = _mm512_max_epi32(_mm512_min_epi32(whole, _mm512_set1_epi32(15)),
+                             _mm512_setzero_si512());
+    _mm_store_si128((__m128i*)(code + 16 * j), _mm512_cvtepi32_epi8(whole));
+  }
+  uint8_t* out = index + token / 16 * 256 + token % 16 * 4;
+  for (int g = 0; g < 4; ++g)
+    for (int j = 0; j < 4; ++j)
+      out[64 * g + j] = uint8_t(code[8 * g + j] | code[8 * g + 4 + j] << 4);
+}
+
+// A query as the index is asked with: score of a token = scale * (codes . quads) + offset.
+struct Asked {
+  uint32_t quads[kDirections / 4];  // 4 neighbouring codes each, signed bytes
+  float scale, offset;
+};
+
+//   shift: is subtracted from all scores
+inline Asked ask(const float* q, int d, const float* directions, const float* centre,
+                 float shift) {
+  Asked out;
+  __m512 along[2], middle = _mm512_setzero_ps();
+  project(q, directions, d, along);
+  for (int i = 0; i < d; i += 16)
+    middle = _mm512_fmadd_ps(_mm512_loadu_ps(q + i), _mm512_loadu_ps(centre + i), middle);
+  const float highest =
+      _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(along[0]), _mm512_abs_ps(along[1])));
+  const __m512 inverse = _mm512_set1_ps(highest > 0 ? 127 / highest : 0.0f);
+  int sum = 0;
+  for (int j = 0; j < 2; ++j) {
+    __m512i whole = _mm512_cvtps_epi32(_mm512_mul_ps(along[j], inverse));
+    sum += _mm512_reduce_add_epi32(whole);
+    _mm_storeu_si128((__m128i*)(out.quads + 4 * j), _mm512_cvtsepi32_epi8(whole));
+  }
+  out.scale = highest / 127;
+  out.offset = sum16(middle) - out.scale * 8 * float(sum) - shift;
+  return out;
+}
+
+// Estimated attention that `count` queries pay to the 64 tokens of a block, in units of 2^shift.
+//   out: [count rounded up to 16]
+inline void scan_block(const uint8_t* index, const Asked* asked, int count, float* out) {
+  const __m512i low = _mm512_set1_epi8(15);
+  __m512 sum[16];
+  for (int start = 0; start < count; start += 16) {
+    const int some = std::min(16, count - start);
+    for (auto& s : sum) s = _mm512_setzero_ps();
+    for (int t = 0; t < kBlock / 16; ++t) {
+      __m512i code[8];
+      for (int g = 0; g < 4; ++g) {
+        __m512i both = _mm512_loadu_si512(index + t * 256 + g * 64);
+        code[2 * g] = _mm512_and_si512(both, low);
+        code[2 * g + 1] = _mm512_and_si512(_mm512_srli_epi16(both, 4), low);
+      }
+      for (int i = 0; i < some; ++i) {
+        const Asked& q = asked[start + i];
+        __m512i dot = _mm512_setzero_si512();
+        for (int j = 0; j < 8; ++j)
+          dot = _mm512_dpbusd_epi32(dot, code[j], _mm512_set1_epi32(int(q.quads[j])));
+        __m512 score = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), _mm512_set1_ps(q.scale),
+                                       _mm512_set1_ps(q.offset));
+        // No estimate may be so wrong that it leaves the range of numbers.
+        sum[i] = _mm512_add_ps(sum[i], exp2_16(_mm512_min_ps(score, _mm512_set1_ps(100.0f))));
+      }
+    }
+    _mm512_storeu_ps(out + start, sum16x16(sum));
+  }
+}
+
+// Rows of one block of one sequence, which read the same blocks.
+struct Group {
+  int row, rows, own;  // own: number of their block
+};
+
+class Router {
+ public:
+  explicit Router(const Model& model) : m_(model) {
+    group_ = m_.heads / m_.kv_heads;
+    if (!m_.routing) return;
+    r_ = *m_.routing;
+    most_queries_ = r_.queries * group_;
+  }
+
+  // Which rows of a step are routed. False: no memory.
+  bool plan(const Batch& b) {
+    groups_.clear();
+    of_row_.assign(b.rows, -1);
+    longest_ = 0;
+    if (!m_.routing) return true;
+    for (int row = 0; row < b.rows;) {
+      const int own = b.index[row] / kBlock;
+      bool causal = true;
+      int end = row;
+      for (; end < b.rows && b.sequence[end] == b.sequence[row] && b.index[end] / kBlock == own;
+           ++end)
+        causal = causal && b.visible[end] == b.index[end] + 1;
+      if (causal && own + 1 > r_.dense && own + 1 > r_.first + r_.last) {
+        std::fill(of_row_.begin() + row, of_row_.begin() + end, int(groups_.size()));
+        groups_.push_back({row, end - row, own});
+        longest_ = std::max(longest_, own + 1);
+      }
+      row = end;
+    }
+    if (groups_.empty()) return true;
+    const int fixed = r_.first + r_.last;
+    // With a kept choice all blocks are read that were near then, and those that came since.
+    const int64_t since = r_.renew / kBlock + 1;
+    length_ = int(std::min<int64_t>(longest_, int64_t(r_.most) + fixed + since));
+    candidates_ = longest_ - fixed;
+    padded_ = (most_queries_ + 15) / 16 * 16;
+    const size_t items = groups_.size() * m_.kv_heads;
+    work_.resize(items);
+    queries_ = queries_buffer_.get(items * most_queries_ * m_.head_dim);
+    asked_ = asked_buffer_.get(items * most_queries_);
+    shift_ = shift_buffer_.get(items * most_queries_);
+    fixed_ = fixed_buffer_.get(items * most_queries_);
+    shares_ = shares_buffer_.get(items * padded_ * candidates_);
+    numbers_ = numbers_buffer_.get(items * length_);
+    addresses_ = addresses_buffer_.get(items * length_);
+    return queries_ && asked_ && shift_ && fixed_ && shares_ && numbers_ && addresses_;
+  }
+
+  int groups() const { return int(groups_.size()); }
+  int items() const { return groups() * m_.kv_heads; }
+  int group_of(int row) const { return of_row_[row]; }  // -1: dense
+  int own(int group) const { return groups_[group].own; }
+  int parts() const { return (candidates_ + kScanBlocks - 1) / kScanBlocks; }  // of a scan
+  int longest_list() const { return length_; }  // blocks that a routed row reads, at most
+
+  // What the rows of a group read in the layer that was last chosen for.
+  Keys keys(const Batch& b, int group, int h, int64_t offset) const {
+    const size_t at = item(group, h) * size_t(length_);
+    return {addresses_ + at, numbers_ + at, offset, groups_[group].own, b.reach, b.turns};
+  }
+  int count(int group, int h) const { return work_[item(group, h)].count; }
+
+  // Puts the key of a token in the index of its block, of layer * kv heads + head `lh`.
+  void write(int lh, const bf16* key, int token, uint8_t* codes) const {
+    const int d = m_.head_dim;
+    write_codes(key, d, r_.key_directions + size_t(lh) * d * kDirections,
+                r_.key_offset + size_t(lh) * kDirections, token, codes);
+  }
+
+  // Of a block of the step.
+  uint8_t* index(const Batch& b, int64_t block, int layer, int h) const {
+    return (uint8_t*)b.codes[block] + (size_t(layer) * m_.kv_heads + h) * kIndexBytes;
+  }
+
+  // The queries that choose, and their attention to what is read anyway.
+  //   qkv: [M][ld], rotated and scaled queries of row r at qkv + r * ld
+  void prepare(const Batch& b, int layer, int64_t offset, int i, const float* qkv, int64_t ld) {
+    const Group& g = groups_[i / m_.kv_heads];
+    const int h = i % m_.kv_heads, d = m_.head_dim;
+    Work& work = work_[i];
+    work.scans = !take_kept(b, layer, i);
+    if (!work.scans) return;
+    float* q = queries_ + size_t(i) * most_queries_ * d;
+    const int step = (g.rows + r_.queries - 1) / r_.queries;
+    const int begin = (g.rows - 1) % step;
+    int seen[kMaxQueries], none[kMaxQueries] = {};
+    work.queries = 0;
+    const int near = g.own + 1 - r_.last;
+    int32_t numbers[kFixed];
+    uint64_t addresses[kFixed];
+    const int count = r_.first + r_.last;
+    for (int n = 0; n < count; ++n) {
+      numbers[n] = n < r_.first ? n : near + n - r_.first;
+      addresses[n] = b.blocks[b.first[b.sequence[g.row]] + numbers[n]];
+    }
+    const Keys keys{addresses, numbers, offset + int64_t(h) * 2 * kBlock * d, g.own, b.reach,
+                    b.turns};
+    for (int at = begin; at < g.rows; at += step) {
+      const float* from = qkv + size_t(g.row + at) * ld + size_t(h) * group_ * d;
+      std::memcpy(q + size_t(work.queries) * d, from, size_t(group_) * d * sizeof(float));
+      work.queries += group_;
+    }
+    for (int start = 0; start < work.queries; start += kMaxQueries) {
+      const int some = std::min(kMaxQueries, work.queries - start);
+      alignas(64) float value[kMaxQueries * 256];
+      Reduced part[kMaxQueries];
+      for (int n = 0; n < some; ++n) {
+        const int row = g.row + begin + (start + n) / group_ * step;
+        seen[n] = b.index[row] + 1 - (near - r_.first) * kBlock;
+        part[n].value = value + n * d;
+      }
+      segment(d, some, keys, q + size_t(start) * d, 0, count * kBlock, none, seen, part);
+      for (int n = 0; n < some; ++n) {
+        const size_t at = size_t(i) * most_queries_ + start + n;
+        shift_[at] = part[n].max;
+        fixed_[at] = part[n].sum;
+        asked_[at] = asking(layer, h, q + size_t(start + n) * d, part[n].max);
+      }
+    }
+  }
+
+  // Estimates the attention to some of the blocks.
+  void scan(const Batch& b, int layer, int i, int part) const {
+    const Work& work = work_[i];
+    if (!work.scans) return;
+    const Group& g = groups_[i / m_.kv_heads];
+    const int h = i % m_.kv_heads, d = m_.head_dim;
+    const int64_t at = b.first[b.sequence[g.row]];
+    const int end = std::min((part + 1) * kScanBlocks, g.own + 1 - r_.first - r_.last);
+    const Asked* asked = asked_ + size_t(i) * most_queries_;
+    std::vector<Asked> turned;
+    for (int c = part * kScanBlocks; c < end; ++c) {
+      const int number = r_.first + c, turn = std::max(0, g.own - number - b.reach);
+      if (turn) {
+        turned.resize(work.queries);
+        for (int n = 0; n < work.queries; ++n) {
+          alignas(64) float moved[256];
+          const size_t query = size_t(i) * most_queries_ + n;
+          turn_back(queries_ + query * d, b.turns + int64_t(turn) * d, d, moved);
+          turned[n] = asking(layer, h, moved, shift_[query]);
+        }
+      }
+      const uint8_t* codes = index(b, at + number, layer, h);
+      if (c + 4 < end) {
+        const uint8_t* next = index(b, at + number + 4, layer, h);
+        for (int line = 0; line < kIndexBytes; line += 64) _mm_prefetch(next + line, _MM_HINT_T0);
+      }
+      scan_block(codes, turn ? turned.data() : asked, work.queries, shares(i, c));
+    }
+  }
+
+  // Chooses from the estimates, and lists what is read.
+  void select(const Batch& b, int layer, int i) {
+    const Group& g = groups_[i / m_.kv_heads];
+    Work& work = work_[i];
+    if (work.scans) {
+      choose(i, g.own + 1 - r_.first - r_.last, work);
+      work.near = g.own + 1 - r_.last;
+      keep(b, layer, i);
+    }
+    int32_t* numbers = numbers_ + size_t(i) * length_;
+    uint64_t* addresses = addresses_ + size_t(i) * length_;
+    work.count = 0;
+    auto read = [&](int number) { numbers[work.count++] = number; };
+    for (int n = 0; n < r_.first; ++n) read(n);
+    for (int n : work.chosen) read(n);
+    for (int n = work.near; n <= g.own; ++n) read(n);
+    for (int n = 0; n < work.count; ++n)
+      addresses[n] = b.blocks[b.first[b.sequence[g.row]] + numbers[n]];
+    const int64_t skipped = int64_t(g.rows) * (g.own + 1 - work.count);
+    __atomic_fetch_add(&b.skipped[b.sequence[g.row]], skipped, __ATOMIC_RELAXED);
+  }
+
+ private:
+  static constexpr int kFixed = 64;  // most blocks that are always read
+
+  struct Work {  // of one group and kv head
+    bool scans = true;
+    int queries = 0;
+    int near = 0;  // where the last blocks begin that are always read
+    int count = 0;
+    std::vector<int> chosen;  // numbers, ascending
+    std::vector<float> mass;
+    std::vector<int> order;
+  };
+
+  int item(int group, int h) const { return group * m_.kv_heads + h; }
+
+  float* shares(int i, int candidate) const {
+    return shares_ + (size_t(i) * candidates_ + candidate) * padded_;
+  }
+
+  Asked asking(int layer, int h, const float* q, float shift) const {
+    const size_t lh = size_t(layer) * m_.kv_heads + h, d = m_.head_dim;
+    return ask(q, int(d), r_.query_directions + lh * d * kDirections, r_.centre + lh * d, shift);
+  }
+
+  // The best of the candidates, until with what is read anyway they have the wanted share.
+  void choose(int i, int candidates, Work& work) {
+    const int n = work.queries;
+    const float* fixed = fixed_ + size_t(i) * most_queries_;
+    alignas(64) float total[kMostChoosing];
+    std::memcpy(total, fixed, size_t(n) * sizeof(float));
+    for (int c = 0; c < candidates; ++c)
+      for (int q = 0; q < n; ++q) total[q] += shares(i, c)[q];
+    float had = 0, all = 0;
+    for (int q = 0; q < n; ++q) {
+      total[q] = 1 / total[q];
+      had += fixed[q] * total[q];
+    }
+    work.mass.resize(candidates), work.order.resize(candidates);
+    for (int c = 0; c < candidates; ++c) {
+      float sum = 0;
+      for (int q = 0; q < n; ++q) sum += shares(i, c)[q] * total[q];
+      work.mass[c] = sum, work.order[c] = c;
+      all += sum;
+    }
+    all += had;
+    const int most = std::min(r_.most, candidates);
+    auto better = [&](int a, int b) {
+      return work.mass[a] != work.mass[b] ? work.mass[a] > work.mass[b] : a < b;
+    };
+    std::partial_sort(work.order.begin(), work.order.begin() + most, work.order.end(), better);
+    work.chosen.clear();
+    for (int c = 0; c < most && (c < r_.least || had < r_.mass * all); ++c) {
+      had += work.mass[work.order[c]];
+      work.chosen.push_back(r_.first + work.order[c]);
+    }
+    std::sort(work.chosen.begin(), work.chosen.end());
+  }
+
+  int32_t* kept(const Batch& b, int layer, int i) const {
+    const Group& g = groups_[i / m_.kv_heads];
+    const uint64_t at = b.kept[b.sequence[g.row]];
+    const size_t lh = size_t(layer) * m_.kv_heads + i % m_.kv_heads;
+    return (int32_t*)at + lh * (3 + r_.most);
+  }
+
+  // Layers renew their choices one after the other, so that no token waits for all of them.
+  bool take_kept(const Batch& b, int layer, int i) {
+    const Group& g = groups_[i / m_.kv_heads];
+    const int32_t* from = kept(b, layer, i);
+    if (g.rows > 1 || !from[0] || (b.index[g.row] + layer) % r_.renew == 0) return false;
+    work_[i].near = from[1];
+    work_[i].chosen.assign(from + 3, from + 3 + from[2]);
+    return true;
+  }
+
+  void keep(const Batch& b, int layer, int i) const {
+    const Work& work = work_[i];
+    int32_t* to = kept(b, layer, i);
+    to[0] = groups_[i / m_.kv_heads].rows == 1;
+    to[1] = work.near, to[2] = int(work.chosen.size());
+    std::copy(work.chosen.begin(), work.chosen.end(), to + 3);
+  }
+
+  static constexpr int kMostChoosing = 1024;
+
+  Model m_;
+  Routing r_{};
+  int group_, most_queries_ = 0, longest_ = 0, length_ = 0, candidates_ = 0, padded_ = 0;
+  std::vector<Group> groups_;
+  std::vector<int> of_row_;  // group of each row, or -1
+  std::vector<Work> work_;
+  Buffer<float> queries_buffer_, shift_buffer_, fixed_buffer_, shares_buffer_;
+  Buffer<Asked> asked_buffer_;
+  Buffer<int32_t> numbers_buffer_;
+  Buffer<uint64_t> addresses_buffer_;
+  float *queries_ = nullptr, *shift_ = nullptr, *fixed_ = nullptr, *shares_ = nullptr;
+  Asked* asked_ = nullptr;
+  int32_t* numbers_ = nullptr;
+  uint64_t* addresses_ = nullptr;
+};
+
+}  // namespace everlong

@@ -1,0 +1,237 @@
+"""Steps over routed blocks: the kernels, their plain twin, and dense attention."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from everlong.model.assemble import assemble
+from everlong.model.cache import BLOCK, EVERYWHERE, Batch, BlockTable, Span, block_shape
+from everlong.model.calibration import calibrate
+from everlong.model.config import ModelConfig
+from everlong.model.native import library as native
+from everlong.model.native.step import NativeStep
+from everlong.model.routing import (
+    Budget,
+    Routing,
+    choices_of,
+    index_shape,
+    unpacked,
+)
+from everlong.model.transformer import Transformer
+from tests.model.random_models import random_weights
+
+KERNELS = pytest.mark.skipif(
+    native.library() is None, reason="no AVX-512 bfloat16 or no C++ compiler on this machine"
+)
+CONFIG = ModelConfig(
+    vocab_size=97,
+    hidden_size=96,
+    intermediate_size=160,
+    num_layers=2,
+    num_heads=6,
+    num_kv_heads=2,
+    head_dim=64,
+    max_position=1 << 20,
+    tied_head=True,
+)
+SPARING = Budget(mass=0.5, least=1, most=4, last=2, dense=0, renew=4)
+ALL = Budget(mass=1, least=4096, most=4096, dense=0)
+
+
+def tokens(count: int, seed: int = 0) -> list[int]:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 97, (count,), generator=generator).tolist()
+
+
+@pytest.fixture(scope="module")
+def model() -> Transformer:
+    values = random_weights(CONFIG)
+    return assemble(CONFIG, values.__getitem__, "bf16")
+
+
+def routed(model: Transformer, budget: Budget, directions: int = 32) -> Routing:
+    return Routing(calibrate(model, tokens(1024, 9), directions), budget)
+
+
+def table(capacity: int, config: ModelConfig = CONFIG) -> BlockTable:
+    """Blocks full of NaN and of codes that are none, so that what was never written shows."""
+    made = BlockTable()
+    while made.capacity < capacity:
+        made.append(
+            torch.full(block_shape(config), float("nan"), dtype=torch.bfloat16),
+            torch.full(index_shape(config), 255, dtype=torch.uint8),
+        )
+    return made
+
+
+def copied(of: BlockTable) -> BlockTable:
+    made = BlockTable()
+    for block, codes in zip(of.blocks, of.codes, strict=True):
+        made.append(block.clone(), codes.clone())
+    made.choices = None if of.choices is None else of.choices.clone()
+    return made
+
+
+def runs(model: Transformer, routing: Routing | None):
+    """The ways of computing a step."""
+    ways = {"torch": lambda batch: model.step(batch, routing=routing)}
+    if native.library() is not None:
+        ways["native"] = NativeStep(model, routing=routing, deterministic=True)
+    return ways
+
+
+@pytest.mark.parametrize("way", ["torch", pytest.param("native", marks=KERNELS)])
+@pytest.mark.parametrize("count", [1, 63, 64, 65, 700])
+def test_with_an_unlimited_budget_it_is_dense(model: Transformer, way: str, count: int) -> None:
+    routing = routed(model, ALL)
+    batch = Batch([Span(tokens(count), table(count), logits="all")])
+    with torch.inference_mode():
+        dense = runs(model, None)[way](Batch([Span(tokens(count), table(count), logits="all")]))
+        found = runs(model, routing)[way](batch)
+    assert batch.skipped.tolist() == [0]
+    if way == "native":
+        assert torch.equal(found, dense)  # the same blocks in the same order
+    else:
+        assert (found - dense).abs().max() < 0.02 * dense.abs().max()
+
+
+@KERNELS
+def test_the_index_is_that_of_the_twin(model: Transformer) -> None:
+    routing = routed(model, SPARING)
+    step = NativeStep(model, routing=routing)
+    done = table(4 * BLOCK)
+    step(Batch([Span(tokens(4 * BLOCK), done)]))
+    for block, codes in zip(done.blocks, done.codes, strict=True):
+        assert torch.equal(step.index(block), codes)  # wherever it is made
+        expected = routing.projection.index(block.float())
+        for found, wanted in zip(codes, expected, strict=True):
+            differ = (unpacked(found, 32).int() - unpacked(wanted, 32).int()).abs()
+            assert differ.max() <= 1
+            assert (differ > 0).float().mean() < 0.001  # on the edge between two codes
+
+
+@KERNELS
+@pytest.mark.parametrize("reach", [EVERYWHERE, 5])
+def test_a_token_chooses_as_the_twin_does(model: Transformer, reach: int) -> None:
+    # Dense up to the last token, so that both begin with the same keys.
+    routing, before = routed(model, SPARING), 30 * BLOCK + 7
+    filled = table(before + 1)
+    NativeStep(model, routing=routed(model, ALL))(Batch([Span(tokens(before), filled)]))
+    filled.choices = None
+    alike = total = 0
+    for seed in range(8):
+        found: dict[str, Tensor] = {}
+        skipped = []
+        for name, run in runs(model, routing).items():
+            mine = copied(filled)
+            batch = Batch([Span(tokens(1, seed), mine, before)], reach=reach)
+            with torch.inference_mode():
+                run(batch)
+            found[name] = choices_of(mine, (2, 2), SPARING)
+            skipped.append(int(batch.skipped))
+        assert skipped[0] > 0
+        for mine, other in zip(*(f.flatten(0, 1).tolist() for f in found.values()), strict=True):
+            assert mine[:2] == other[:2] == [1, 29]
+            first, second = (set(c[3 : 3 + c[2]]) for c in (mine, other))
+            alike += len(first & second)
+            total += max(len(first), len(second))
+    assert alike >= 0.95 * total  # rounding decides between blocks that are nearly equal
+
+
+@KERNELS
+@pytest.mark.parametrize("reach", [EVERYWHERE, 5])
+@pytest.mark.parametrize("before", [30 * BLOCK + 7, 600 * BLOCK + 1])
+def test_what_was_chosen_is_read(model: Transformer, reach: int, before: int) -> None:
+    """With a choice that is kept, kernels and twin read the same blocks; past 256 candidates the
+    threads share the search."""
+    budget = replace(SPARING, renew=64)
+    routing = routed(model, budget)
+    filled = table(before + 4)
+    dense = NativeStep(model, routing=routed(model, ALL))
+    for start in range(0, before, 4096):
+        part = tokens(before)[start : start + 4096]
+        dense(Batch([Span(part, filled, start)]))
+    filled.choices = None
+    step = NativeStep(model, routing=routing)
+    step(Batch([Span([3], filled, before)], reach=reach))
+    kept = choices_of(filled, (2, 2), budget).clone()
+    assert (kept[:, :, 0] == 1).all()
+    after = []
+    for run in runs(model, routing).values():
+        mine = copied(filled)
+        batch = Batch([Span([4], mine, before + 1)], reach=reach)
+        with torch.inference_mode():
+            after.append(run(batch))
+        read = 1 + kept[:, :, 2] + 2
+        assert int(batch.skipped) == int(((before + 1) // BLOCK + 1 - read).sum())
+        assert torch.equal(choices_of(mine, (2, 2), budget), kept)
+    assert (after[0] - after[1]).abs().max() < 0.02 * after[0].abs().max()
+    whole = dense(Batch([Span([4], copied(filled), before + 1)]))
+    assert (after[1] - whole).abs().max() > 0.02 * whole.abs().max()  # it does matter
+
+
+@pytest.mark.parametrize("way", ["torch", pytest.param("native", marks=KERNELS)])
+def test_choices_are_renewed_layer_by_layer(model: Transformer, way: str) -> None:
+    routing, before = routed(model, SPARING), 12 * BLOCK
+    run, mine = runs(model, routing)[way], table(before + 9)
+    with torch.inference_mode():
+        run(Batch([Span(tokens(before), mine)]))
+        assert mine.choices is not None
+        assert not mine.choices[:, :, 0].any()  # a whole block's choice is not a token's
+        run(Batch([Span([1], mine, before)]))
+        for place in range(before + 1, before + 9):
+            mine.choices[:, :, 3] = -7  # what is kept is told by it
+            mine.choices[:, :, 2] = 0
+            run(Batch([Span([place % 97], mine, place)]))
+            renewed = [layer for layer in range(2) if (mine.choices[layer, :, 2] > 0).all()]
+            assert renewed == [layer for layer in range(2) if (place + layer) % 4 == 0]
+
+
+@pytest.mark.parametrize("way", ["torch", pytest.param("native", marks=KERNELS)])
+def test_later_tokens_and_other_sequences_change_nothing(model: Transformer, way: str) -> None:
+    run = runs(model, routed(model, SPARING))[way]
+    ids = tokens(14 * BLOCK)
+    whole = Batch([Span(ids, table(len(ids)), logits="all")])
+    beside = [
+        Span(tokens(70, 5), table(70), logits="all"),
+        Span(ids[: 10 * BLOCK] + tokens(4 * BLOCK, 8), table(len(ids)), logits="all"),
+        Span(tokens(300, 6), table(300), logits="all"),
+    ]
+    with torch.inference_mode():
+        alone, together = run(whole), run(Batch(beside))
+    # The other sequence parts from the first after 10 blocks.
+    same, after = together[70 : 70 + 10 * BLOCK], together[70 + 10 * BLOCK : 70 + len(ids)]
+    tolerance = 0 if way == "native" else 0.05 * alone.abs().max()
+    assert (same - alone[: 10 * BLOCK]).abs().max() <= tolerance
+    assert (after - alone[10 * BLOCK :]).abs().max() > 0.1 * alone.abs().max()
+
+
+@KERNELS
+def test_many_streams_choose_each_for_itself(model: Transformer) -> None:
+    step = NativeStep(model, routing=routed(model, SPARING), deterministic=True)
+    lengths = [5, 700, 1400, 9 * BLOCK, 900]
+    filled = [table(n + 1) for n in lengths]
+    for n, one in zip(lengths, filled, strict=True):
+        step(Batch([Span(tokens(n, n), one)]))
+    alone = [
+        step(Batch([Span([7], copied(t), n)])) for n, t in zip(lengths, filled, strict=True)
+    ]
+    batch = Batch([Span([7], t, n) for n, t in zip(lengths, filled, strict=True)])
+    assert torch.equal(step(batch), torch.cat(alone))
+    assert (batch.skipped > 0).tolist() == [False, True, True, True, True]
+
+
+@KERNELS
+def test_layers_with_a_window_are_not_routed() -> None:
+    config = replace(CONFIG, windows=(70, None))
+    model = assemble(config, random_weights(config).__getitem__, "bf16")
+    step = NativeStep(model, routing=routed(model, SPARING))
+    batch = Batch([Span(tokens(20 * BLOCK), table(20 * BLOCK, config))])
+    step(batch)
+    rows = range(3, 20)  # the own block and before it
+    most = sum(n + 1 - 4 for n in rows) * BLOCK * 2  # of one layer
+    assert 0 < int(batch.skipped) <= most
