@@ -40,18 +40,25 @@ class Reads:
 
     config: ModelConfig
     budget: Budget
-    blocks: int
+    tokens: int
     chosen: list[Tensor] = field(init=False)
     """For each layer, share of the kv heads of each block of queries (row) that read a block
     (column), float32 [blocks, blocks]."""
+
+    @property
+    def blocks(self) -> int:
+        """Of the text."""
+        return -(-self.tokens // BLOCK)
 
     def __post_init__(self) -> None:
         shape = self.blocks, self.blocks
         self.chosen = [torch.zeros(shape) for _ in range(self.config.num_layers)]
 
-    def observe(self, layer: int, block: int, chosen: Tensor) -> None:
+    def observe(self, layer: int, places: range, chosen: Tensor) -> None:
         """See :class:`RoutedAttention`."""
-        self.chosen[layer][block, : block + 1] = chosen.float().mean(0)
+        block = places.start // BLOCK
+        rows = min(self.tokens - block * BLOCK, BLOCK)
+        self.chosen[layer][block, : block + 1] += len(places) / rows * chosen.float().mean(0)
 
     def share(self, layer: int | None = None) -> float:
         """Blocks that are read, of those that dense attention reads."""
@@ -113,7 +120,7 @@ def route(
     if len(ids) < _LEAST_TOKENS:
         raise ConfigError(f"{prompt} has {len(ids)} tokens; give a text of some")
     projection = projection_of(loaded, tokenizer, identity, text=text, say=console.print)
-    reads = Reads(loaded.config, budget, -(-len(ids) // BLOCK))
+    reads = Reads(loaded.config, budget, len(ids))
     with Progress(console=console, transient=True) as progress:
 
         def shown(name: str, attend: Attend) -> Attend:

@@ -19,7 +19,7 @@ from everlong.model.routing import DIRECTIONS, Projection
 from everlong.model.transformer import Transformer
 from everlong.tokenizer import Tokenizer
 
-_VERSION = 1
+_VERSION = 2
 TOKENS = 4096
 """Of a text that the directions are found on."""
 

@@ -160,16 +160,16 @@ class BlockAttention:
         out[rows] = (weights @ values.repeat_interleave(group, 0)).transpose(0, 1)
 
 
-def pieces(start: int, count: int) -> list[tuple[slice, range]]:
-    """``count`` tokens from place ``start`` on, by the blocks that they are in.
+def pieces(start: int, count: int, size: int = BLOCK) -> list[tuple[slice, range]]:
+    """``count`` tokens from place ``start`` on, cut at the multiples of ``size``.
 
     Returns:
-        For each block the tokens' rows, counted from the first, and their places.
+        For each piece the tokens' rows, counted from the first, and their places.
     """
     found = []
     at = start
     while at < start + count:
-        end = min((at // BLOCK + 1) * BLOCK, start + count)
+        end = min((at // size + 1) * size, start + count)
         found.append((slice(at - start, end - start), range(at, end)))
         at = end
     return found

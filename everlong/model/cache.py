@@ -43,8 +43,6 @@ class BlockTable:
         self.blocks: list[Tensor] = []
         self.codes: list[Tensor] = []
         """Of each block its routing index, where there is one; see ``model/routing.py``."""
-        self.choices: Tensor | None = None
-        """Which blocks the last token chose; the router's."""
         self._addresses: NDArray[np.int64] = np.empty((2, 8), dtype=np.int64)
 
     def __len__(self) -> int:

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from everlong.errors import ConfigError
 from everlong.model.attention import SequenceAttention
+from everlong.model.cache import BLOCK
+from everlong.model.rope import rotate
 from everlong.model.routing import DIRECTIONS, STEPS, Projection
 from everlong.model.transformer import Transformer
 
@@ -39,7 +41,14 @@ def calibrate(
     attend = _Observed()
     with torch.inference_mode():
         model.states(torch.tensor([list(tokens)]), attend=attend)
-    found = [_principal(keys, directions) for keys in attend.keys]
+    # Positions of the text are those at its beginning; keys must be told apart anywhere in the
+    # window, so every block of them is moved to some place in it.
+    blocks = -(-len(tokens) // BLOCK)
+    generator = torch.Generator().manual_seed(0)
+    furthest = max(1, model.config.max_position // BLOCK - blocks)
+    moves = torch.randint(furthest, (blocks,), generator=generator).repeat_interleave(BLOCK)
+    turns = model.rope.turns(furthest)[moves[: len(tokens)]]
+    found = [_principal(rotate(keys, turns), directions) for keys in attend.keys]
     return Projection(*(torch.stack(parts) for parts in zip(*found, strict=True)))
 
 

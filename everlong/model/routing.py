@@ -7,9 +7,13 @@ directions estimates its score of every token, and so how much of its attention 
 Read are the first blocks, the last ones, and of the others the best, until together they have a
 given share of the estimated attention: few where it is concentrated, many where it is spread.
 
-A block of queries is a block's 64 tokens, or the part of it that a step computes. It reads the same
-blocks for all of its tokens and all heads of a kv head, chosen by some of its queries; so a read
-block is read once.
+A few neighbouring tokens of a block that are computed together read the same blocks, for all heads
+of a kv head, chosen by some of their queries; so a read block is read once for all of them. A token
+that is computed alone chooses alone.
+
+Keys are rotated at their position. What lies farther back than a model was trained for is asked as
+if it lay within reach (queries are turned, keys stay); and as the directions are found on positions
+within reach, codes are those of the key at its place in a *frame* of that length.
 
 This is the plain code, in PyTorch. Principal directions of keys are those of Singhania et al.,
 "Loki" (2024); a share of the attention instead of a number of tokens is that of Lin et al.,
@@ -31,7 +35,7 @@ from torch.nn.functional import pad
 
 from everlong.errors import ConfigError
 from everlong.model.attention import BlockAttention, moved_scores, pieces, turn_back
-from everlong.model.cache import BLOCK, Batch, BlockTable, Span
+from everlong.model.cache import BLOCK, EVERYWHERE, Batch, Span
 from everlong.model.config import ModelConfig
 from everlong.model.rope import Rope
 
@@ -59,22 +63,24 @@ class Budget:
     section 3.1)."""
     last: int = 4
     """Blocks at the end, with that of the queries, that are always read."""
-    queries: int = 8
-    """Of a block of queries, so many choose for all."""
+    rows: int = 16
+    """So many neighbouring tokens of a block read the same blocks, where they are computed together;
+    divides 64."""
+    queries: int = 4
+    """Of them, so many choose for all."""
     dense: int = 64
     """So many blocks, 4,096 tokens, are read without choosing: choosing would cost more."""
-    renew: int = 8
-    """A choice of a token that is computed alone serves so many tokens; the layers renew theirs one
-    after the other."""
 
     def __post_init__(self) -> None:
         if not 0 < self.mass <= 1:
             raise ConfigError(f"mass is a share above 0 and at most 1, not {self.mass}")
         if not 0 <= self.least <= self.most:
             raise ConfigError(f"least is from 0 to most, not {self.least} to {self.most}")
-        for name, low in (("first", 0), ("last", 1), ("queries", 1), ("dense", 0), ("renew", 1)):
+        for name, low in (("first", 0), ("last", 1), ("queries", 1), ("dense", 0)):
             if getattr(self, name) < low:
                 raise ConfigError(f"{name} is at least {low}, not {getattr(self, name)}")
+        if not 1 <= self.rows <= BLOCK or BLOCK % self.rows:
+            raise ConfigError(f"rows divides {BLOCK}, and {self.rows} does not")
         if self.most > _MOST_CHOSEN:
             raise ConfigError(f"most is at most {_MOST_CHOSEN}, not {self.most}")
         if self.first + self.last > _MOST_FIXED:
@@ -127,9 +133,18 @@ class Projection:
         mean = torch.einsum("nkgd,kd->kgn", q, self.centre[layer])
         return torch.einsum("kgnr,tkr->kgnt", along, codes.float()) + mean[..., None]
 
-    def index(self, block: Tensor) -> Tensor:
-        """The routing index of a block [layers, K, 2, 64, D], see :func:`packed`."""
-        keys = block[:, :, 0].transpose(1, 2)  # [layers, 64, K, D]
+    def index(self, block: Tensor, number: int, rope: Rope, reach: int = EVERYWHERE) -> Tensor:
+        """The routing index of a block, see :func:`packed`.
+
+        Args:
+            block: its keys and values [layers, K, 2, 64, D].
+            number: its place in its sequence.
+            rope: of the model.
+            reach: as in a :class:`Batch`.
+        """
+        keys = block[:, :, 0].transpose(1, 2).float()  # [layers, 64, K, D]
+        if before := frames(number, reach):
+            keys = turn_back(keys, rope, before)
         return torch.stack([packed(self.codes(i, layer)) for i, layer in enumerate(keys)])
 
     def digest(self) -> str:
@@ -146,6 +161,11 @@ class Routing:
 
     projection: Projection
     budget: Budget
+
+
+def frames(number: int, reach: int) -> int:
+    """Blocks of the frames before that of block ``number``; a frame has ``reach + 1`` blocks."""
+    return number - number % (reach + 1)
 
 
 def index_shape(config: ModelConfig) -> tuple[int, int, int]:
@@ -169,23 +189,6 @@ def unpacked(index: Tensor, directions: int) -> Tensor:
     both = index.view(len(index), 4, 4, 16, 4).permute(1, 3, 0, 2, 4)  # as above
     codes = torch.stack((both & 15, both >> 4), dim=4).flatten(3).flatten(0, 1)
     return codes[..., :directions].to(torch.int8) - (STEPS + 1)
-
-
-def choices_of(table: BlockTable, config: tuple[int, int], budget: Budget) -> Tensor:
-    """Where the choices of a sequence are kept, int32 [layers, K, 3 + most].
-
-    Whether there is one, where the last blocks that are always read began, how many were chosen,
-    their numbers.
-
-    Args:
-        table: of the sequence.
-        config: layers and kv heads.
-        budget: how many may be chosen.
-    """
-    shape = (*config, 3 + budget.most)
-    if table.choices is None or table.choices.shape != shape:
-        table.choices = torch.zeros(shape, dtype=torch.int32)
-    return table.choices
 
 
 def choose(mass: Tensor, blocks: int, budget: Budget) -> Tensor:
@@ -218,22 +221,22 @@ def choose(mass: Tensor, blocks: int, budget: Budget) -> Tensor:
 
 
 class RoutedAttention:
-    """Attention of one whole sequence to itself, each block of queries to the blocks it chooses.
+    """Attention of one whole sequence to itself, a few tokens to the blocks they choose.
 
     For showing what is read; every index of a sequence is made anew.
 
     Args:
         projection: of the model.
         budget: how many blocks are read.
-        observe: told, for each layer and block of queries, in order, which blocks it reads:
-            ``observe(layer, block, chosen)`` with bool [K, block + 1].
+        observe: told, for each layer and tokens that choose together, in order, which blocks they
+            read: ``observe(layer, places, chosen)`` with bool [K, N].
     """
 
     def __init__(
         self,
         projection: Projection,
         budget: Budget,
-        observe: Callable[[int, int, Tensor], None] = lambda layer, block, chosen: None,
+        observe: Callable[[int, range, Tensor], None] = lambda layer, places, chosen: None,
     ) -> None:
         self._projection, self._budget, self._observe = projection, budget, observe
 
@@ -243,18 +246,21 @@ class RoutedAttention:
         assert window is None, "layers that see a window only are not routed"
         q, k, v = q[0], k[0], v[0]
         codes = self._projection.codes(layer, k)
+        scale = q.shape[-1] ** -0.5
         out = torch.empty_like(q)
-        for rows, places in pieces(0, len(q)):
+        for rows, places in pieces(0, len(q), self._budget.rows):
             block, end = places.start // BLOCK, rows.stop
             if self._budget.reads_all(block + 1):
                 chosen = torch.ones(k.shape[1], block + 1, dtype=torch.bool)
             else:
                 at = rows.start + sampled(len(places), self._budget.queries)
-                scores = self._projection.scores(layer, q[at], codes[:end])
                 chosen = chosen_by(
-                    scores, at, self._budget, lambda part, at=at: exact(q[at], k[:end][part])
+                    self._projection.scores(layer, q[at], codes[:end]) * scale,
+                    at,
+                    self._budget,
+                    lambda part, at=at, end=end: exact(q[at], k[:end][part]) * scale,
                 )
-            self._observe(layer, block, chosen)
+            self._observe(layer, places, chosen)
             out[rows] = attend_chosen(q[rows], k[:end], v[:end], chosen)
         return out[None]
 
@@ -265,7 +271,7 @@ def chosen_by(
     """Which blocks some queries of one block read, bool [K, N].
 
     Args:
-        scores: estimated scores of the queries that choose, without their scale, [K, G, n, T].
+        scores: estimated scores of the queries that choose, [K, G, n, T].
         at: their places, int [n]; the last of them in the last of the N blocks.
         budget: how many blocks.
         exactly: exact scores of a slice of the tokens.
@@ -292,16 +298,14 @@ class RoutedBlockAttention(BlockAttention):
     def __init__(self, batch: Batch, rope: Rope, routing: Routing) -> None:
         super().__init__(batch, rope)
         self._projection, self._budget = routing.projection, routing.budget
-        self._choices = [
-            choices_of(span.table, tuple(self._projection.centre.shape[:2]), self._budget)
-            for span in batch.spans
-        ]
 
     def store(self, span: Span, layer: int, k: Tensor, v: Tensor) -> None:
         super().store(span, layer, k, v)
         for _, at in pieces(span.start, len(k)):
             number = at.start // BLOCK
-            keys = span.table.blocks[number][layer, :, 0].transpose(0, 1)  # [64, K, D]
+            keys = span.table.blocks[number][layer, :, 0].transpose(0, 1).float()  # [64, K, D]
+            if before := frames(number, self._batch.reach):
+                keys = turn_back(keys, self._rope, before)
             # What lies behind the tokens that are there is never asked for.
             codes = self._projection.codes(layer, torch.nan_to_num(keys))
             span.table.codes[number][layer] = packed(codes)
@@ -310,7 +314,7 @@ class RoutedBlockAttention(BlockAttention):
         self, i: int, layer: int, q: Tensor, rows: slice, window: int | None, out: Tensor
     ) -> None:
         index, visible = self._batch.index[rows], self._batch.visible[rows]
-        for part, places in pieces(int(index[0]), len(index)):
+        for part, places in pieces(int(index[0]), len(index), self._budget.rows):
             here = slice(rows.start + part.start, rows.start + part.stop)
             causal = bool((visible[part] == index[part] + 1).all())
             blocks = places.start // BLOCK + 1
@@ -323,64 +327,36 @@ class RoutedBlockAttention(BlockAttention):
                 self._attend_chosen(i, layer, head, torch.nonzero(read)[:, 0], here, q, out)
 
     def _chosen(self, i: int, layer: int, q: Tensor, index: Tensor) -> Tensor:
-        """Which blocks the rows of one block read, bool [K, N]; q: [n, H, D]."""
-        budget, table = self._budget, self._batch.spans[i].table
-        choices, own = self._choices[i][layer], int(index[0]) // BLOCK
-        chosen = torch.zeros(len(choices), own + 1, dtype=torch.bool)
-        if len(index) == 1 and choices[0, 0] and (int(index[0]) + layer) % budget.renew:
-            for head, (_, near, count, *numbers) in enumerate(choices.tolist()):
-                chosen[head, numbers[:count]] = True
-                chosen[head, near:] = True
-            chosen[:, : budget.first] = True
-            return chosen
-        places = sampled(len(index), budget.queries)
-        codes = torch.cat(
-            [
-                unpacked(c[layer], self._projection.directions.shape[-1])
-                for c in table.codes[: own + 1]
-            ]
-        )
+        """Which blocks neighbouring rows of one block read, bool [K, N]; q: [n, H, D]."""
+        table = self._batch.spans[i].table
+        own, end = int(index[0]) // BLOCK, int(index[-1]) + 1
+        places = sampled(len(index), self._budget.queries)
+        directions = self._projection.directions.shape[-1]
+        codes = torch.cat([unpacked(c[layer], directions) for c in table.codes[: own + 1]])
         keys = torch.cat([b[layer, :, 0] for b in table.blocks[: own + 1]], 1)  # [K, T, D]
-        end = int(index[-1]) + 1
         turns = self._turns(range(own + 1), own)
-        scores = self._estimated(layer, q[places], codes[:end], turns)
-        scale = q.shape[-1] ** -0.5
+        scores = torch.cat(
+            [
+                self._projection.scores(
+                    layer,
+                    turn_back(q[places], self._rope, turn + frames(b, self._batch.reach)),
+                    codes[b * BLOCK : min(end, (b + 1) * BLOCK)],
+                )
+                for b, turn in enumerate(turns)
+            ],
+            dim=-1,
+        )
 
         def exactly(part: slice) -> Tensor:
-            blocks = range(own + 1)[slice(part.start and part.start // BLOCK, None)]
-            if part.stop is not None:
-                blocks = range(part.stop // BLOCK)
-            found = moved_scores(
-                q[places].float(),
-                keys[:, :end][:, part].float(),
-                self._turns(blocks, own),
-                self._rope,
-            )
-            return found.unflatten(0, (len(choices), -1)) * scale
+            read = keys[:, :end][:, part].float()
+            moved = turns[(part.start or 0) // BLOCK :][: -(-read.shape[1] // BLOCK)]
+            found = moved_scores(q[places].float(), read, moved, self._rope)
+            return found.unflatten(0, (len(keys), -1)) * q.shape[-1] ** -0.5
 
-        chosen = chosen_by(scores * scale, index[places], budget, exactly)
-        near = own + 1 - budget.last
-        for head, read in enumerate(chosen):
-            numbers = torch.nonzero(read[budget.first : near])[:, 0] + budget.first
-            told = torch.tensor([len(index) == 1, near, len(numbers)])
-            choices[head, : 3 + len(numbers)] = torch.cat((told, numbers))
-        return chosen
+        return chosen_by(scores * q.shape[-1] ** -0.5, index[places], self._budget, exactly)
 
     def _turns(self, numbers: Iterable[int], own: int) -> list[int]:
         return [max(0, own - number - self._batch.reach) for number in numbers]
-
-    def _estimated(self, layer: int, q: Tensor, codes: Tensor, turns: list[int]) -> Tensor:
-        """Estimated scores of tokens, [K, G, n, T], without their scale."""
-        moved = sum(turn > 0 for turn in turns)  # the first ones
-        parts = [
-            self._projection.scores(
-                layer, turn_back(q, self._rope, turn), codes[b * BLOCK : (b + 1) * BLOCK]
-            )
-            for b, turn in enumerate(turns[:moved])
-        ]
-        return torch.cat(
-            [*parts, self._projection.scores(layer, q, codes[moved * BLOCK :])], dim=-1
-        )
 
     def _attend_chosen(
         self,
@@ -395,7 +371,7 @@ class RoutedBlockAttention(BlockAttention):
         """Attention of one kv head's queries to the blocks with these numbers."""
         table, index = self._batch.spans[i].table, self._batch.index[rows]
         own, read = int(index[0]) // BLOCK, numbers.tolist()
-        group = q.shape[1] // len(self._choices[i][layer])
+        group = q.shape[1] // self._projection.centre.shape[1]
         heads = slice(head * group, (head + 1) * group)
         stored = torch.cat([table.blocks[n][layer, head] for n in read], 1).to(q.dtype)
         tokens = (numbers[:, None] * BLOCK + torch.arange(BLOCK)).flatten()

@@ -95,9 +95,7 @@ class Transformer(nn.Module):
         attend = attend or SequenceAttention(sight, lengths)
         return self._run(tokens, self.rope(positions), attend)
 
-    def step(
-        self, batch: Batch, *, states: bool = False, routing: Routing | None = None
-    ) -> Tensor:
+    def step(self, batch: Batch, *, states: bool = False, routing: Routing | None = None) -> Tensor:
         """Compute a batch of spans, filling their blocks.
 
         Args:

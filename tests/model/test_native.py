@@ -326,4 +326,4 @@ def test_structures_have_the_layout_of_the_kernels() -> None:
     assert ctypes.sizeof(native.Matrix) == 48
     assert ctypes.sizeof(native.Layer) == 7 * 48 + 4 * 8 + 8
     assert ctypes.sizeof(native.Routing) == 4 * 8 + 8 * 4
-    assert ctypes.sizeof(native.Batch) == 144
+    assert ctypes.sizeof(native.Batch) == 136

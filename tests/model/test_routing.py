@@ -83,9 +83,9 @@ def test_what_a_query_asks_for_is_read_and_little_else() -> None:
     q[:, -BLOCK:] += 3 * wanted  # asked at the end
     v[:, told] = 100.0
     read: list[Tensor] = []
-    budget = Budget(mass=0.9, least=0, most=20, dense=0)
+    budget = Budget(mass=0.9, least=0, most=20, dense=0, rows=64)
     routed = RoutedAttention(
-        projection(k), budget, lambda layer, block, chosen: read.append(chosen)
+        projection(k), budget, lambda layer, places, chosen: read.append(chosen)
     )
     out = routed(0, q, k, v, None)
     assert (out[0, -5:] > 90).all()
@@ -174,6 +174,6 @@ def test_pieces() -> None:
     expected = SequenceAttention()(0, q[:, seen], k[:, seen], v[:, seen], None)[0, -2:]
     torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-5)
     wrongs = {"mass": 0}, {"mass": 1.5}, {"least": 9, "most": 8}, {"last": 0}, {"queries": 0}
-    for wrong in (*wrongs, {"most": 5000}, {"first": 60}, {"dense": -1}, {"renew": 0}):
+    for wrong in (*wrongs, {"most": 5000}, {"first": 60}, {"dense": -1}, {"rows": 48}):
         with pytest.raises(ConfigError):
             Budget(**wrong)  # type: ignore[arg-type]

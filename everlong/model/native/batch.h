@@ -15,9 +15,8 @@ struct Routing {
   float mass;                     // share of the estimated attention that is read, at least
   int32_t least, most;            // blocks that are chosen
   int32_t first, last;            // blocks that are always read
-  int32_t queries;                // rows of a block that choose for all
+  int32_t rows, queries;          // of so many neighbouring rows so many choose for all
   int32_t dense;                  // so many blocks are read without choosing
-  int32_t renew;                  // tokens for which a choice of a single row is kept
 };
 
 struct Layer {
@@ -48,7 +47,6 @@ struct Batch {
   const int64_t* first;      // [sequences] where its blocks begin in `blocks`
   const uint64_t* blocks;    // addresses
   const uint64_t* codes;     // beside `blocks`: addresses of their routing index, or null
-  const uint64_t* kept;      // [sequences] addresses of the blocks last chosen, see routing.h
   int64_t* skipped;          // [sequences] blocks that were not read: summed over rows, layers and
                              // kv heads
   int32_t reach;             // blocks that lie farther back are read as if they lay there

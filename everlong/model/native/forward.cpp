@@ -48,9 +48,7 @@ class Step {
     return 0;
   }
 
-  void index(const bf16* block, uint8_t* codes) const {
-    attention_.index(block, m_.num_layers, codes);
-  }
+  const StepAttention& attention() const { return attention_; }
 
  private:
   void look(const Matrix& w) { (w.bits == 16 ? plain_ : integers_) = true; }
@@ -190,9 +188,11 @@ void everlong_destroy(void* step) { delete static_cast<Step*>(step); }
 // 0: done; 1: out of memory.
 int everlong_forward(void* step, const Batch* batch) { return static_cast<Step*>(step)->run(*batch); }
 
-// The routing index of a block of keys and values; the model is routed.
-void everlong_index(void* step, const bf16* block, uint8_t* codes) {
-  static_cast<Step*>(step)->index(block, codes);
+// The routing index of block `number` of a sequence; the model is routed. `reach` and `turns` as in
+// a batch.
+void everlong_index(void* step, const bf16* block, int number, int reach, const float* turns,
+                    uint8_t* codes) {
+  static_cast<Step*>(step)->attention().index(block, number, reach, turns, codes);
 }
 
 // y [M, N] = x [M, K] W^T + bias, by the same code as the whole step. 1: out of memory.

@@ -49,7 +49,7 @@ class Routing(Structure):
     _fields_ = (
         *_each(c_void_p, "key_directions", "key_offset", "query_directions", "centre"),
         ("mass", c_float),
-        *_each(c_int32, "least", "most", "first", "last", "queries", "dense", "renew"),
+        *_each(c_int32, "least", "most", "first", "last", "rows", "queries", "dense"),
     )
 
 
@@ -86,7 +86,7 @@ class Batch(Structure):
     _fields_ = (
         ("rows", c_int32),
         *_each(c_void_p, "tokens", "rope", "index", "visible", "sequence"),
-        *_each(c_void_p, "first", "blocks", "codes", "kept", "skipped"),
+        *_each(c_void_p, "first", "blocks", "codes", "skipped"),
         ("reach", c_int32),
         ("turns", c_void_p),
         ("wanted_rows", c_int32),
@@ -115,7 +115,7 @@ def library() -> Any | None:
     loaded.everlong_destroy.argtypes = (c_void_p,)
     loaded.everlong_destroy.restype = None
     loaded.everlong_forward.argtypes = (c_void_p, POINTER(Batch))
-    loaded.everlong_index.argtypes = (c_void_p, c_void_p, c_void_p)
+    loaded.everlong_index.argtypes = (c_void_p, c_void_p, c_int32, c_int32, c_void_p, c_void_p)
     loaded.everlong_index.restype = None
     loaded.everlong_linear.argtypes = (POINTER(Matrix), c_void_p, c_void_p, *[c_int32] * 3)
     loaded.everlong_rows.argtypes = (POINTER(Matrix), c_void_p, c_int64, c_void_p)

@@ -5,9 +5,9 @@
 // low half and 8 g + 4 + j in its high half, both plus 8. So 16 tokens meet 4 codes of a query in
 // one instruction.
 //
-// A choice of a single row is kept with its sequence and serves the rows after it for a while,
-// int32 [layer][kv head][3 + most]: whether there is one, where the last blocks that are always
-// read began, how many blocks were chosen, their numbers.
+// Keys are rotated at their position, which may lie far past what the directions were found on; so
+// codes are those of the key at its place in a frame of `reach` + 1 blocks, and queries are turned
+// back by the frames before it.
 #pragma once
 
 #include <vector>
@@ -35,13 +35,10 @@ inline void project(const float* x, const float* matrix, int d, __m512 out[2]) {
 }
 
 // Puts the key of one token in the index of its block, layer and kv head.
-inline void write_codes(const bf16* key, int d, const float* directions, const float* offset,
+inline void write_codes(const float* key, int d, const float* directions, const float* offset,
                         int token, uint8_t* index) {
-  alignas(64) float x[256];
-  for (int i = 0; i < d; i += 16)
-    _mm512_store_ps(x + i, widen(_mm256_loadu_si256((const __m256i*)(key + i))));
   __m512 along[2];
-  project(x, directions, d, along);
+  project(key, directions, d, along);
   alignas(16) uint8_t code[kDirections];
   for (int j = 0; j < 2; ++j) {
     __m512 value = _mm512_sub_ps(along[j], _mm512_loadu_ps(offset + 16 * j));
@@ -114,7 +111,7 @@ inline void scan_block(const uint8_t* index, const Asked* asked, int count, floa
   }
 }
 
-// Rows of one block of one sequence, which read the same blocks.
+// Neighbouring rows of one block of one sequence, which read the same blocks.
 struct Group {
   int row, rows, own;  // own: number of their block
 };
@@ -138,9 +135,10 @@ class Router {
       const int own = b.index[row] / kBlock;
       bool causal = true;
       int end = row;
-      for (; end < b.rows && b.sequence[end] == b.sequence[row] && b.index[end] / kBlock == own;
-           ++end)
+      do {
         causal = causal && b.visible[end] == b.index[end] + 1;
+        ++end;
+      } while (end < b.rows && b.sequence[end] == b.sequence[row] && b.index[end] % r_.rows);
       if (causal && own + 1 > r_.dense && own + 1 > r_.first + r_.last) {
         std::fill(of_row_.begin() + row, of_row_.begin() + end, int(groups_.size()));
         groups_.push_back({row, end - row, own});
@@ -150,9 +148,7 @@ class Router {
     }
     if (groups_.empty()) return true;
     const int fixed = r_.first + r_.last;
-    // With a kept choice all blocks are read that were near then, and those that came since.
-    const int64_t since = r_.renew / kBlock + 1;
-    length_ = int(std::min<int64_t>(longest_, int64_t(r_.most) + fixed + since));
+    length_ = int(std::min<int64_t>(longest_, int64_t(r_.most) + fixed));
     candidates_ = longest_ - fixed;
     padded_ = (most_queries_ + 15) / 16 * 16;
     const size_t items = groups_.size() * m_.kv_heads;
@@ -181,10 +177,18 @@ class Router {
   }
   int count(int group, int h) const { return work_[item(group, h)].count; }
 
-  // Puts the key of a token in the index of its block, of layer * kv heads + head `lh`.
-  void write(int lh, const bf16* key, int token, uint8_t* codes) const {
-    const int d = m_.head_dim;
-    write_codes(key, d, r_.key_directions + size_t(lh) * d * kDirections,
+  // Puts a key in the index.
+  //   lh: layer * kv heads + head
+  //   number: of its block in its sequence
+  //   codes: of that block, layer and head
+  void write(int lh, const bf16* key, int number, int token, int reach, const float* turns,
+             uint8_t* codes) const {
+    const int d = m_.head_dim, before = frames(number, reach);
+    alignas(64) float x[256], turned[256];
+    for (int i = 0; i < d; i += 16)
+      _mm512_store_ps(x + i, widen(_mm256_loadu_si256((const __m256i*)(key + i))));
+    if (before) turn_back(x, turns + int64_t(before) * d, d, turned);
+    write_codes(before ? turned : x, d, r_.key_directions + size_t(lh) * d * kDirections,
                 r_.key_offset + size_t(lh) * kDirections, token, codes);
   }
 
@@ -199,8 +203,6 @@ class Router {
     const Group& g = groups_[i / m_.kv_heads];
     const int h = i % m_.kv_heads, d = m_.head_dim;
     Work& work = work_[i];
-    work.scans = !take_kept(b, layer, i);
-    if (!work.scans) return;
     float* q = queries_ + size_t(i) * most_queries_ * d;
     const int step = (g.rows + r_.queries - 1) / r_.queries;
     const int begin = (g.rows - 1) % step;
@@ -243,16 +245,17 @@ class Router {
   // Estimates the attention to some of the blocks.
   void scan(const Batch& b, int layer, int i, int part) const {
     const Work& work = work_[i];
-    if (!work.scans) return;
     const Group& g = groups_[i / m_.kv_heads];
     const int h = i % m_.kv_heads, d = m_.head_dim;
     const int64_t at = b.first[b.sequence[g.row]];
     const int end = std::min((part + 1) * kScanBlocks, g.own + 1 - r_.first - r_.last);
     const Asked* asked = asked_ + size_t(i) * most_queries_;
     std::vector<Asked> turned;
+    int turned_by = 0;
     for (int c = part * kScanBlocks; c < end; ++c) {
-      const int number = r_.first + c, turn = std::max(0, g.own - number - b.reach);
-      if (turn) {
+      const int number = r_.first + c;
+      const int turn = std::max(0, g.own - number - b.reach) + frames(number, b.reach);
+      if (turn != turned_by && turn) {
         turned.resize(work.queries);
         for (int n = 0; n < work.queries; ++n) {
           alignas(64) float moved[256];
@@ -261,6 +264,7 @@ class Router {
           turned[n] = asking(layer, h, moved, shift_[query]);
         }
       }
+      turned_by = turn;
       const uint8_t* codes = index(b, at + number, layer, h);
       if (c + 4 < end) {
         const uint8_t* next = index(b, at + number + 4, layer, h);
@@ -271,21 +275,18 @@ class Router {
   }
 
   // Chooses from the estimates, and lists what is read.
-  void select(const Batch& b, int layer, int i) {
+  void select(const Batch& b, int i) {
     const Group& g = groups_[i / m_.kv_heads];
     Work& work = work_[i];
-    if (work.scans) {
-      choose(i, g.own + 1 - r_.first - r_.last, work);
-      work.near = g.own + 1 - r_.last;
-      keep(b, layer, i);
-    }
+    const int near = g.own + 1 - r_.last;
+    choose(i, near - r_.first, work);
     int32_t* numbers = numbers_ + size_t(i) * length_;
     uint64_t* addresses = addresses_ + size_t(i) * length_;
     work.count = 0;
     auto read = [&](int number) { numbers[work.count++] = number; };
     for (int n = 0; n < r_.first; ++n) read(n);
     for (int n : work.chosen) read(n);
-    for (int n = work.near; n <= g.own; ++n) read(n);
+    for (int n = near; n <= g.own; ++n) read(n);
     for (int n = 0; n < work.count; ++n)
       addresses[n] = b.blocks[b.first[b.sequence[g.row]] + numbers[n]];
     const int64_t skipped = int64_t(g.rows) * (g.own + 1 - work.count);
@@ -296,14 +297,15 @@ class Router {
   static constexpr int kFixed = 64;  // most blocks that are always read
 
   struct Work {  // of one group and kv head
-    bool scans = true;
     int queries = 0;
-    int near = 0;  // where the last blocks begin that are always read
-    int count = 0;
+    int count = 0;            // of the blocks that are read
     std::vector<int> chosen;  // numbers, ascending
     std::vector<float> mass;
     std::vector<int> order;
   };
+
+  // Blocks of the frames before that of a block.
+  static int frames(int number, int reach) { return number - number % (reach + 1); }
 
   int item(int group, int h) const { return group * m_.kv_heads + h; }
 
@@ -348,31 +350,6 @@ class Router {
       work.chosen.push_back(r_.first + work.order[c]);
     }
     std::sort(work.chosen.begin(), work.chosen.end());
-  }
-
-  int32_t* kept(const Batch& b, int layer, int i) const {
-    const Group& g = groups_[i / m_.kv_heads];
-    const uint64_t at = b.kept[b.sequence[g.row]];
-    const size_t lh = size_t(layer) * m_.kv_heads + i % m_.kv_heads;
-    return (int32_t*)at + lh * (3 + r_.most);
-  }
-
-  // Layers renew their choices one after the other, so that no token waits for all of them.
-  bool take_kept(const Batch& b, int layer, int i) {
-    const Group& g = groups_[i / m_.kv_heads];
-    const int32_t* from = kept(b, layer, i);
-    if (g.rows > 1 || !from[0] || (b.index[g.row] + layer) % r_.renew == 0) return false;
-    work_[i].near = from[1];
-    work_[i].chosen.assign(from + 3, from + 3 + from[2]);
-    return true;
-  }
-
-  void keep(const Batch& b, int layer, int i) const {
-    const Work& work = work_[i];
-    int32_t* to = kept(b, layer, i);
-    to[0] = groups_[i / m_.kv_heads].rows == 1;
-    to[1] = work.near, to[2] = int(work.chosen.size());
-    std::copy(work.chosen.begin(), work.chosen.end(), to + 3);
   }
 
   static constexpr int kMostChoosing = 1024;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import weakref
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -12,11 +13,11 @@ import torch
 from torch import Tensor
 
 from everlong.device import native_rows, threads
-from everlong.model.cache import Batch
+from everlong.model.cache import EVERYWHERE, Batch, BlockTable
 from everlong.model.config import ModelConfig
 from everlong.model.native import library as native
 from everlong.model.quantization import PackedEmbedding, PackedLinear
-from everlong.model.routing import Routing, choices_of, index_shape
+from everlong.model.routing import Routing, index_shape
 
 if TYPE_CHECKING:
     from everlong.model.transformer import Block, Transformer
@@ -96,13 +97,10 @@ class NativeStep:
         tables = [span.table for span in batch.spans]
         lengths = np.array([0, *(len(t) for t in tables[:-1])], dtype=np.int64)
         first, addresses = lengths.cumsum(), np.concatenate([t.addresses for t in tables])
-        codes = kept = None
+        codes = None
         if self._routing is not None:
             codes = np.concatenate([t.code_addresses for t in tables])
-            shape = config.num_layers, config.num_kv_heads
-            choices = [choices_of(t, shape, self._routing.budget) for t in tables]
-            kept = np.array([c.data_ptr() for c in choices], dtype=np.int64)
-        turns = self._model.rope.turns(max(1, max(map(len, tables)) - batch.reach))
+        turns = self._model.rope.turns(max(map(len, tables)) if moves(tables, batch.reach) else 1)
         wanted = 0 if states else len(batch.wanted)
         logits = torch.empty(wanted, config.vocab_size)
         hidden = torch.empty(batch.rows if states else 0, config.hidden_size)
@@ -116,7 +114,6 @@ class NativeStep:
             first=first.ctypes.data,
             blocks=addresses.ctypes.data,
             codes=None if codes is None else codes.ctypes.data,
-            kept=None if kept is None else kept.ctypes.data,
             skipped=batch.skipped.data_ptr(),
             reach=batch.reach,
             turns=turns.data_ptr(),
@@ -130,10 +127,19 @@ class NativeStep:
             raise MemoryError(f"no memory for the workspace of a step of {batch.rows} tokens")
         return hidden if states else logits
 
-    def index(self, block: Tensor) -> Tensor:
-        """The routing index of a full block, see :func:`everlong.model.routing.packed`."""
+    def index(self, block: Tensor, number: int, reach: int = EVERYWHERE) -> Tensor:
+        """The routing index of a full block, see :meth:`everlong.model.routing.Projection.index`.
+
+        Args:
+            block: its keys and values.
+            number: its place in its sequence.
+            reach: as in a batch.
+        """
         made = torch.empty(index_shape(self._model.config), dtype=torch.uint8)
-        self._lib.everlong_index(self._handle, block.data_ptr(), made.data_ptr())
+        turns = self._model.rope.turns(number + 1 if number > reach else 1)
+        self._lib.everlong_index(
+            self._handle, block.data_ptr(), number, reach, turns.data_ptr(), made.data_ptr()
+        )
         return made
 
     def _routed(self, routing: Routing) -> native.Routing:
@@ -166,6 +172,11 @@ class NativeStep:
     def _floats(self, weight: Tensor) -> int:
         self._kept.append(weight.detach().float().contiguous())
         return self._kept[-1].data_ptr()
+
+
+def moves(tables: Sequence[BlockTable], reach: int) -> bool:
+    """Whether some block lies farther back than within reach of some token."""
+    return any(len(table) > reach for table in tables)
 
 
 def _matrix(layer: torch.nn.Module) -> native.Matrix:

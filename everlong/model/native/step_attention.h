@@ -89,11 +89,11 @@ class StepAttention {
   }
 
   // See `everlong_index`.
-  void index(const bf16* block, int layers, uint8_t* codes) const {
-    for (int i = 0; i < layers * m_.kv_heads; ++i)
+  void index(const bf16* block, int number, int reach, const float* turns, uint8_t* codes) const {
+    for (int i = 0; i < m_.num_layers * m_.kv_heads; ++i)
       for (int token = 0; token < kBlock; ++token)
-        router_.write(i, block + (int64_t(i) * 2 * kBlock + token) * m_.head_dim, token,
-                      codes + int64_t(i) * kIndexBytes);
+        router_.write(i, block + (int64_t(i) * 2 * kBlock + token) * m_.head_dim, number, token,
+                      reach, turns, codes + int64_t(i) * kIndexBytes);
   }
 
  private:
@@ -148,7 +148,8 @@ class StepAttention {
     store_bf16(k, d, key);
     store_bf16(k + kv_size, d, block + (kBlock + place % kBlock) * d);
     if (b.codes)
-      router_.write(layer_index * m_.kv_heads + h, key, place % kBlock,
+      router_.write(layer_index * m_.kv_heads + h, key, place / kBlock, place % kBlock, b.reach,
+                    b.turns,
                     router_.index(b, b.first[b.sequence[row]] + place / kBlock, layer_index, h));
   }
 
@@ -156,7 +157,7 @@ class StepAttention {
   void choose(const Batch& b, int layer, int64_t offset, int item) {
     router_.prepare(b, layer, offset, item, qkv_, ld_);
     for (int part = 0; part < router_.parts(); ++part) router_.scan(b, layer, item, part);
-    router_.select(b, layer, item);
+    router_.select(b, item);
   }
 
   void choose(const Batch& b, int layer, int64_t offset, int t, Barrier& barrier) {
@@ -172,7 +173,7 @@ class StepAttention {
       barrier.wait();
       start(t);
       barrier.wait();
-      each(items, [&](int i) { router_.select(b, layer, i); });
+      each(items, [&](int i) { router_.select(b, i); });
     }
     barrier.wait();
     start(t);
