@@ -223,7 +223,7 @@ def route(
     from everlong.apps.route import route as show
     from everlong.model.routing import Budget
 
-    budget = Budget(mass, least, most)
+    budget = Budget(mass, least, most, dense=0)
     show(model, prompt_file, out, weights=weights, budget=budget, text=text, tokens=tokens)
 
 

@@ -28,6 +28,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -64,8 +65,8 @@ class Budget:
     last: int = 4
     """Blocks at the end, with that of the queries, that are always read."""
     rows: int = 16
-    """So many neighbouring tokens of a block read the same blocks, where they are computed together;
-    divides 64."""
+    """So many neighbouring tokens of a block read the same blocks, where they are computed
+    together; divides 64."""
     queries: int = 4
     """Of them, so many choose for all."""
     dense: int = 64
@@ -254,12 +255,9 @@ class RoutedAttention:
                 chosen = torch.ones(k.shape[1], block + 1, dtype=torch.bool)
             else:
                 at = rows.start + sampled(len(places), self._budget.queries)
-                chosen = chosen_by(
-                    self._projection.scores(layer, q[at], codes[:end]) * scale,
-                    at,
-                    self._budget,
-                    lambda part, at=at, end=end: exact(q[at], k[:end][part]) * scale,
-                )
+                exactly = partial(exact, q[at] * scale, k[:end])
+                scores = self._projection.scores(layer, q[at] * scale, codes[:end])
+                chosen = chosen_by(scores, at, self._budget, exactly)
             self._observe(layer, places, chosen)
             out[rows] = attend_chosen(q[rows], k[:end], v[:end], chosen)
         return out[None]
@@ -351,7 +349,7 @@ class RoutedBlockAttention(BlockAttention):
             read = keys[:, :end][:, part].float()
             moved = turns[(part.start or 0) // BLOCK :][: -(-read.shape[1] // BLOCK)]
             found = moved_scores(q[places].float(), read, moved, self._rope)
-            return found.unflatten(0, (len(keys), -1)) * q.shape[-1] ** -0.5
+            return found.view(len(keys), -1, *found.shape[1:]) * float(q.shape[-1] ** -0.5)
 
         return chosen_by(scores * q.shape[-1] ** -0.5, index[places], self._budget, exactly)
 
@@ -384,10 +382,10 @@ class RoutedBlockAttention(BlockAttention):
         out[rows, heads] = (weights.to(values.dtype) @ values).transpose(0, 1)
 
 
-def exact(q: Tensor, k: Tensor) -> Tensor:
-    """Scores [K, G, n, T] of queries [n, H, D] and keys [T, K, D], before the scale."""
+def exact(q: Tensor, k: Tensor, part: slice) -> Tensor:
+    """Scores [K, G, n, T] of queries [n, H, D] and a part of keys [T, K, D]."""
     grouped = q.float().reshape(len(q), k.shape[1], -1, q.shape[-1])
-    return torch.einsum("nkgd,tkd->kgnt", grouped, k.float())
+    return torch.einsum("nkgd,tkd->kgnt", grouped, k[part].float())
 
 
 def sampled(count: int, most: int) -> Tensor:

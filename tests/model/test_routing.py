@@ -174,6 +174,6 @@ def test_pieces() -> None:
     expected = SequenceAttention()(0, q[:, seen], k[:, seen], v[:, seen], None)[0, -2:]
     torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-5)
     wrongs = {"mass": 0}, {"mass": 1.5}, {"least": 9, "most": 8}, {"last": 0}, {"queries": 0}
-    for wrong in (*wrongs, {"most": 5000}, {"first": 60}, {"dense": -1}, {"rows": 48}):
+    for wrong in (*wrongs, {"most": 5000}, {"first": 61}, {"dense": -1}, {"rows": 48}):
         with pytest.raises(ConfigError):
             Budget(**wrong)  # type: ignore[arg-type]
