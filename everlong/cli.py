@@ -46,6 +46,7 @@ def chat(
     seed: int | None = None,
     weights: Weights = "auto",
     max_model_len: int | None = None,
+    attention: Literal["dense", "routed"] = "dense",
     session: str | None = None,
     memory: Path | None = None,
     memory_size: str = "16GB",
@@ -64,6 +65,7 @@ def chat(
         seed: makes answers repeatable.
         weights: how weights are kept; auto keeps the file's own values.
         max_model_len: window in tokens.
+        attention: routed reads, at long context, what the text asks for; windows may be longer.
         session: name of the conversation that goes on; default: a new one.
         memory: folder of the memory; default: everlong/memory among the user's data.
         memory_size: most bytes of keys and values on disk, such as 500MB.
@@ -79,7 +81,7 @@ def chat(
         if not no_memory:
             kept = opened.enter_context(owned(memory or default_folder(), bytes_of(memory_size)))
         llm = opened.enter_context(
-            _load(model, weights, max_model_len, kept, embedder, memory_kv_dtype)
+            _load(model, weights, max_model_len, attention, kept, embedder, memory_kv_dtype)
         )
         talk(llm, given, system, session)
 
@@ -98,6 +100,7 @@ def generate(
     regex: str | None = None,
     weights: Weights = "auto",
     max_model_len: int | None = None,
+    attention: Literal["dense", "routed"] = "dense",
 ) -> None:
     """Continue a text and print what follows.
 
@@ -118,6 +121,7 @@ def generate(
         regex: a regular expression that the output matches.
         weights: how weights are kept; auto keeps the file's own values.
         max_model_len: window in tokens.
+        attention: routed reads, at long context, what the text asks for; windows may be longer.
     """
     from everlong.engine.request import Constraint
 
@@ -135,7 +139,7 @@ def generate(
         constraint=constraint,
     )
     text = sys.stdin.read() if prompt == "-" else prompt
-    with _load(model, weights, max_model_len) as llm:
+    with _load(model, weights, max_model_len, attention) as llm:
         for chunk in llm.stream(text, **given):
             print(chunk.text, end="", flush=True)
         print()
@@ -379,6 +383,7 @@ def _load(
     model: str,
     weights: Weights,
     max_model_len: int | None,
+    attention: Literal["dense", "routed"] = "dense",
     memory: Any = None,
     embedder: str | None = None,
     memory_kv_dtype: Literal["auto", "int8"] = "auto",
@@ -389,7 +394,9 @@ def _load(
     return load(
         model,
         weights=weights,
-        engine=EngineConfig(max_model_len=max_model_len, memory_kv_dtype=memory_kv_dtype),
+        engine=EngineConfig(
+            max_model_len=max_model_len, memory_kv_dtype=memory_kv_dtype, attention=attention
+        ),
         memory=memory,
         embedder=embedder,
     )

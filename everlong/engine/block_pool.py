@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -26,6 +27,16 @@ def common(a: Sequence[int], b: Sequence[int]) -> int:
     return min(len(a), len(b))
 
 
+@dataclass(frozen=True)
+class BlockIndex:
+    """The routing index that every block has."""
+
+    shape: tuple[int, ...]
+    """Of one block's, uint8."""
+    make: Callable[[Tensor, int], Tensor]
+    """Makes that of a block with its place in its sequence."""
+
+
 class BlockPool:
     """A fixed number of equal blocks.
 
@@ -46,6 +57,7 @@ class BlockPool:
         count: number of blocks.
         dtype: of keys and values.
         stored: the store's blocks of this shape.
+        index: the routing index that blocks have; None: they have none.
     """
 
     def __init__(
@@ -54,11 +66,14 @@ class BlockPool:
         count: int,
         dtype: torch.dtype,
         stored: StoredBlocks | None = None,
+        index: BlockIndex | None = None,
     ) -> None:
         if count < 1:
             raise ConfigError(f"the pool needs at least 1 block, not {count}")
         # Memory is reserved, not touched: the system gives pages as blocks are first written.
         self._storage = torch.empty((count, *shape), dtype=dtype)
+        self._codes = torch.empty((count, *(index.shape if index else ())), dtype=torch.uint8)
+        self._index = index
         self._free = list(range(count - 1, -1, -1))
         self._holders = [0] * count
         self._ids: list[BlockId | None] = [None] * count
@@ -69,6 +84,7 @@ class BlockPool:
         self._begun: dict[BlockId, dict[int, Sequence[int]]] = {}
         self._stored = stored
         self._mapped: dict[int, Tensor] = {}
+        self._mapped_codes: dict[int, Tensor] = {}
         self._unmapped: list[int] = []
 
     @property
@@ -89,11 +105,17 @@ class BlockPool:
     @property
     def block_bytes(self) -> int:
         """Bytes of one block."""
-        return self._storage[0].nbytes
+        return self._storage[0].nbytes + (self._codes[0].nbytes if self._index else 0)
 
     def tensor(self, block: int) -> Tensor:
         """The memory of a block; of a mapped one, not to be written to."""
         return self._storage[block] if block < self.total else self._mapped[block]
+
+    def codes(self, block: int) -> Tensor | None:
+        """The routing index of a block, where blocks have one."""
+        if self._index is None:
+            return None
+        return self._codes[block] if block < self.total else self._mapped_codes[block]
 
     def take(self) -> int | None:
         """An empty block, held once; None when every block is held."""
@@ -107,11 +129,12 @@ class BlockPool:
         self._holders[block] = 1
         return block
 
-    def find(self, known: BlockId, owner: bytes = b"") -> int | None:
+    def find(self, known: BlockId, number: int, owner: bytes = b"") -> int | None:
         """The block with this content, now held once more; None if there is none.
 
         Args:
             known: its id.
+            number: its place in its sequence.
             owner: id of the namespace that it is of.
         """
         block = self._known.get(known)
@@ -119,9 +142,11 @@ class BlockPool:
             self.hold(block)
         elif self._stored is not None and (tensor := self._stored.find(known)) is not None:
             if self._stored.mapped:
-                return self._map(tensor, known)
+                return self._map(tensor, known, number)
             if (block := self.take()) is not None:
                 self._storage[block] = tensor
+                if self._index is not None:
+                    self._codes[block] = self._index.make(tensor, number)
                 self.publish(block, known, owner)
         return block
 
@@ -190,6 +215,8 @@ class BlockPool:
         copied = self.take()
         if copied is not None:
             self._storage[copied, ..., :count, :] = self.tensor(block)[..., :count, :]
+            if (codes := self.codes(block)) is not None:
+                self._codes[copied] = codes
         self.release(block)
         return copied
 
@@ -220,9 +247,10 @@ class BlockPool:
             del self._cached[block]
             self._forget(block)
             self._storage[block].zero_()
+            self._codes[block].zero_()
             self._free.append(block)
 
-    def _map(self, tensor: Tensor, known: BlockId) -> int:
+    def _map(self, tensor: Tensor, known: BlockId, number: int) -> int:
         """A number, held once, for a block of the store."""
         if self._unmapped:
             block = self._unmapped.pop()
@@ -233,6 +261,8 @@ class BlockPool:
             self._leads.append(None)
             self._owners.append(b"")
         self._mapped[block] = tensor
+        if self._index is not None:
+            self._mapped_codes[block] = self._index.make(tensor, number)
         self._holders[block] = 1
         self._known[known] = block
         self._ids[block] = known
@@ -244,6 +274,7 @@ class BlockPool:
         assert self._stored is not None, "they are the store's"
         self._forget(block)
         del self._mapped[block]
+        self._mapped_codes.pop(block, None)
         self._unmapped.append(block)
         self._stored.release(known)
 

@@ -16,21 +16,34 @@ from torch import Tensor
 from everlong.engine.block_pool import BlockPool
 from everlong.engine.config import EngineConfig
 from everlong.engine.prompt_logprobs import score_prompts
-from everlong.engine.request import Chunk, FinishReason, InSession, SamplingParams
-from everlong.engine.runner import Runner
+from everlong.engine.request import (
+    NOTHING_READ,
+    Chunk,
+    FinishReason,
+    InSession,
+    SamplingParams,
+)
+from everlong.engine.runner import Runner, kv_dtype
 from everlong.engine.sampler import Sampled, sample
 from everlong.engine.scheduler import Scheduled, Scheduler
 from everlong.engine.sequence import EngineSequence, Sink
 from everlong.engine.sequence_builder import SequenceBuilder
 from everlong.engine.stats import EngineStats
 from everlong.engine.stored_blocks import FORMATS, StoredBlocks
-from everlong.errors import EngineStoppedError, EverlongError, QueueFullError, RequestError
+from everlong.errors import (
+    ConfigError,
+    EngineStoppedError,
+    EverlongError,
+    QueueFullError,
+    RequestError,
+)
 from everlong.memory.block_id import BlockId
 from everlong.memory.memory import Memory
 from everlong.memory.namespaces import LOCAL
 from everlong.memory.record import NO_PARENT
 from everlong.model.adapters import Adapter
 from everlong.model.cache import BLOCK, block_shape
+from everlong.model.routing import Projection, Routing
 from everlong.model.transformer import Transformer
 from everlong.tokenizer import Tokenizer
 
@@ -49,9 +62,11 @@ class Engine:
         config: sizes.
         adapters: low-rank adapters that requests may name.
         memory: where blocks are kept; None: they are found again until the engine is closed.
+        projection: of the model's keys, where attention is routed.
 
     Raises:
-        ConfigError: the pool is too small for the window, or the window too long for the model.
+        ConfigError: the pool is too small for the window, or the window too long for the model; or
+            attention is to be routed, and there is no projection.
     """
 
     def __init__(
@@ -62,31 +77,36 @@ class Engine:
         config: EngineConfig,
         adapters: Mapping[str, Adapter] = MappingProxyType({}),
         memory: Memory | None = None,
+        projection: Projection | None = None,
     ) -> None:
         self.config = config
         self.adapters = adapters
         self.fingerprint = fingerprint
         """Of the model without adapters."""
         self.memory = memory
+        routing = None
+        if config.routed:
+            if projection is None:
+                raise ConfigError("attention is routed, and no projection of keys is given")
+            routing = Routing(projection, config.budget)
+        dtype = kv_dtype(model)
+        blocks, self.max_model_len = config.sizes(model.config, dtype)
         self._runner = Runner(
             model,
             deterministic=config.deterministic,
             chunk=config.max_num_batched_tokens,
             adapters=adapters,
+            routing=routing,
+            window=self.max_model_len,
         )
-        shape, dtype, numerics = (
-            block_shape(model.config),
-            self._runner.dtype,
-            self._runner.numerics,
-        )
+        shape, numerics = block_shape(model.config), self._runner.numerics
         self._stored = None
         if memory is not None:
             kept = FORMATS[config.memory_kv_dtype](shape, dtype)
             self._stored = StoredBlocks(memory.blocks, shape, kept)
             if not kept.exact:  # what follows a rounded block is not what follows an exact one
                 numerics += f", {config.memory_kv_dtype} memory"
-        blocks, self.max_model_len = config.sizes(model.config, dtype)
-        self._pool = BlockPool(shape, blocks, dtype, self._stored)
+        self._pool = BlockPool(shape, blocks, dtype, self._stored, self._runner.block_index)
         self._scheduler = Scheduler(self._pool, config.max_num_seqs, config.max_num_batched_tokens)
         self._builder = SequenceBuilder(
             tokenizer,
@@ -99,6 +119,7 @@ class Engine:
         )
         self._arrivals = 0
         self._prompt_tokens = self._cached_tokens = self._generation_tokens = self._steps = 0
+        self._reads = NOTHING_READ
         self._finished: Counter[str] = Counter()
         # Guards what other threads touch: jobs, the number waiting, and whether it is closed.
         self._lock = threading.Condition()
@@ -239,6 +260,7 @@ class Engine:
                 requests_finished=dict(self._finished),
                 preemptions=self._scheduler.preemptions,
                 steps=self._steps,
+                reads=self._reads,
             )
 
     def close(self) -> None:
@@ -355,6 +377,7 @@ class Engine:
 
     def _end(self, sequence: EngineSequence, reason: FinishReason) -> None:
         self._scheduler.remove(sequence)
+        self._reads += sequence.reads
         self._finished[reason] += 1
         with self._lock:
             self._accepted -= 1

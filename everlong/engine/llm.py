@@ -26,6 +26,7 @@ from everlong.memory.memory import Memory
 from everlong.memory.namespaces import LOCAL
 from everlong.model.adapters import Adapter
 from everlong.model.config import ModelConfig
+from everlong.model.routing import Projection
 from everlong.model.transformer import Transformer
 from everlong.tokenizer import Tokenizer
 
@@ -48,6 +49,7 @@ class LLM:
         adapters: by the name that requests give.
         default_sampling: of requests that do not say how to sample.
         memory: where blocks are kept; it is not closed with the model.
+        projection: of the model's keys, where attention is routed.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class LLM:
         adapters: Mapping[str, Adapter] = MappingProxyType({}),
         default_sampling: SamplingParams | None = None,
         memory: Memory | None = None,
+        projection: Projection | None = None,
     ) -> None:
         if tokenizer.vocab_size > model.config.vocab_size:
             raise ConfigError(
@@ -79,7 +82,7 @@ class LLM:
         self.before_closing = ExitStack()
         """What is closed before its engine."""
         self.engine = Engine(
-            model, tokenizer, fingerprint, engine or EngineConfig(), adapters, memory
+            model, tokenizer, fingerprint, engine or EngineConfig(), adapters, memory, projection
         )
 
     @property

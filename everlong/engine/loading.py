@@ -14,6 +14,7 @@ from everlong.checkpoint.catalog import resolve
 from everlong.checkpoint.checkpoint import Checkpoint
 from everlong.checkpoint.fingerprint import fingerprint
 from everlong.checkpoint.loading import load_model
+from everlong.checkpoint.projection import projection_of
 from everlong.engine.config import EngineConfig
 from everlong.engine.embedding import BackgroundEmbedding
 from everlong.engine.llm import LLM
@@ -60,6 +61,9 @@ def load(
     identity = fingerprint(checkpoint, tokenizer, weights=weights, kv_dtype=kv_dtype)
     loaded = load_model(checkpoint, weights)
     checkpoint.release()
+    projection = None
+    if engine is not None and engine.routed:
+        projection = projection_of(loaded, tokenizer, identity, say=logger.warning)
     read = {name: read_adapter(Path(folder)) for name, folder in adapters.items()}
     ours = Memory(memory) if isinstance(memory, str | Path) else None
     try:
@@ -72,6 +76,7 @@ def load(
             adapters=read,
             default_sampling=_makers_sampling(checkpoint),
             memory=memory if isinstance(memory, Memory) else ours,
+            projection=projection,
         )
     except BaseException:
         if ours is not None:

@@ -122,6 +122,26 @@ class TokenLogprob:
 
 
 @dataclass(frozen=True)
+class Reads:
+    """Blocks of keys and values that tokens read, and those that they could have read, summed over
+    tokens, layers and kv heads; nothing is counted where attention is dense."""
+
+    read: int = 0
+    seen: int = 0
+
+    def __add__(self, other: Reads) -> Reads:
+        return Reads(self.read + other.read, self.seen + other.seen)
+
+    @property
+    def share(self) -> float | None:
+        """Of what could have been read; None: nothing was counted."""
+        return self.read / self.seen if self.seen else None
+
+
+NOTHING_READ = Reads()
+
+
+@dataclass(frozen=True)
 class Usage:
     """Tokens of one request."""
 
@@ -129,6 +149,7 @@ class Usage:
     cached_tokens: int = 0
     """Prompt tokens whose keys and values were found instead of computed."""
     completion_tokens: int = 0
+    reads: Reads = NOTHING_READ
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,14 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from everlong.engine.block_pool import BlockIndex
+from everlong.engine.request import Reads
 from everlong.engine.scheduler import Scheduled
 from everlong.model.adapters import Adapter, adapted
-from everlong.model.cache import Batch, BlockTable, Sight, Span, block_shape
+from everlong.model.cache import BLOCK, EVERYWHERE, Batch, BlockTable, Sight, Span, block_shape
 from everlong.model.native.step import NativeStep, supports
 from everlong.model.quantization import PackedLinear
+from everlong.model.routing import Routing, index_shape
 from everlong.model.transformer import Transformer
 
 
@@ -24,6 +27,9 @@ class Runner:
             kernels for every number of rows; without them, one token at a time.
         chunk: tokens of a sequence that are computed at once where no scheduler decides.
         adapters: by name; their requests run through PyTorch, each adapter in a batch of its own.
+        routing: which blocks are read; None: all.
+        window: tokens of the longest sequence; past what the model was trained for, blocks are read
+            as if they lay within.
     """
 
     def __init__(
@@ -33,18 +39,25 @@ class Runner:
         deterministic: bool,
         chunk: int,
         adapters: Mapping[str, Adapter],
+        routing: Routing | None = None,
+        window: int = 0,
     ) -> None:
         self.model = model
         self._deterministic = deterministic
         self._chunk = chunk
+        self._routing = routing
+        trained = model.config.max_position
+        self._reach = trained // BLOCK - 1 if window > trained else EVERYWHERE
         packed = isinstance(model.lm_head, PackedLinear)
-        self.dtype = torch.bfloat16 if packed else torch.float32
+        self.dtype = kv_dtype(model)
         self._native = (
-            NativeStep(model, deterministic=deterministic)
+            NativeStep(model, deterministic=deterministic, routing=routing)
             if packed and supports(model.config)
             else None
         )
         self.numerics = _numerics(model, self._native is not None, deterministic)
+        if routing is not None:
+            self.numerics += f", {routing.budget} {routing.projection.digest()} {self._reach}"
         """Names what besides the weights decides the bits of keys and values."""
         self._models = {None: model} | {name: adapted(model, a) for name, a in adapters.items()}
 
@@ -57,13 +70,40 @@ class Runner:
         """
         adapters = dict.fromkeys(s.sequence.adapter for s in plan)
         if len(adapters) == 1:
-            return self._step([_span(s) for s in plan], next(iter(adapters)))
+            return self._scheduled(plan, next(iter(adapters)))
         rows = torch.empty(sum(s.rows for s in plan), self.model.config.vocab_size)
         owners = [s.sequence.adapter for s in plan for _ in range(s.rows)]
         for adapter in adapters:
-            spans = [_span(s) for s in plan if s.sequence.adapter == adapter]
-            rows[[a == adapter for a in owners]] = self._step(spans, adapter)
+            part = [s for s in plan if s.sequence.adapter == adapter]
+            rows[[a == adapter for a in owners]] = self._scheduled(part, adapter)
         return rows
+
+    def _scheduled(self, plan: Sequence[Scheduled], adapter: str | None) -> Tensor:
+        batch = Batch([_span(s) for s in plan], self._reach)
+        logits = self._step(batch, adapter)
+        if self._routing is not None:
+            c = self.model.config
+            for scheduled, skipped in zip(plan, batch.skipped.tolist(), strict=True):
+                end = scheduled.sequence.computed + scheduled.count
+                places = range(scheduled.sequence.computed, end)
+                seen = sum(place // BLOCK + 1 for place in places) * c.num_layers * c.num_kv_heads
+                scheduled.sequence.reads += Reads(seen - skipped, seen)
+        return logits
+
+    @property
+    def block_index(self) -> BlockIndex | None:
+        """What blocks need where attention is routed."""
+        routing, rope, reach = self._routing, self.model.rope, self._reach
+        if routing is None:
+            return None
+        native = self._native
+
+        def make(block: Tensor, number: int) -> Tensor:
+            if native is not None:
+                return native.index(block, number, reach)
+            return routing.projection.index(block, number, rope, reach)
+
+        return BlockIndex(index_shape(self.model.config), make)
 
     def logits(self, tokens: Sequence[int]) -> Tensor:
         """Next-token logits after every token of one sequence, float32 [T, V]."""
@@ -77,13 +117,17 @@ class Runner:
         if len(prompts) == 1:
             return [self._whole(prompts[0], sight, states=True)]
         spans = [Span(p, self._table(len(p)), 0, sight=sight, logits="none") for p in prompts]
-        return list(torch.split(self._step(spans, states=True), [len(p) for p in prompts]))
+        batch = Batch(spans, self._reach)
+        return list(torch.split(self._step(batch, states=True), [len(p) for p in prompts]))
 
     def _table(self, tokens: int) -> BlockTable:
         table = BlockTable()
         shape = block_shape(self.model.config)
         while table.capacity < tokens:
-            table.append(torch.empty(shape, dtype=self.dtype))
+            codes = None
+            if self._routing is not None:
+                codes = torch.empty(index_shape(self.model.config), dtype=torch.uint8)
+            table.append(torch.empty(shape, dtype=self.dtype), codes)
         return table
 
     def _whole(self, tokens: Sequence[int], sight: Sight, states: bool) -> Tensor:
@@ -94,21 +138,23 @@ class Runner:
         for start in range(0, len(tokens), size):
             part = tokens[start : start + size]
             span = Span(part, table, start, sight=sight, logits="none" if states else "all")
-            parts.append(self._step([span], states=states))
+            parts.append(self._step(Batch([span], self._reach), states=states))
         return torch.cat(parts)
 
-    def _step(
-        self, spans: list[Span], adapter: str | None = None, *, states: bool = False
-    ) -> Tensor:
+    def _step(self, batch: Batch, adapter: str | None = None, *, states: bool = False) -> Tensor:
         model = self._models[adapter]
         with torch.inference_mode():
-            rows = sum(len(span.tokens) for span in spans)
             native = self._native if adapter is None else None
-            if native is not None and native.serves(rows):
-                return native(Batch(spans), states=states)
-            if self._deterministic and all(span.sight == "causal" for span in spans):
-                return _one_by_one(model, spans, states)
-            return model.step(Batch(spans), states=states)
+            if native is not None and native.serves(batch.rows):
+                return native(batch, states=states)
+            if self._deterministic and all(span.sight == "causal" for span in batch.spans):
+                return _one_by_one(model, batch.spans, states)
+            return model.step(batch, states=states, routing=self._routing)
+
+
+def kv_dtype(model: Transformer) -> torch.dtype:
+    """Number format of keys and values."""
+    return torch.bfloat16 if isinstance(model.lm_head, PackedLinear) else torch.float32
 
 
 def _numerics(model: Transformer, native: bool, deterministic: bool) -> str:
@@ -127,7 +173,7 @@ def _span(scheduled: Scheduled) -> Span:
     return Span(tokens, s.table, start, logits=scheduled.rows)
 
 
-def _one_by_one(model: Transformer, spans: list[Span], states: bool) -> Tensor:
+def _one_by_one(model: Transformer, spans: Sequence[Span], states: bool) -> Tensor:
     """Every token in a step of its own, whose shapes depend on nothing else."""
     results = []
     for span in spans:

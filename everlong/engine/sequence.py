@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from everlong.engine.block_pool import LEAD, BlockPool
 from everlong.engine.constraint import ConstraintState
 from everlong.engine.request import (
+    NOTHING_READ,
     Chunk,
     FinishReason,
     InSession,
+    Reads,
     SamplingParams,
     TokenLogprob,
     Usage,
@@ -60,6 +62,8 @@ class EngineSequence:
     """Ids of beginnings of blocks, by the block's number."""
     computed: int = 0
     """Tokens whose keys and values are in the blocks."""
+    reads: Reads = NOTHING_READ
+    """Of all its tokens so far."""
     cached: int = 0
     """Prompt tokens that were found when the request was first begun."""
     begun: bool = False
@@ -96,7 +100,7 @@ class EngineSequence:
     @property
     def usage(self) -> Usage:
         """Tokens so far."""
-        return Usage(len(self.prompt), self.cached, len(self.output))
+        return Usage(len(self.prompt), self.cached, len(self.output), self.reads)
 
     def accept(self, sampled: Sampled) -> Chunk:
         """Append a sampled token; what is told of it, with a reason if it is the last."""
@@ -169,7 +173,7 @@ class EngineSequence:
         assert not self.blocks
         pool.expect([self.id_of(at) for at in range(self.reusable // BLOCK)])
         for at in range(self.reusable // BLOCK):
-            block = pool.find(self.id_of(at), self.namespace.id)
+            block = pool.find(self.id_of(at), at, self.namespace.id)
             if block is None:
                 break
             self._append(pool, block)
@@ -231,4 +235,4 @@ class EngineSequence:
 
     def _append(self, pool: BlockPool, block: int) -> None:
         self.blocks.append(block)
-        self.table.append(pool.tensor(block))
+        self.table.append(pool.tensor(block), pool.codes(block))

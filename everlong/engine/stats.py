@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from everlong.engine.request import NOTHING_READ, Reads
+
 
 @dataclass(frozen=True)
 class EngineStats:
@@ -28,3 +30,5 @@ class EngineStats:
     preemptions: int
     """Times a request gave its blocks back, to be computed again later."""
     steps: int
+    reads: Reads = NOTHING_READ
+    """What the tokens of finished requests read, where attention is routed."""

@@ -17,6 +17,7 @@ ENGINE_SETTINGS = (
     "kv_cache_memory",
     "deterministic",
     "memory_kv_dtype",
+    "attention",
 )
 """Settings that are handed to ``EngineConfig``, which knows their defaults and bounds."""
 
@@ -56,6 +57,9 @@ class ServeConfig:
     """Most bytes of one key's texts, and of its keys and values, such as 2GB; None: no limit."""
     memory_kv_dtype: Literal["auto", "int8"] | None = None
     """Keys and values in the memory: as they are, or rounded, in half of the bytes."""
+    attention: Literal["dense", "routed"] | None = None
+    """Routed: at long context tokens read the keys and values that their content asks for, and the
+    window may be longer than the one that the model was trained for."""
     embedder: str | None = None
     """Sentence encoder of recall: a name of the catalog, or a folder; None: the model's words."""
     remember: Literal["sessions", "all"] = "sessions"

@@ -12,7 +12,7 @@ import anyio
 from starlette.requests import Request
 
 from everlong.engine.async_engine import AsyncEngine
-from everlong.engine.request import Chunk, InSession, SamplingParams, Usage
+from everlong.engine.request import NOTHING_READ, Chunk, InSession, SamplingParams, Usage
 from everlong.errors import EngineStoppedError
 from everlong.serving.metrics import Metrics
 from everlong.serving.replies import PromptTokensDetails, UsageReply
@@ -171,7 +171,9 @@ class UsageSum:
         first = [u for choice, u in self._usages.items() if choice % self._per_prompt == 0]
         prompt = sum(usage.prompt_tokens for usage in first)
         completion = sum(usage.completion_tokens for usage in self._usages.values())
+        share = sum((u.reads for u in self._usages.values()), NOTHING_READ).share
         return UsageReply(
+            **({} if share is None else {"kv_read_share": round(share, 4)}),
             prompt_tokens=prompt,
             completion_tokens=completion,
             total_tokens=prompt + completion,

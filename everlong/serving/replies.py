@@ -31,6 +31,9 @@ class UsageReply(Reply):
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: PromptTokensDetails
+    kv_read_share: float = 1.0
+    """Of the keys and values that tokens could read, those that they did; where attention is
+    routed."""
 
 
 class TopLogprob(Reply):

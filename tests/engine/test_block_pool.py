@@ -41,7 +41,7 @@ def test_a_released_block_is_found_until_its_memory_is_needed() -> None:
     p.publish(first, b"first")
     p.release(first)
     assert p.available == 2
-    found = p.find(b"first")
+    found = p.find(b"first", 0)
     assert found == first
     assert (p.tensor(first) == 7).all()
     p.release(first)
@@ -59,7 +59,7 @@ def test_the_longest_unused_block_goes_first() -> None:
         p.publish(block, bytes([i]))  # type: ignore[arg-type]
     for i in (1, 0, 2):
         p.release(blocks[i])  # type: ignore[arg-type]
-    p.release(p.find(b"\x01"))  # type: ignore[arg-type]  # used again
+    p.release(p.find(b"\x01", 0))  # type: ignore[arg-type]  # used again
     assert [p.take() for _ in range(3)] == [blocks[0], blocks[2], blocks[1]]
 
 
@@ -147,7 +147,7 @@ def test_holds_add_up(count: int, actions: list[tuple[str, int]]) -> None:
         elif action == "release" and held:
             p.release(held.pop(n % len(held)))
         elif action == "find":
-            block = p.find(bytes([n]))
+            block = p.find(bytes([n]), 0)
             if block is not None:
                 assert content[block] == bytes([n])
                 held.append(block)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from math import prod
 from typing import Any
 
 import torch
@@ -12,7 +13,9 @@ from everlong.engine.llm import LLM
 from everlong.model.adapters import Adapter, LowRank
 from everlong.model.assemble import WeightsOption, assemble
 from everlong.model.cache import block_shape
+from everlong.model.calibration import calibrate
 from everlong.model.config import ModelConfig
+from everlong.model.routing import Projection, index_shape
 from everlong.model.transformer import Transformer
 from everlong.tokenizer import Tokenizer, train_tokenizer
 from tests.model.random_models import random_weights
@@ -46,6 +49,13 @@ def model(weights: WeightsOption) -> Transformer:
     return assemble(config(), random_weights(config()).__getitem__, weights)
 
 
+@cache
+def calibrated(weights: WeightsOption) -> Projection:
+    generator = torch.Generator().manual_seed(3)
+    text = torch.randint(10, config().vocab_size, (1024,), generator=generator).tolist()
+    return calibrate(model(weights), text)
+
+
 def block_bytes(weights: WeightsOption = "bf16") -> int:
     size = 4 if weights == "float32" else 2
     for n in block_shape(config()):
@@ -65,16 +75,20 @@ def tiny_llm(weights: WeightsOption = "bf16", blocks: int = 64, **options: Any) 
     """A fresh engine over the shared model, with a pool of ``blocks`` blocks."""
     memory = options.pop("memory", None)
     window = options.pop("max_model_len", min(WINDOW, blocks * 64))
+    projection = None
+    size = block_bytes(weights)
+    if options.get("attention") == "routed":
+        projection = calibrated(weights)
+        size += prod(index_shape(config()))
     return LLM(
         model(weights),
         tokenizer(),
         name="tiny",
         fingerprint=b"tiny" + weights.encode(),
-        engine=EngineConfig(
-            kv_cache_memory=blocks * block_bytes(weights), max_model_len=window, **options
-        ),
+        engine=EngineConfig(kv_cache_memory=blocks * size, max_model_len=window, **options),
         adapters={"one": adapter(1), "two": adapter(2)},
         memory=memory,
+        projection=projection,
     )
 
 
