@@ -205,8 +205,8 @@ def route(
     prompt_file: Path,
     out: Path = Path("routing"),
     mass: float = 0.9,
-    least: int = 1,
-    most: int = 32,
+    least: int = 4,
+    most: int = 128,
     tokens: int | None = None,
     text: Path | None = None,
     weights: Weights = "auto",
@@ -218,7 +218,7 @@ def route(
         prompt_file: the text, in UTF-8.
         out: folder for reads.png, routing.json and blocks.md.
         mass: share of the estimated attention that what is read has, at least.
-        least: blocks of 64 tokens that are chosen at least, besides the first and the last ones.
+        least: pieces of 16 tokens that are chosen at least, besides the beginning and the end.
         most: and at most.
         tokens: read so many of the text; default: as many as the window holds.
         text: file to calibrate the index on; default: Python's own manual, once for each model.

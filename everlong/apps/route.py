@@ -42,8 +42,8 @@ class Reads:
     budget: Budget
     tokens: int
     chosen: list[Tensor] = field(init=False)
-    """For each layer, share of the kv heads of each block of queries (row) that read a block
-    (column), float32 [blocks, blocks]."""
+    """For each layer, share of a block (column) that the kv heads of the tokens of a block (row)
+    read, float32 [blocks, blocks]."""
 
     @property
     def blocks(self) -> int:
@@ -58,7 +58,8 @@ class Reads:
         """See :class:`RoutedAttention`."""
         block = places.start // BLOCK
         rows = min(self.tokens - block * BLOCK, BLOCK)
-        self.chosen[layer][block, : block + 1] += len(places) / rows * chosen.float().mean(0)
+        share = chosen.float().mean(0).view(block + 1, -1).mean(1)
+        self.chosen[layer][block, : block + 1] += len(places) / rows * share
 
     def share(self, layer: int | None = None) -> float:
         """Blocks that are read, of those that dense attention reads."""

@@ -123,8 +123,8 @@ class TokenLogprob:
 
 @dataclass(frozen=True)
 class Reads:
-    """Blocks of keys and values that tokens read, and those that they could have read, summed over
-    tokens, layers and kv heads; nothing is counted where attention is dense."""
+    """Pieces of 16 keys and values that tokens read, and those that they could have read, summed
+    over tokens, layers and kv heads; nothing is counted where attention is dense."""
 
     read: int = 0
     seen: int = 0

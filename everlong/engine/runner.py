@@ -11,7 +11,16 @@ from everlong.engine.block_pool import BlockIndex
 from everlong.engine.request import Reads
 from everlong.engine.scheduler import Scheduled
 from everlong.model.adapters import Adapter, adapted
-from everlong.model.cache import BLOCK, EVERYWHERE, Batch, BlockTable, Sight, Span, block_shape
+from everlong.model.cache import (
+    BLOCK,
+    EVERYWHERE,
+    PIECE,
+    Batch,
+    BlockTable,
+    Sight,
+    Span,
+    block_shape,
+)
 from everlong.model.native.step import NativeStep, supports
 from everlong.model.quantization import PackedLinear
 from everlong.model.routing import Routing, index_shape
@@ -86,7 +95,8 @@ class Runner:
             for scheduled, skipped in zip(plan, batch.skipped.tolist(), strict=True):
                 end = scheduled.sequence.computed + scheduled.count
                 places = range(scheduled.sequence.computed, end)
-                seen = sum(place // BLOCK + 1 for place in places) * c.num_layers * c.num_kv_heads
+                blocks = sum(place // BLOCK + 1 for place in places)
+                seen = blocks * (BLOCK // PIECE) * c.num_layers * c.num_kv_heads
                 scheduled.sequence.reads += Reads(seen - skipped, seen)
         return logits
 

@@ -175,13 +175,16 @@ def pieces(start: int, count: int, size: int = BLOCK) -> list[tuple[slice, range
     return found
 
 
-def moved_scores(q: Tensor, keys: Tensor, turns: Sequence[int], rope: Rope) -> Tensor:
-    """Scores, without their scale, of blocks that are moved.
+def moved_scores(
+    q: Tensor, keys: Tensor, turns: Sequence[int], rope: Rope, size: int = BLOCK
+) -> Tensor:
+    """Scores, without their scale, of keys that are moved.
 
     Args:
         q: rotated queries [n, H, D].
-        keys: rotated keys [K, T, D] of blocks of 64 tokens; the last may have fewer.
-        turns: for each block, by how many blocks it is moved towards the queries.
+        keys: rotated keys [K, T, D], parts of ``size`` tokens; the last may have fewer.
+        turns: for each part, by how many blocks it is moved towards the queries.
+        rope: of the model.
 
     Returns:
         [H, n, T].
@@ -190,7 +193,7 @@ def moved_scores(q: Tensor, keys: Tensor, turns: Sequence[int], rope: Rope) -> T
     scores = q.new_empty(q.shape[1], q.shape[0], keys.shape[1])
     for b, turn in enumerate(turns):
         turned = turn_back(q, rope, turn) if turn else q
-        part = slice(b * BLOCK, (b + 1) * BLOCK)
+        part = slice(b * size, (b + 1) * size)
         k = keys[:, part].repeat_interleave(group, 0)  # [H, <=64, D]
         scores[:, :, part] = turned.transpose(0, 1) @ k.transpose(1, 2)
     return scores

@@ -23,6 +23,9 @@ from everlong.model.config import ModelConfig
 BLOCK = 64
 """Tokens in a block."""
 
+PIECE = 16
+"""Tokens that routed attention reads together: a quarter of a block."""
+
 EVERYWHERE = 1 << 30
 """A reach in blocks that no sequence exceeds."""
 
@@ -117,8 +120,8 @@ class Batch:
         visible: int32 [M], how many tokens of its sequence the row may see at most.
         sequence: int32 [M], which of the S spans the row belongs to.
         wanted: int32 [W], rows whose logits are computed.
-        skipped: int64 [S], what the step tells: blocks that rows of a span could have read and did
-            not, summed over rows, layers and kv heads.
+        skipped: int64 [S], what the step tells: pieces of 16 tokens that rows of a span could have
+            read and did not, summed over rows, layers and kv heads.
     """
 
     def __init__(self, spans: Sequence[Span], reach: int = EVERYWHERE) -> None:

@@ -1,14 +1,15 @@
-"""Attention routing: which blocks of keys a query reads, chosen by what is in them.
+"""Attention routing: which keys and values a query reads, chosen by what is in them.
 
-Attention is concentrated: nearly all of it falls on a few blocks. To know which without reading the
+Attention is concentrated: nearly all of it falls on a few places. To know which without reading the
 keys, an *index* keeps R numbers of 4 bits for each token and kv head: the key in the directions in
-which keys of that head differ most, found on other text (:func:`calibrate`). A query in the same
-directions estimates its score of every token, and so how much of its attention falls on each block.
-Read are the first blocks, the last ones, and of the others the best, until together they have a
-given share of the estimated attention: few where it is concentrated, many where it is spread.
+which keys of that head differ most, found on other text (``calibration.py``). A query in the same
+directions estimates its score of every token, and so how much of its attention falls on each
+*piece* of 16 tokens, a quarter of a block. Read are the first blocks, the last ones, and of the
+others the best pieces, until together they have a given share of the estimated attention: few where
+it is concentrated, many where it is spread.
 
-A few neighbouring tokens of a block that are computed together read the same blocks, for all heads
-of a kv head, chosen by some of their queries; so a read block is read once for all of them. A token
+A few neighbouring tokens of a block that are computed together read the same pieces, for all heads
+of a kv head, chosen by some of their queries; so what is read is read once for all of them. A token
 that is computed alone chooses alone.
 
 Keys are rotated at their position. What lies farther back than a model was trained for is asked as
@@ -17,10 +18,11 @@ within reach, codes are those of the key at its place in a *frame* of that lengt
 
 This is the plain code, in PyTorch. Principal directions of keys are those of Singhania et al.,
 "Loki" (2024); a share of the attention instead of a number of tokens is that of Lin et al.,
-"Twilight" (2025). Blocks, queries that choose for others, and codes of 4 bits: ours, as measured in
+"Twilight" (2025). Pieces, queries that choose for others, and codes of 4 bits: ours, as measured in
 ``docs/experiments.md``.
 
-Letters: T tokens, N blocks, H query heads, K kv heads, G = H / K, D head size, R directions.
+Letters: T tokens, N blocks, P pieces, H query heads, K kv heads, G = H / K, D head size, R
+directions.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ from torch.nn.functional import pad
 
 from everlong.errors import ConfigError
 from everlong.model.attention import BlockAttention, moved_scores, pieces, turn_back
-from everlong.model.cache import BLOCK, EVERYWHERE, Batch, Span
+from everlong.model.cache import BLOCK, EVERYWHERE, PIECE, Batch, Span
 from everlong.model.config import ModelConfig
 from everlong.model.rope import Rope
 
@@ -44,20 +46,21 @@ DIRECTIONS = 32
 """R: 16 bytes a token and kv head, 6 % of keys and values of 64 numbers in bfloat16."""
 STEPS = 7
 """Codes are from -8 to 7; so many steps reach what is seldom exceeded."""
-_MOST_CHOSEN = 4096
+_MOST_CHOSEN = 1 << 14
 _MOST_FIXED = 64
+_PIECES = BLOCK // PIECE
 _MOST_QUERIES = 1024
 
 
 @dataclass(frozen=True)
 class Budget:
-    """How many blocks a block of queries reads."""
+    """How much a query reads."""
 
     mass: float = 0.9
     """Share of the estimated attention that what is read has, at least."""
-    least: int = 1
-    """Blocks that are chosen at least, besides the first and the last ones."""
-    most: int = 32
+    least: int = 4
+    """Pieces of 16 tokens that are chosen at least, besides the first and the last blocks."""
+    most: int = 128
     """And at most."""
     first: int = 1
     """Blocks at the beginning that are always read: much attention rests there (Xiao et al., 2023,
@@ -193,20 +196,20 @@ def unpacked(index: Tensor, directions: int) -> Tensor:
 
 
 def choose(mass: Tensor, blocks: int, budget: Budget) -> Tensor:
-    """Which blocks are read, by their estimated share of the attention.
+    """Which pieces are read, by their estimated share of the attention.
 
     Args:
-        mass: of each block, [K, N], summing to 1 for each kv head.
-        blocks: of them, so many come before the block of the queries, with it.
+        mass: of each piece, [K, 4 * blocks].
+        blocks: those before that of the queries, and it.
         budget: how many.
 
     Returns:
-        bool [K, N].
+        bool [K, 4 * blocks].
     """
     chosen = torch.zeros_like(mass, dtype=torch.bool)
-    first, last = min(budget.first, blocks), max(blocks - budget.last, 0)
+    first, last = min(budget.first, blocks) * _PIECES, max(blocks - budget.last, 0) * _PIECES
     chosen[:, :first] = True
-    chosen[:, last:blocks] = True
+    chosen[:, last:] = True
     if last <= first:
         return chosen
     others = mass[:, first:last]
@@ -222,15 +225,15 @@ def choose(mass: Tensor, blocks: int, budget: Budget) -> Tensor:
 
 
 class RoutedAttention:
-    """Attention of one whole sequence to itself, a few tokens to the blocks they choose.
+    """Attention of one whole sequence to itself, a few tokens to the pieces they choose.
 
     For showing what is read; every index of a sequence is made anew.
 
     Args:
         projection: of the model.
-        budget: how many blocks are read.
-        observe: told, for each layer and tokens that choose together, in order, which blocks they
-            read: ``observe(layer, places, chosen)`` with bool [K, N].
+        budget: how much is read.
+        observe: told, for each layer and tokens that choose together, in order, which pieces they
+            read: ``observe(layer, places, chosen)`` with bool [K, P].
     """
 
     def __init__(
@@ -252,7 +255,7 @@ class RoutedAttention:
         for rows, places in pieces(0, len(q), self._budget.rows):
             block, end = places.start // BLOCK, rows.stop
             if self._budget.reads_all(block + 1):
-                chosen = torch.ones(k.shape[1], block + 1, dtype=torch.bool)
+                chosen = torch.ones(k.shape[1], (block + 1) * _PIECES, dtype=torch.bool)
             else:
                 at = rows.start + sampled(len(places), self._budget.queries)
                 exactly = partial(exact, q[at] * scale, k[:end])
@@ -266,12 +269,12 @@ class RoutedAttention:
 def chosen_by(
     scores: Tensor, at: Tensor, budget: Budget, exactly: Callable[[slice], Tensor]
 ) -> Tensor:
-    """Which blocks some queries of one block read, bool [K, N].
+    """Which pieces some queries of one block read, bool [K, P].
 
     Args:
         scores: estimated scores of the queries that choose, [K, G, n, T].
-        at: their places, int [n]; the last of them in the last of the N blocks.
-        budget: how many blocks.
+        at: their places, int [n]; T ends with the last of them, or in its block.
+        budget: how much is read.
         exactly: exact scores of a slice of the tokens.
     """
     block = int(at[-1]) // BLOCK
@@ -281,11 +284,11 @@ def chosen_by(
         scores[..., part] = exactly(part)
     seen = torch.arange(scores.shape[-1]) <= at[:, None]
     mass = scores.masked_fill(~seen, float("-inf")).softmax(-1).mean((1, 2))  # [K, T]
-    return choose(by_block(mass), block + 1, budget)
+    return choose(by_piece(mass, block + 1), block + 1, budget)
 
 
 class RoutedBlockAttention(BlockAttention):
-    """Attention of a step's rows to the blocks they choose; the plain twin of ``native/routing.h``.
+    """Attention of a step's rows to the pieces they choose; the plain twin of ``native/routing.h``.
 
     Args:
         batch: rows and block tables, whose blocks have an index.
@@ -325,7 +328,7 @@ class RoutedBlockAttention(BlockAttention):
                 self._attend_chosen(i, layer, head, torch.nonzero(read)[:, 0], here, q, out)
 
     def _chosen(self, i: int, layer: int, q: Tensor, index: Tensor) -> Tensor:
-        """Which blocks neighbouring rows of one block read, bool [K, N]; q: [n, H, D]."""
+        """Which pieces neighbouring rows of one block read, bool [K, P]; q: [n, H, D]."""
         table = self._batch.spans[i].table
         own, end = int(index[0]) // BLOCK, int(index[-1]) + 1
         places = sampled(len(index), self._budget.queries)
@@ -366,17 +369,21 @@ class RoutedBlockAttention(BlockAttention):
         q: Tensor,
         out: Tensor,
     ) -> None:
-        """Attention of one kv head's queries to the blocks with these numbers."""
+        """Attention of one kv head's queries to the pieces with these numbers."""
         table, index = self._batch.spans[i].table, self._batch.index[rows]
         own, read = int(index[0]) // BLOCK, numbers.tolist()
         group = q.shape[1] // self._projection.centre.shape[1]
         heads = slice(head * group, (head + 1) * group)
-        stored = torch.cat([table.blocks[n][layer, head] for n in read], 1).to(q.dtype)
-        tokens = (numbers[:, None] * BLOCK + torch.arange(BLOCK)).flatten()
+        parts = (
+            table.blocks[n // _PIECES][layer, head, :, n % _PIECES * PIECE :][:, :PIECE]
+            for n in read
+        )
+        stored = torch.cat(list(parts), 1).to(q.dtype)
+        tokens = (numbers[:, None] * PIECE + torch.arange(PIECE)).flatten()
         there = tokens <= index[-1]
         keys, values = stored[:, there]
-        turns = self._turns(read, own)
-        scores = moved_scores(q[rows, heads], keys[None], turns, self._rope).float()
+        turns = self._turns([n // _PIECES for n in read], own)
+        scores = moved_scores(q[rows, heads], keys[None], turns, self._rope, PIECE).float()
         scores = scores * q.shape[-1] ** -0.5
         weights = scores.masked_fill(tokens[there] > index[:, None], float("-inf")).softmax(-1)
         out[rows, heads] = (weights.to(values.dtype) @ values).transpose(0, 1)
@@ -394,19 +401,19 @@ def sampled(count: int, most: int) -> Tensor:
     return torch.arange(count - 1, -1, -step).flip(0)
 
 
-def by_block(mass: Tensor) -> Tensor:
-    """Sums [..., N] over the blocks of [..., T]."""
-    whole = pad(mass, (0, -mass.shape[-1] % BLOCK))
-    return whole.view(*whole.shape[:-1], -1, BLOCK).sum(-1)
+def by_piece(mass: Tensor, blocks: int) -> Tensor:
+    """Sums [..., 4 * blocks] over the pieces of [..., T], of which the last may be missing."""
+    whole = pad(mass, (0, blocks * BLOCK - mass.shape[-1]))
+    return whole.view(*whole.shape[:-1], -1, PIECE).sum(-1)
 
 
 def attend_chosen(q: Tensor, k: Tensor, v: Tensor, chosen: Tensor) -> Tensor:
-    """Causal attention of the last queries of a sequence to chosen blocks of it.
+    """Causal attention of the last queries of a sequence to chosen pieces of it.
 
     Args:
         q: [n, H, D], of the last n tokens.
         k, v: [T, K, D].
-        chosen: bool [K, N]; the last block is among them.
+        chosen: bool [K, P]; the last ones are among them.
 
     Returns:
         [n, H, D].
@@ -415,7 +422,7 @@ def attend_chosen(q: Tensor, k: Tensor, v: Tensor, chosen: Tensor) -> Tensor:
     group = q.shape[1] // k.shape[1]
     at = torch.arange(len(k) - len(q), len(k))
     for head, read in enumerate(chosen):
-        tokens = torch.nonzero(read.repeat_interleave(BLOCK)[: len(k)])[:, 0]
+        tokens = torch.nonzero(read.repeat_interleave(PIECE)[: len(k)])[:, 0]
         heads = slice(head * group, (head + 1) * group)
         scores = torch.einsum("ngd,td->gnt", q[:, heads].float(), k[tokens, head].float())
         scores = scores * q.shape[-1] ** -0.5

@@ -138,8 +138,8 @@ class Metrics:
             ("prefix_cache_hits_total", "Prompt tokens found.", stats.cached_tokens),
             ("num_preemptions_total", "Requests put back for want of blocks.", stats.preemptions),
             ("iterations_total", "Steps of the engine.", stats.steps),
-            ("kv_blocks_read_total", "Blocks that routed tokens read.", stats.reads.read),
-            ("kv_blocks_seen_total", "Blocks that they could have read.", stats.reads.seen),
+            ("kv_pieces_read_total", "Pieces that routed tokens read.", stats.reads.read),
+            ("kv_pieces_seen_total", "Pieces that they could have read.", stats.reads.seen),
         ):
             add("counter", name, help_text, value)
         lines.extend(_header("request_success_total", "Requests finished.", "counter"))

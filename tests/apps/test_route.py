@@ -29,7 +29,7 @@ def routed(model: Path, out: Path, *options: str) -> int:
 def test_figures_picture_and_passages(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert routed(model, tmp_path / "few", "--most", "2", "--least", "1") == 0
+    assert routed(model, tmp_path / "few", "--most", "8", "--least", "4") == 0
     assert "once for each model" in capsys.readouterr().out
     few = json.loads((tmp_path / "few" / "routing.json").read_text())
     assert (tmp_path / "few" / "reads.png").read_bytes().startswith(b"\x89PNG")

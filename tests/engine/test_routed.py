@@ -15,8 +15,8 @@ from everlong.model.cache import BLOCK
 from everlong.model.routing import Budget
 from tests.engine.tiny import WINDOW, all_blocks_free, config, model, tiny_llm, tokenizer
 
-SPARING = Budget(mass=0.5, least=1, most=2, last=2, dense=0)
-ALL = Budget(mass=1, least=4096, most=4096, dense=0)
+SPARING = Budget(mass=0.5, least=1, most=8, last=2, dense=0)
+ALL = Budget(mass=1, least=1 << 14, most=1 << 14, dense=0)
 ROUTED = {"attention": "routed", "budget": SPARING}
 
 
@@ -45,10 +45,10 @@ def test_what_is_read_is_counted(weights: str) -> None:
         answer = llm.generate([prompt(15 * BLOCK, 1)], temperature=0, max_tokens=9)[0]
         long = answer.usage.reads
         computed = 15 * BLOCK + answer.usage.completion_tokens - 1
-        seen = sum(place // BLOCK + 1 for place in range(computed)) * 2 * 2
+        seen = sum(place // BLOCK + 1 for place in range(computed)) * 4 * 2 * 2
         assert long.seen == seen
         rows = [min(n // BLOCK + 1, 1 + 2 + 2) for n in range(computed)]
-        assert seen * 0.3 < long.read <= sum(rows) * 2 * 2
+        assert seen * 0.3 < long.read <= sum(rows) * 4 * 2 * 2
         assert all_blocks_free(llm)
         total = llm.engine.stats().reads
         assert (total.read, total.seen) == (short.read + long.read, short.seen + long.seen)

@@ -37,8 +37,8 @@ CONFIG = ModelConfig(
     max_position=1 << 20,
     tied_head=True,
 )
-SPARING = Budget(mass=0.5, least=1, most=4, last=2, dense=0)
-ALL = Budget(mass=1, least=4096, most=4096, dense=0)
+SPARING = Budget(mass=0.5, least=1, most=14, last=2, dense=0)
+ALL = Budget(mass=1, least=1 << 14, most=1 << 14, dense=0)
 
 
 def tokens(count: int, seed: int = 0) -> list[int]:
@@ -188,5 +188,5 @@ def test_layers_with_a_window_are_not_routed() -> None:
     batch = Batch([Span(tokens(20 * BLOCK), table(20 * BLOCK, config))])
     step(batch)
     rows = range(3, 20)  # the own block and before it
-    most = sum(n + 1 - 4 for n in rows) * BLOCK * 2  # of one layer
+    most = sum(n + 1 - 3 for n in rows) * 4 * BLOCK * 2  # of one layer
     assert 0 < int(batch.skipped) <= most

@@ -16,6 +16,8 @@
 namespace everlong {
 
 constexpr int kBlock = 64;            // tokens in a block
+constexpr int kPiece = 16;            // tokens that are chosen together where rows are routed
+constexpr int kPieces = kBlock / kPiece;
 constexpr int kSegment = 8 * kBlock;  // tokens reduced together
 constexpr int kMaxQueries = 48;       // queries in one call of `segment`
 constexpr int kTileQueries = 48;      // queries that share the work of unpacking a block
@@ -24,14 +26,19 @@ constexpr int kTileQueries = 48;      // queries that share the work of unpackin
 // lies more than `reach` blocks back is read as if it lay there: keys stay as they are, and the
 // queries are turned.
 struct Keys {
-  const uint64_t* blocks;  // addresses
-  const int32_t* numbers;  // of the blocks in their sequence; null: 0, 1, 2...
+  const uint64_t* blocks;  // addresses of the sequence's blocks
+  const int32_t* pieces;   // which pieces of the sequence are read, ascending; null: all
   int64_t offset;          // of this layer and head inside a block, in bf16
   int own;                 // number of the block of the queries
   int reach;
   const float* turns;  // [*, D]: cosine [D/2], sine [D/2] of a move by so many blocks
 
-  int turn(int b) const { return std::max(0, own - (numbers ? numbers[b] : b) - reach); }
+  int piece(int i) const { return pieces ? pieces[i] : i; }
+  const bf16* key(int i, int d) const {
+    const int n = piece(i);
+    return (const bf16*)blocks[n / kPieces] + offset + n % kPieces * kPiece * d;
+  }
+  int turn(int i) const { return std::max(0, own - piece(i) / kPieces - reach); }
 };
 
 struct Reduced {  // of one query over some keys; scores are in powers of two
@@ -52,18 +59,19 @@ inline void turn_back(const float* q, const float* turn, int d, float* out) {
   }
 }
 
-// One block of one head as products of bf16 pairs want it.
+// Four pieces of one head as products of bf16 pairs want them.
 template <int D>
 struct Unpacked {
   alignas(64) uint32_t keys[D / 2][kBlock];      // pairs of neighbouring dimensions, by token
   alignas(64) uint32_t values[kBlock / 2][D];    // pairs of neighbouring tokens, by dimension
 
   // Tokens outside [from, to) were perhaps never written: their values become 0.
-  void read(const bf16* k, const bf16* v, int from, int to) {
+  //   part: where the keys of each piece begin; their values lie a block of keys later
+  void read(const bf16* const* part, int from, int to) {
     for (int t = from & ~15; t < to; t += 16)
       for (int d = 0; d < D; d += 32) {
         __m512i r[16];
-        for (int i = 0; i < 16; ++i) r[i] = _mm512_loadu_si512(k + (t + i) * D + d);
+        for (int i = 0; i < 16; ++i) r[i] = _mm512_loadu_si512(part[t / kPiece] + i * D + d);
         transpose16(r);
         for (int i = 0; i < 16; ++i) _mm512_store_si512(&keys[d / 2 + i][t], r[i]);
       }
@@ -72,14 +80,16 @@ struct Unpacked {
                                     0x002a000a, 0x002b000b, 0x002c000c, 0x002d000d, 0x002e000e,
                                     0x002f000f);
     __m512i high = _mm512_add_epi32(low, _mm512_set1_epi32(0x00100010));
-    for (int t = from & ~1; t < to; t += 2)
+    for (int t = from & ~1; t < to; t += 2) {
+      const bf16* v = part[t / kPiece] + (kBlock + t % kPiece) * D;
       for (int d = 0; d < D; d += 32) {
         __mmask32 first = t >= from ? ~0u : 0u, second = t + 1 < to ? ~0u : 0u;
-        __m512i a = _mm512_maskz_loadu_epi16(first, v + t * D + d);
-        __m512i b = _mm512_maskz_loadu_epi16(second, v + (t + 1) * D + d);
+        __m512i a = _mm512_maskz_loadu_epi16(first, v + d);
+        __m512i b = _mm512_maskz_loadu_epi16(second, v + D + d);
         _mm512_store_si512(&values[t / 2][d], _mm512_permutex2var_epi16(a, low, b));
         _mm512_store_si512(&values[t / 2][d + 16], _mm512_permutex2var_epi16(a, high, b));
       }
+    }
   }
 };
 
@@ -194,25 +204,39 @@ void segment(int count, const Keys& keys, const float* q, int begin, int end, co
   }
   int turned_by = -1;
   for (int b = begin / kBlock; b * kBlock < end; ++b) {
-    const bf16* k = (const bf16*)keys.blocks[b] + keys.offset;
     const int before = b * kBlock;
     const int from = std::max(begin - before, 0), to = std::min(end - before, kBlock);
-    const int turn = keys.turn(b);
-    for (int i = 0; turn != turned_by && i < count; ++i) {
-      alignas(64) float moved[D];
-      if (turn) turn_back(q + i * D, keys.turns + int64_t(turn) * D, D, moved);
-      store_bf16(turn ? moved : q + i * D, D, turned[i]);
+    const int last_piece = (to - 1) / kPiece;
+    const bf16* part[kPieces];
+    bool moves = false;  // whether pieces are moved by different distances
+    for (int p = 0; p < kPieces; ++p) {
+      part[p] = keys.key(kPieces * b + std::min(p, last_piece), D);
+      moves = moves || keys.turn(kPieces * b + std::min(p, last_piece)) != keys.turn(kPieces * b);
     }
-    turned_by = turn;
-    block.read(k, k + kBlock * D, from, to);
-    if ((b + 1) * kBlock < end) {  // the next block comes while this one is computed
-      const bf16* next = (const bf16*)keys.blocks[b + 1] + keys.offset;
-      for (int line = 0; line < 2 * kBlock * D; line += 32)
-        _mm_prefetch(next + line, _MM_HINT_T1);
+    for (int p = 0; (b + 1) * kBlock < end && p < kPieces; ++p) {
+      // The next ones come while these are computed.
+      const int next = std::min(kPieces * (b + 1) + p, (end - 1) / kPiece);
+      const bf16* key = keys.key(next, D);
+      for (int line = 0; line < kPiece * D; line += 32) {
+        _mm_prefetch(key + line, _MM_HINT_T1);
+        _mm_prefetch(key + kBlock * D + line, _MM_HINT_T1);
+      }
     }
-    for (int i = 0; i < count; i += queries_at_once(D))
-      block_some<D>(std::min(queries_at_once(D), count - i), block, turned[i], from, to, first + i,
-                    last + i, before, out + i);
+    block.read(part, from, to);
+    for (int at = from; at < to;) {
+      const int until = moves ? std::min(to, (at / kPiece + 1) * kPiece) : to;
+      const int turn = keys.turn(kPieces * b + at / kPiece);
+      for (int i = 0; turn != turned_by && i < count; ++i) {
+        alignas(64) float moved[D];
+        if (turn) turn_back(q + i * D, keys.turns + int64_t(turn) * D, D, moved);
+        store_bf16(turn ? moved : q + i * D, D, turned[i]);
+      }
+      turned_by = turn;
+      for (int i = 0; i < count; i += queries_at_once(D))
+        block_some<D>(std::min(queries_at_once(D), count - i), block, turned[i], at, until,
+                      first + i, last + i, before, out + i);
+      at = until;
+    }
   }
 }
 

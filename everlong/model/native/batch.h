@@ -13,7 +13,7 @@ struct Routing {
   const float* query_directions;  // [D][kDirections], times the steps
   const float* centre;            // [D]
   float mass;                     // share of the estimated attention that is read, at least
-  int32_t least, most;            // blocks that are chosen
+  int32_t least, most;            // pieces that are chosen
   int32_t first, last;            // blocks that are always read
   int32_t rows, queries;          // of so many neighbouring rows so many choose for all
   int32_t dense;                  // so many blocks are read without choosing
@@ -47,7 +47,7 @@ struct Batch {
   const int64_t* first;      // [sequences] where its blocks begin in `blocks`
   const uint64_t* blocks;    // addresses
   const uint64_t* codes;     // beside `blocks`: addresses of their routing index, or null
-  int64_t* skipped;          // [sequences] blocks that were not read: summed over rows, layers and
+  int64_t* skipped;          // [sequences] pieces that were not read: summed over rows, layers and
                              // kv heads
   int32_t reach;             // blocks that lie farther back are read as if they lay there
   const float* turns;        // [*][D]: cosine [D/2], sine [D/2] of a move by so many blocks

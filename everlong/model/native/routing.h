@@ -1,4 +1,4 @@
-// Which blocks a block of queries reads; twin of everlong/model/routing.py.
+// Which pieces of 16 tokens a few rows read; twin of everlong/model/routing.py.
 //
 // The routing index of a block has kDirections codes of 4 bits for each of its tokens:
 // [layer][kv head][token / 16][4][token % 16][4], where byte j of group g has code 8 g + j in its
@@ -21,6 +21,7 @@ namespace everlong {
 constexpr int kDirections = 32;
 constexpr int kIndexBytes = kBlock * kDirections / 2;  // of a block, layer and kv head
 constexpr int kScanBlocks = 256;                       // blocks that a thread scans at once
+constexpr int kPieceBytes = kIndexBytes / kPieces;
 
 // out [kDirections] = x [D] times matrix [D][kDirections].
 inline void project(const float* x, const float* matrix, int d, __m512 out[2]) {
@@ -81,44 +82,40 @@ inline Asked ask(const float* q, int d, const float* directions, const float* ce
   return out;
 }
 
-// Estimated attention that `count` queries pay to the 64 tokens of a block, in units of 2^shift.
+// Estimated attention that `count` queries pay to the 16 tokens of a piece, in units of 2^shift.
 //   out: [count rounded up to 16]
-inline void scan_block(const uint8_t* index, const Asked* asked, int count, float* out) {
+inline void scan_piece(const uint8_t* index, const Asked* asked, int count, float* out) {
   const __m512i low = _mm512_set1_epi8(15);
-  __m512 sum[16];
+  __m512i code[8];
+  for (int g = 0; g < 4; ++g) {
+    __m512i both = _mm512_loadu_si512(index + g * 64);
+    code[2 * g] = _mm512_and_si512(both, low);
+    code[2 * g + 1] = _mm512_and_si512(_mm512_srli_epi16(both, 4), low);
+  }
+  __m512 share[16] = {};
   for (int start = 0; start < count; start += 16) {
-    const int some = std::min(16, count - start);
-    for (auto& s : sum) s = _mm512_setzero_ps();
-    for (int t = 0; t < kBlock / 16; ++t) {
-      __m512i code[8];
-      for (int g = 0; g < 4; ++g) {
-        __m512i both = _mm512_loadu_si512(index + t * 256 + g * 64);
-        code[2 * g] = _mm512_and_si512(both, low);
-        code[2 * g + 1] = _mm512_and_si512(_mm512_srli_epi16(both, 4), low);
-      }
-      for (int i = 0; i < some; ++i) {
-        const Asked& q = asked[start + i];
-        __m512i dot = _mm512_setzero_si512();
-        for (int j = 0; j < 8; ++j)
-          dot = _mm512_dpbusd_epi32(dot, code[j], _mm512_set1_epi32(int(q.quads[j])));
-        __m512 score = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), _mm512_set1_ps(q.scale),
-                                       _mm512_set1_ps(q.offset));
-        // No estimate may be so wrong that it leaves the range of numbers.
-        sum[i] = _mm512_add_ps(sum[i], exp2_16(_mm512_min_ps(score, _mm512_set1_ps(100.0f))));
-      }
+    for (int i = 0; i < std::min(16, count - start); ++i) {
+      const Asked& q = asked[start + i];
+      __m512i dot = _mm512_setzero_si512();
+      for (int j = 0; j < 8; ++j)
+        dot = _mm512_dpbusd_epi32(dot, code[j], _mm512_set1_epi32(int(q.quads[j])));
+      __m512 score = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), _mm512_set1_ps(q.scale),
+                                     _mm512_set1_ps(q.offset));
+      // No estimate may be so wrong that it leaves the range of numbers.
+      share[i] = exp2_16(_mm512_min_ps(score, _mm512_set1_ps(100.0f)));
     }
-    _mm512_storeu_ps(out + start, sum16x16(sum));
+    _mm512_storeu_ps(out + start, sum16x16(share));
   }
 }
 
-// Neighbouring rows of one block of one sequence, which read the same blocks.
+// Neighbouring rows of one block of one sequence, which read the same pieces.
 struct Group {
   int row, rows, own;  // own: number of their block
 };
 
 class Router {
  public:
-  explicit Router(const Model& model) : m_(model) {
+  Router(const Model& model, int threads) : m_(model), threads_(threads) {
     group_ = m_.heads / m_.kv_heads;
     if (!m_.routing) return;
     r_ = *m_.routing;
@@ -148,8 +145,10 @@ class Router {
     }
     if (groups_.empty()) return true;
     const int fixed = r_.first + r_.last;
-    length_ = int(std::min<int64_t>(longest_, int64_t(r_.most) + fixed));
+    length_ = int(std::min<int64_t>(kPieces * longest_, r_.most + int64_t(kPieces) * fixed));
     candidates_ = longest_ - fixed;
+    // A thread that chooses for an item alone needs its estimates no longer than that.
+    shared_ = parts() > 1 && items() < 4 * threads_;
     padded_ = (most_queries_ + 15) / 16 * 16;
     const size_t items = groups_.size() * m_.kv_heads;
     work_.resize(items);
@@ -157,10 +156,9 @@ class Router {
     asked_ = asked_buffer_.get(items * most_queries_);
     shift_ = shift_buffer_.get(items * most_queries_);
     fixed_ = fixed_buffer_.get(items * most_queries_);
-    shares_ = shares_buffer_.get(items * padded_ * candidates_);
-    numbers_ = numbers_buffer_.get(items * length_);
-    addresses_ = addresses_buffer_.get(items * length_);
-    return queries_ && asked_ && shift_ && fixed_ && shares_ && numbers_ && addresses_;
+    shares_ = shares_buffer_.get((shared_ ? items : threads_) * padded_ * candidates_ * kPieces);
+    pieces_ = pieces_buffer_.get(items * length_);
+    return queries_ && asked_ && shift_ && fixed_ && shares_ && pieces_;
   }
 
   int groups() const { return int(groups_.size()); }
@@ -168,12 +166,13 @@ class Router {
   int group_of(int row) const { return of_row_[row]; }  // -1: dense
   int own(int group) const { return groups_[group].own; }
   int parts() const { return (candidates_ + kScanBlocks - 1) / kScanBlocks; }  // of a scan
-  int longest_list() const { return length_; }  // blocks that a routed row reads, at most
+  int longest_list() const { return length_; }  // pieces that a routed row reads, at most
+  bool shared() const { return shared_; }       // whether threads share the search for an item
 
   // What the rows of a group read in the layer that was last chosen for.
   Keys keys(const Batch& b, int group, int h, int64_t offset) const {
-    const size_t at = item(group, h) * size_t(length_);
-    return {addresses_ + at, numbers_ + at, offset, groups_[group].own, b.reach, b.turns};
+    return {blocks_of(b, groups_[group]), pieces_ + item(group, h) * size_t(length_), offset,
+            groups_[group].own,         b.reach, b.turns};
   }
   int count(int group, int h) const { return work_[item(group, h)].count; }
 
@@ -209,14 +208,11 @@ class Router {
     int seen[kMaxQueries], none[kMaxQueries] = {};
     work.queries = 0;
     const int near = g.own + 1 - r_.last;
-    int32_t numbers[kFixed];
-    uint64_t addresses[kFixed];
-    const int count = r_.first + r_.last;
-    for (int n = 0; n < count; ++n) {
-      numbers[n] = n < r_.first ? n : near + n - r_.first;
-      addresses[n] = b.blocks[b.first[b.sequence[g.row]] + numbers[n]];
-    }
-    const Keys keys{addresses, numbers, offset + int64_t(h) * 2 * kBlock * d, g.own, b.reach,
+    int32_t pieces[kFixed * kPieces];
+    const int count = (r_.first + r_.last) * kPieces;
+    for (int n = 0; n < count; ++n)
+      pieces[n] = n < r_.first * kPieces ? n : n + (near - r_.first) * kPieces;
+    const Keys keys{blocks_of(b, g), pieces, offset + int64_t(h) * 2 * kBlock * d, g.own, b.reach,
                     b.turns};
     for (int at = begin; at < g.rows; at += step) {
       const float* from = qkv + size_t(g.row + at) * ld + size_t(h) * group_ * d;
@@ -232,7 +228,7 @@ class Router {
         seen[n] = b.index[row] + 1 - (near - r_.first) * kBlock;
         part[n].value = value + n * d;
       }
-      segment(d, some, keys, q + size_t(start) * d, 0, count * kBlock, none, seen, part);
+      segment(d, some, keys, q + size_t(start) * d, 0, count * kPiece, none, seen, part);
       for (int n = 0; n < some; ++n) {
         const size_t at = size_t(i) * most_queries_ + start + n;
         shift_[at] = part[n].max;
@@ -243,7 +239,8 @@ class Router {
   }
 
   // Estimates the attention to some of the blocks.
-  void scan(const Batch& b, int layer, int i, int part) const {
+  //   slot: of the memory for estimates; the item, or where it is not shared the thread
+  void scan(const Batch& b, int layer, int i, int part, int slot) const {
     const Work& work = work_[i];
     const Group& g = groups_[i / m_.kv_heads];
     const int h = i % m_.kv_heads, d = m_.head_dim;
@@ -270,26 +267,25 @@ class Router {
         const uint8_t* next = index(b, at + number + 4, layer, h);
         for (int line = 0; line < kIndexBytes; line += 64) _mm_prefetch(next + line, _MM_HINT_T0);
       }
-      scan_block(codes, turn ? turned.data() : asked, work.queries, shares(i, c));
+      for (int p = 0; p < kPieces; ++p)
+        scan_piece(codes + p * kPieceBytes, turn ? turned.data() : asked, work.queries,
+                   shares(slot, c * kPieces + p));
     }
   }
 
   // Chooses from the estimates, and lists what is read.
-  void select(const Batch& b, int i) {
+  void select(const Batch& b, int i, int slot) {
     const Group& g = groups_[i / m_.kv_heads];
     Work& work = work_[i];
     const int near = g.own + 1 - r_.last;
-    choose(i, near - r_.first, work);
-    int32_t* numbers = numbers_ + size_t(i) * length_;
-    uint64_t* addresses = addresses_ + size_t(i) * length_;
+    choose(i, slot, (near - r_.first) * kPieces, work);
+    int32_t* pieces = pieces_ + size_t(i) * length_;
     work.count = 0;
-    auto read = [&](int number) { numbers[work.count++] = number; };
-    for (int n = 0; n < r_.first; ++n) read(n);
+    auto read = [&](int piece) { pieces[work.count++] = piece; };
+    for (int n = 0; n < r_.first * kPieces; ++n) read(n);
     for (int n : work.chosen) read(n);
-    for (int n = near; n <= g.own; ++n) read(n);
-    for (int n = 0; n < work.count; ++n)
-      addresses[n] = b.blocks[b.first[b.sequence[g.row]] + numbers[n]];
-    const int64_t skipped = int64_t(g.rows) * (g.own + 1 - work.count);
+    for (int n = near * kPieces; n < (g.own + 1) * kPieces; ++n) read(n);
+    const int64_t skipped = int64_t(g.rows) * ((g.own + 1) * kPieces - work.count);
     __atomic_fetch_add(&b.skipped[b.sequence[g.row]], skipped, __ATOMIC_RELAXED);
   }
 
@@ -298,7 +294,7 @@ class Router {
 
   struct Work {  // of one group and kv head
     int queries = 0;
-    int count = 0;            // of the blocks that are read
+    int count = 0;            // of the pieces that are read
     std::vector<int> chosen;  // numbers, ascending
     std::vector<float> mass;
     std::vector<int> order;
@@ -309,8 +305,12 @@ class Router {
 
   int item(int group, int h) const { return group * m_.kv_heads + h; }
 
-  float* shares(int i, int candidate) const {
-    return shares_ + (size_t(i) * candidates_ + candidate) * padded_;
+  static const uint64_t* blocks_of(const Batch& b, const Group& g) {
+    return b.blocks + b.first[b.sequence[g.row]];
+  }
+
+  float* shares(int slot, int piece) const {
+    return shares_ + (size_t(slot) * candidates_ * kPieces + piece) * padded_;
   }
 
   Asked asking(int layer, int h, const float* q, float shift) const {
@@ -319,13 +319,13 @@ class Router {
   }
 
   // The best of the candidates, until with what is read anyway they have the wanted share.
-  void choose(int i, int candidates, Work& work) {
+  void choose(int i, int slot, int candidates, Work& work) {
     const int n = work.queries;
     const float* fixed = fixed_ + size_t(i) * most_queries_;
     alignas(64) float total[kMostChoosing];
     std::memcpy(total, fixed, size_t(n) * sizeof(float));
     for (int c = 0; c < candidates; ++c)
-      for (int q = 0; q < n; ++q) total[q] += shares(i, c)[q];
+      for (int q = 0; q < n; ++q) total[q] += shares(slot, c)[q];
     float had = 0, all = 0;
     for (int q = 0; q < n; ++q) {
       total[q] = 1 / total[q];
@@ -334,7 +334,7 @@ class Router {
     work.mass.resize(candidates), work.order.resize(candidates);
     for (int c = 0; c < candidates; ++c) {
       float sum = 0;
-      for (int q = 0; q < n; ++q) sum += shares(i, c)[q] * total[q];
+      for (int q = 0; q < n; ++q) sum += shares(slot, c)[q] * total[q];
       work.mass[c] = sum, work.order[c] = c;
       all += sum;
     }
@@ -347,7 +347,7 @@ class Router {
     work.chosen.clear();
     for (int c = 0; c < most && (c < r_.least || had < r_.mass * all); ++c) {
       had += work.mass[work.order[c]];
-      work.chosen.push_back(r_.first + work.order[c]);
+      work.chosen.push_back(r_.first * kPieces + work.order[c]);
     }
     std::sort(work.chosen.begin(), work.chosen.end());
   }
@@ -356,18 +356,17 @@ class Router {
 
   Model m_;
   Routing r_{};
-  int group_, most_queries_ = 0, longest_ = 0, length_ = 0, candidates_ = 0, padded_ = 0;
+  int threads_, group_, most_queries_ = 0, longest_ = 0, length_ = 0, candidates_ = 0, padded_ = 0;
+  bool shared_ = false;
   std::vector<Group> groups_;
   std::vector<int> of_row_;  // group of each row, or -1
   std::vector<Work> work_;
   Buffer<float> queries_buffer_, shift_buffer_, fixed_buffer_, shares_buffer_;
   Buffer<Asked> asked_buffer_;
-  Buffer<int32_t> numbers_buffer_;
-  Buffer<uint64_t> addresses_buffer_;
+  Buffer<int32_t> pieces_buffer_;
   float *queries_ = nullptr, *shift_ = nullptr, *fixed_ = nullptr, *shares_ = nullptr;
   Asked* asked_ = nullptr;
-  int32_t* numbers_ = nullptr;
-  uint64_t* addresses_ = nullptr;
+  int32_t* pieces_ = nullptr;
 };
 
 }  // namespace everlong

@@ -19,7 +19,7 @@ struct Rest {
 
 class StepAttention {
  public:
-  StepAttention(const Model& model, int threads) : m_(model), router_(model), threads_(threads) {
+  StepAttention(const Model& model, int threads) : m_(model), router_(model, threads), threads_(threads) {
     group_ = m_.heads / m_.kv_heads;
     ld_ = (m_.heads + 2 * m_.kv_heads) * m_.head_dim;
   }
@@ -41,15 +41,15 @@ class StepAttention {
       if (end - row > 1 || (end < b.rows && b.sequence[end] == b.sequence[row])) fused_ = false;
       const int group = router_.group_of(row);
       for (int r = row; r < end; ++r)
-        longest = std::max(longest, group < 0 ? b.visible[r] : router_.longest_list() * kBlock);
+        longest = std::max(longest, group < 0 ? b.visible[r] : router_.longest_list() * kPiece);
       tiles_.push_back({row, end - row, group});
       row = end;
     }
     segments_ = (longest + kSegment - 1) / kSegment;
     const int items = int(tiles_.size()) * m_.kv_heads;
     const bool few = threads_ > 1 && items < 4 * threads_;
-    split_ = few && (segments_ > 1 || router_.parts() > 1);
-    if (split_) fused_ = false;
+    split_ = few && segments_ > 1;
+    if (split_ || router_.shared()) fused_ = false;
     partial_ = partial_buffer_.get(
         split_ ? size_t(items) * segments_ * tile_queries_ * (m_.head_dim + 2) : 1);
     return partial_ != nullptr;
@@ -66,7 +66,7 @@ class StepAttention {
       for (int i = mine.begin; i < mine.end; ++i) {
         const int h = head_of(i), group = tile_of(i).group;
         write_keys(b, layer, layer_index, offset, tile_of(i).row, h);
-        if (routed && group >= 0) choose(b, layer_index, offset, group * m_.kv_heads + h);
+        if (routed && group >= 0) choose_alone(b, layer_index, offset, group * m_.kv_heads + h, t);
         attend_tile(b, layer, offset, rest, i, -1, routed);
       }
       return;
@@ -154,26 +154,26 @@ class StepAttention {
   }
 
   // Chooses what is read: one item of the router alone, or all of them by all threads.
-  void choose(const Batch& b, int layer, int64_t offset, int item) {
+  void choose_alone(const Batch& b, int layer, int64_t offset, int item, int t) {
     router_.prepare(b, layer, offset, item, qkv_, ld_);
-    for (int part = 0; part < router_.parts(); ++part) router_.scan(b, layer, item, part);
-    router_.select(b, item);
+    for (int part = 0; part < router_.parts(); ++part) router_.scan(b, layer, item, part, t);
+    router_.select(b, item, t);
   }
 
   void choose(const Batch& b, int layer, int64_t offset, int t, Barrier& barrier) {
     const int items = router_.items(), parts = router_.parts();
-    if (items >= 4 * threads_ || parts == 1) {
-      each(items, [&](int i) { choose(b, layer, offset, i); });
+    if (!router_.shared()) {
+      each(items, [&](int i) { choose_alone(b, layer, offset, i, t); });
     } else {
       each(items, [&](int i) { router_.prepare(b, layer, offset, i, qkv_, ld_); });
       barrier.wait();
       start(t);
       barrier.wait();
-      each(items * parts, [&](int i) { router_.scan(b, layer, i / parts, i % parts); });
+      each(items * parts, [&](int i) { router_.scan(b, layer, i / parts, i % parts, i / parts); });
       barrier.wait();
       start(t);
       barrier.wait();
-      each(items, [&](int i) { router_.select(b, i); });
+      each(items, [&](int i) { router_.select(b, i, i); });
     }
     barrier.wait();
     start(t);
@@ -193,7 +193,7 @@ class StepAttention {
     int skipped = 0;  // tokens
     if (routed && tile.group >= 0) {
       keys = router_.keys(b, tile.group, h, head_offset);
-      skipped = (own + 1 - router_.count(tile.group, h)) * kBlock;
+      skipped = (own + 1) * kBlock - router_.count(tile.group, h) * kPiece;
     }
     const int count = tile.rows * group_, most = kMaxQueries;
     for (int start = 0; start < count; start += most) {
