@@ -204,9 +204,9 @@ def route(
     *,
     prompt_file: Path,
     out: Path = Path("routing"),
-    mass: float = 0.9,
+    mass: float = 0.95,
     least: int = 4,
-    most: int = 128,
+    most: int = 384,
     tokens: int | None = None,
     text: Path | None = None,
     weights: Weights = "auto",
@@ -227,7 +227,7 @@ def route(
     from everlong.apps.route import route as show
     from everlong.model.routing import Budget
 
-    budget = Budget(mass, least, most, dense=0)
+    budget = Budget(mass, least, most, prompt_mass=mass, prompt_most=most, dense=0)
     show(model, prompt_file, out, weights=weights, budget=budget, text=text, tokens=tokens)
 
 

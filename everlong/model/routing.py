@@ -57,36 +57,47 @@ class Budget:
     """How much a query reads."""
 
     mass: float = 0.9
-    """Share of the estimated attention that what is read has, at least."""
+    """Share of the estimated attention that what a token reads has, at least, where it is computed
+    alone, as in decoding."""
     least: int = 4
     """Pieces of 16 tokens that are chosen at least, besides the first and the last blocks."""
     most: int = 128
     """And at most."""
+    prompt_mass: float = 0.95
+    """The same of tokens that are computed together, as those of a prompt: what they get wrong,
+    every later token reads."""
+    prompt_most: int = 384
+    """And so many pieces at most."""
     first: int = 1
     """Blocks at the beginning that are always read: much attention rests there (Xiao et al., 2023,
     section 3.1)."""
     last: int = 4
     """Blocks at the end, with that of the queries, that are always read."""
-    rows: int = 16
-    """So many neighbouring tokens of a block read the same blocks, where they are computed
+    rows: int = 64
+    """So many neighbouring tokens of a block read the same pieces, where they are computed
     together; divides 64."""
-    queries: int = 4
+    queries: int = 16
     """Of them, so many choose for all."""
     dense: int = 64
     """So many blocks, 4,096 tokens, are read without choosing: choosing would cost more."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.mass <= 1:
-            raise ConfigError(f"mass is a share above 0 and at most 1, not {self.mass}")
-        if not 0 <= self.least <= self.most:
-            raise ConfigError(f"least is from 0 to most, not {self.least} to {self.most}")
+        for mass in (self.mass, self.prompt_mass):
+            if not 0 < mass <= 1:
+                raise ConfigError(f"mass is a share above 0 and at most 1, not {mass}")
+        if not 0 <= self.least <= min(self.most, self.prompt_most):
+            raise ConfigError(
+                f"least is from 0 to most, not {self.least} to {self.most} and {self.prompt_most}"
+            )
         for name, low in (("first", 0), ("last", 1), ("queries", 1), ("dense", 0)):
             if getattr(self, name) < low:
                 raise ConfigError(f"{name} is at least {low}, not {getattr(self, name)}")
         if not 1 <= self.rows <= BLOCK or BLOCK % self.rows:
             raise ConfigError(f"rows divides {BLOCK}, and {self.rows} does not")
-        if self.most > _MOST_CHOSEN:
-            raise ConfigError(f"most is at most {_MOST_CHOSEN}, not {self.most}")
+        if max(self.most, self.prompt_most) > _MOST_CHOSEN:
+            raise ConfigError(
+                f"most is at most {_MOST_CHOSEN}, not {self.most} and {self.prompt_most}"
+            )
         if self.first + self.last > _MOST_FIXED:
             raise ConfigError(
                 f"first and last are at most {_MOST_FIXED} together, not {self.first + self.last}"
@@ -195,13 +206,14 @@ def unpacked(index: Tensor, directions: int) -> Tensor:
     return codes[..., :directions].to(torch.int8) - (STEPS + 1)
 
 
-def choose(mass: Tensor, blocks: int, budget: Budget) -> Tensor:
+def choose(mass: Tensor, blocks: int, budget: Budget, alone: bool) -> Tensor:
     """Which pieces are read, by their estimated share of the attention.
 
     Args:
         mass: of each piece, [K, 4 * blocks].
         blocks: those before that of the queries, and it.
         budget: how many.
+        alone: by a token that is computed alone.
 
     Returns:
         bool [K, 4 * blocks].
@@ -217,8 +229,9 @@ def choose(mass: Tensor, blocks: int, budget: Budget) -> Tensor:
     fixed = (mass * chosen).sum(1, keepdim=True)
     # How many are needed: those before which the share is not reached.
     before = fixed + best.cumsum(1) - best
-    needed = (before < budget.mass * mass.sum(1, keepdim=True)).sum(1, keepdim=True)
-    needed = needed.clamp(budget.least, budget.most)
+    enough = (budget.mass if alone else budget.prompt_mass) * mass.sum(1, keepdim=True)
+    needed = (before < enough).sum(1, keepdim=True)
+    needed = needed.clamp(budget.least, budget.most if alone else budget.prompt_most)
     taken = torch.arange(last - first).expand_as(place) < needed
     chosen[:, first:last].scatter_(1, place, taken)
     return chosen
@@ -260,14 +273,18 @@ class RoutedAttention:
                 at = rows.start + sampled(len(places), self._budget.queries)
                 exactly = partial(exact, q[at] * scale, k[:end])
                 scores = self._projection.scores(layer, q[at] * scale, codes[:end])
-                chosen = chosen_by(scores, at, self._budget, exactly)
+                chosen = chosen_by(scores, at, self._budget, exactly, len(places) == 1)
             self._observe(layer, places, chosen)
             out[rows] = attend_chosen(q[rows], k[:end], v[:end], chosen)
         return out[None]
 
 
 def chosen_by(
-    scores: Tensor, at: Tensor, budget: Budget, exactly: Callable[[slice], Tensor]
+    scores: Tensor,
+    at: Tensor,
+    budget: Budget,
+    exactly: Callable[[slice], Tensor],
+    alone: bool,
 ) -> Tensor:
     """Which pieces some queries of one block read, bool [K, P].
 
@@ -276,6 +293,7 @@ def chosen_by(
         at: their places, int [n]; T ends with the last of them, or in its block.
         budget: how much is read.
         exactly: exact scores of a slice of the tokens.
+        alone: there is one token, computed alone.
     """
     block = int(at[-1]) // BLOCK
     # Of what is read anyway the exact ones: keys at the beginning are like no others, and codes
@@ -284,7 +302,7 @@ def chosen_by(
         scores[..., part] = exactly(part)
     seen = torch.arange(scores.shape[-1]) <= at[:, None]
     mass = scores.masked_fill(~seen, float("-inf")).softmax(-1).mean((1, 2))  # [K, T]
-    return choose(by_piece(mass, block + 1), block + 1, budget)
+    return choose(by_piece(mass, block + 1), block + 1, budget, alone)
 
 
 class RoutedBlockAttention(BlockAttention):
@@ -354,7 +372,8 @@ class RoutedBlockAttention(BlockAttention):
             found = moved_scores(q[places].float(), read, moved, self._rope)
             return found.view(len(keys), -1, *found.shape[1:]) * float(q.shape[-1] ** -0.5)
 
-        return chosen_by(scores * q.shape[-1] ** -0.5, index[places], self._budget, exactly)
+        scores = scores * q.shape[-1] ** -0.5
+        return chosen_by(scores, index[places], self._budget, exactly, len(index) == 1)
 
     def _turns(self, numbers: Iterable[int], own: int) -> list[int]:
         return [max(0, own - number - self._batch.reach) for number in numbers]

@@ -15,8 +15,8 @@ from everlong.model.cache import BLOCK
 from everlong.model.routing import Budget
 from tests.engine.tiny import WINDOW, all_blocks_free, config, model, tiny_llm, tokenizer
 
-SPARING = Budget(mass=0.5, least=1, most=8, last=2, dense=0)
-ALL = Budget(mass=1, least=1 << 14, most=1 << 14, dense=0)
+SPARING = Budget(0.5, 1, 8, 0.5, 8, last=2, dense=0)
+ALL = Budget(1, 1 << 14, 1 << 14, 1, 1 << 14, dense=0)
 ROUTED = {"attention": "routed", "budget": SPARING}
 
 

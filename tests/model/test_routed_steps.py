@@ -37,8 +37,8 @@ CONFIG = ModelConfig(
     max_position=1 << 20,
     tied_head=True,
 )
-SPARING = Budget(mass=0.5, least=1, most=14, last=2, dense=0)
-ALL = Budget(mass=1, least=1 << 14, most=1 << 14, dense=0)
+SPARING = Budget(0.5, 1, 14, 0.5, 14, last=2, dense=0, rows=16, queries=4)
+ALL = Budget(1, 1 << 14, 1 << 14, 1, 1 << 14, dense=0)
 
 
 def tokens(count: int, seed: int = 0) -> list[int]:

@@ -27,7 +27,7 @@ from everlong.model.routing import (
 )
 from tests.engine.tiny import model
 
-ALL = Budget(mass=1, least=1 << 14, most=1 << 14, dense=0)
+ALL = Budget(1, 1 << 14, 1 << 14, 1, 1 << 14, dense=0)
 KV_HEADS, GROUP, SIZE = 2, 3, 32
 
 
@@ -62,7 +62,7 @@ def test_with_an_unlimited_budget_it_is_dense(tokens: int) -> None:
 def test_no_query_reads_a_later_token(seed: int, after: int, mass: float) -> None:
     q, k, v = heads(1100, seed % 3)
     other = heads(1100, seed + 7)
-    budget = Budget(mass, least=1, most=3, last=2, dense=0)
+    budget = Budget(mass, 1, 3, mass, 3, last=2, dense=0)
     routed = RoutedAttention(projection(k), budget)
     before = routed(0, q, k, v, None)[:, :after]
     changed = [
@@ -83,7 +83,7 @@ def test_what_a_query_asks_for_is_read_and_little_else() -> None:
     q[:, -BLOCK:] += 3 * wanted  # asked at the end
     v[:, told] = 100.0
     read: list[Tensor] = []
-    budget = Budget(mass=0.9, least=0, most=20, dense=0, rows=64)
+    budget = Budget(0.9, 0, 20, 0.9, 20, dense=0)
     routed = RoutedAttention(
         projection(k), budget, lambda layer, places, chosen: read.append(chosen)
     )
@@ -111,7 +111,9 @@ def test_the_smallest_set_with_the_mass_is_chosen(data: st.DataObject) -> None:
         last=data.draw(st.integers(1, 4)),
         dense=0,
     )
-    chosen = choose(mass, blocks, budget)[0]
+    chosen = choose(mass, blocks, budget, alone=True)[0]
+    together = replace(budget, mass=0.5, most=30, prompt_mass=budget.mass, prompt_most=budget.most)
+    assert torch.equal(choose(mass, blocks, together, alone=False)[0], chosen)
     always = torch.zeros(4 * blocks, dtype=torch.bool)
     always[: 4 * budget.first] = True
     always[4 * max(0, blocks - budget.last) :] = True
@@ -148,7 +150,8 @@ def test_a_whole_model_is_dense_where_it_may_read_all() -> None:
         dense = tiny.states(text[None])
         routed = tiny.states(text[None], attend=RoutedAttention(found, ALL))
         sparing = tiny.states(
-            text[None], attend=RoutedAttention(found, replace(ALL, least=0, most=1, last=1))
+            text[None],
+            attend=RoutedAttention(found, replace(ALL, least=0, most=1, prompt_most=1, last=1)),
         )
     torch.testing.assert_close(routed, dense, rtol=1e-4, atol=1e-4)
     assert not torch.allclose(sparing, dense, rtol=1e-2, atol=1e-2)

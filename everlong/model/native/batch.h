@@ -12,8 +12,9 @@ struct Routing {
   const float* key_offset;        // [kDirections], to be subtracted
   const float* query_directions;  // [D][kDirections], times the steps
   const float* centre;            // [D]
-  float mass;                     // share of the estimated attention that is read, at least
-  int32_t least, most;            // pieces that are chosen
+  float mass, prompt_mass;        // share of the estimated attention that is read, at least: by a
+                                  // row alone, by rows together
+  int32_t least, most, prompt_most;  // pieces that are chosen
   int32_t first, last;            // blocks that are always read
   int32_t rows, queries;          // of so many neighbouring rows so many choose for all
   int32_t dense;                  // so many blocks are read without choosing

@@ -48,8 +48,10 @@ class Routing(Structure):
 
     _fields_ = (
         *_each(c_void_p, "key_directions", "key_offset", "query_directions", "centre"),
-        ("mass", c_float),
-        *_each(c_int32, "least", "most", "first", "last", "rows", "queries", "dense"),
+        *_each(c_float, "mass", "prompt_mass"),
+        *_each(
+            c_int32, "least", "most", "prompt_most", "first", "last", "rows", "queries", "dense"
+        ),
     )
 
 

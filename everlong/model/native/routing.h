@@ -145,7 +145,8 @@ class Router {
     }
     if (groups_.empty()) return true;
     const int fixed = r_.first + r_.last;
-    length_ = int(std::min<int64_t>(kPieces * longest_, r_.most + int64_t(kPieces) * fixed));
+    const int64_t most = std::max(r_.most, r_.prompt_most);
+    length_ = int(std::min<int64_t>(kPieces * longest_, most + kPieces * fixed));
     candidates_ = longest_ - fixed;
     // A thread that chooses for an item alone needs its estimates no longer than that.
     shared_ = parts() > 1 && items() < 4 * threads_;
@@ -278,7 +279,7 @@ class Router {
     const Group& g = groups_[i / m_.kv_heads];
     Work& work = work_[i];
     const int near = g.own + 1 - r_.last;
-    choose(i, slot, (near - r_.first) * kPieces, work);
+    choose(i, slot, (near - r_.first) * kPieces, g.rows == 1, work);
     int32_t* pieces = pieces_ + size_t(i) * length_;
     work.count = 0;
     auto read = [&](int piece) { pieces[work.count++] = piece; };
@@ -319,7 +320,7 @@ class Router {
   }
 
   // The best of the candidates, until with what is read anyway they have the wanted share.
-  void choose(int i, int slot, int candidates, Work& work) {
+  void choose(int i, int slot, int candidates, bool alone, Work& work) {
     const int n = work.queries;
     const float* fixed = fixed_ + size_t(i) * most_queries_;
     alignas(64) float total[kMostChoosing];
@@ -339,13 +340,14 @@ class Router {
       all += sum;
     }
     all += had;
-    const int most = std::min(r_.most, candidates);
+    const int most = std::min(alone ? r_.most : r_.prompt_most, candidates);
+    const float enough = (alone ? r_.mass : r_.prompt_mass) * all;
     auto better = [&](int a, int b) {
       return work.mass[a] != work.mass[b] ? work.mass[a] > work.mass[b] : a < b;
     };
     std::partial_sort(work.order.begin(), work.order.begin() + most, work.order.end(), better);
     work.chosen.clear();
-    for (int c = 0; c < most && (c < r_.least || had < r_.mass * all); ++c) {
+    for (int c = 0; c < most && (c < r_.least || had < enough); ++c) {
       had += work.mass[work.order[c]];
       work.chosen.push_back(r_.first * kPieces + work.order[c]);
     }
