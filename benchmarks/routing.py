@@ -1,0 +1,121 @@
+"""Routed attention: what it loses, how much it reads, how much faster it is.
+
+Usage: ``python benchmarks/routing.py --json``; see ``benchmarks/README.md``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+if __package__ in (None, ""):  # run as a file
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks import routing_loss, routing_speed
+from benchmarks.memory import versions
+from benchmarks.report import Goal, Measured, add_output_options, compare, deliver, say
+from everlong.errors import EverlongError
+
+NAME = "routing"
+
+GOALS: dict[str, Goal] = {
+    "loss_increase_16k": Goal("<=", 0.01, "nats"),
+    "loss_increase_32k": Goal("<=", 0.01, "nats"),
+    "kv_read_share": Goal("<=", 8, "%"),
+    "retrieval_vs_dense_8k": Goal(">=", 98, "%"),
+    "retrieval_vs_dense_16k": Goal(">=", 98, "%"),
+    "retrieval_vs_dense_32k": Goal(">=", 98, "%"),
+    "worst_task_vs_dense": Goal(">=", 90, "%"),
+    "prefill_32k_vs_dense": Goal(">=", 2, "x"),
+    "prefill_128k_vs_dense": Goal(">=", 4, "x"),
+    "decode_128k_vs_dense": Goal(">=", 4, "x"),
+    "prefill_4k_vs_dense": Goal(">=", 0.98, "x"),
+    "decode_1m_vs_8k_stored": Goal(">=", 80, "%"),
+    "needle_1m_after_restart_vs_8k": Goal(">=", 95, "%"),
+    "index_bytes_share": Goal("<=", 8, "%"),
+}
+"""Every claim of this benchmark, in the order of the report."""
+
+PARTS = {"loss": routing_loss.CLAIMS, "speed": routing_speed.CLAIMS}
+"""Claims by the part that measures them."""
+
+BOOKS = (
+    "swift_gulliver_s_travels",
+    "verne_twenty_thousand_leagues_under_the_sea",
+    "franklin_the_autobiography_of_benjamin_franklin",
+    "wells_war_of_the_worlds",
+)
+"""None of them was read when the budget was chosen."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the benchmark; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    measured = {
+        name: Measured(None, "not measured yet: its part of this benchmark is not there")
+        for name in GOALS
+    }
+    samples: dict[str, Any] = {}
+    for part, claims in PARTS.items():
+        if part not in options.parts:
+            measured |= {name: Measured(None, "not asked for in this run") for name in claims}
+            continue
+        try:
+            if part == "loss":
+                found, samples[part] = routing_loss.measure(
+                    _model(options), _books(options), options.tokens, say
+                )
+            else:
+                found, samples[part] = routing_speed.measure(
+                    _model(options), _books(options), options.longest, say
+                )
+        except KeyboardInterrupt:
+            say("interrupted")
+            return 130
+        except (EverlongError, OSError) as error:
+            say(f"{part}: {error}")
+            found = {name: Measured(None, str(error)) for name in claims}
+        measured |= found
+    report = compare(NAME, GOALS, measured)
+    deliver(report, options, seed=0, versions=versions(), samples=samples)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="benchmarks/routing.py",
+        description=__doc__.splitlines()[0] if __doc__ else None,
+        epilog="example: python benchmarks/routing.py --json --parts speed",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add_output_options(parser)
+    add = parser.add_argument
+    add("--parts", nargs="+", choices=[*PARTS], default=[*PARTS], help="what is measured")
+    add("--qwen", type=Path, help="Qwen2.5-0.5B as GGUF (default: $EVERLONG_QWEN_GGUF)")
+    add("--data", type=Path, help="folder that holds books (default: $EVERLONG_DATA)")
+    add("--books", nargs="+", default=BOOKS, help="files among them, without .txt.gz")
+    add("--tokens", type=int, default=32768, help="longest text whose loss is compared")
+    add("--longest", type=int, default=131072, help="longest text whose speed is compared")
+    return parser
+
+
+def _model(options: argparse.Namespace) -> Path:
+    named = options.qwen or os.environ.get("EVERLONG_QWEN_GGUF")
+    if not named:
+        raise FileNotFoundError("no model; name one with --qwen or EVERLONG_QWEN_GGUF")
+    return Path(named)
+
+
+def _books(options: argparse.Namespace) -> list[Path]:
+    data = options.data or os.environ.get("EVERLONG_DATA")
+    if not data:
+        raise FileNotFoundError("no books; name their folder with --data or EVERLONG_DATA")
+    return [Path(data) / "books" / f"{name}.txt.gz" for name in options.books]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,71 @@
+"""What the parts of the routing benchmark compute with: one model's steps, dense and routed."""
+
+from __future__ import annotations
+
+import gzip
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from everlong.checkpoint import open_checkpoint
+from everlong.checkpoint.fingerprint import fingerprint
+from everlong.checkpoint.loading import load_model
+from everlong.checkpoint.projection import projection_of
+from everlong.errors import ConfigError
+from everlong.model.assemble import WeightsOption
+from everlong.model.cache import EVERYWHERE, Batch, BlockTable, Span, block_shape
+from everlong.model.native.step import NativeStep, supports
+from everlong.model.routing import Budget, Routing, index_shape
+
+CHUNK = 512
+"""Tokens in a step of a prompt: the engine's default."""
+
+
+class Steps:
+    """The steps of one model through the kernels, as the engine computes them.
+
+    Args:
+        path: of the model.
+        weights: how they are kept.
+        reach: blocks, see ``Batch``.
+
+    Raises:
+        ConfigError: there are no kernels for this processor or model.
+    """
+
+    def __init__(self, path: Path, weights: WeightsOption, reach: int = EVERYWHERE) -> None:
+        checkpoint = open_checkpoint(path)
+        self.tokenizer = checkpoint.tokenizer()
+        model = load_model(checkpoint, weights)
+        if not supports(model.config):
+            raise ConfigError("no native kernels for this model on this processor")
+        self.config = model.config
+        self.reach = reach
+        self.budget = Budget()
+        identity = fingerprint(checkpoint, self.tokenizer, weights=weights, kv_dtype="bfloat16")
+        projection = projection_of(model, self.tokenizer, identity)
+        self.dense = NativeStep(model)
+        self.routed = NativeStep(model, routing=Routing(projection, self.budget))
+        # Every token chooses for itself, as in decoding, though several are computed in one step.
+        alone = replace(self.budget, rows=1, queries=1)
+        self.alone = NativeStep(model, routing=Routing(projection, alone))
+
+    def table(self, tokens: int) -> BlockTable:
+        """Blocks for so many tokens, with their index."""
+        made = BlockTable()
+        shape, codes = block_shape(self.config), index_shape(self.config)
+        while made.capacity < tokens:
+            made.append(
+                torch.zeros(shape, dtype=torch.bfloat16), torch.zeros(codes, dtype=torch.uint8)
+            )
+        return made
+
+    def batch(self, tokens: list[int], table: BlockTable, start: int, logits: str) -> Batch:
+        """A step of one sequence; ``logits`` as in a span."""
+        return Batch([Span(tokens, table, start, logits=logits)], self.reach)  # type: ignore[arg-type]
+
+    def tokens(self, book: Path) -> list[int]:
+        """Of a book, from some place behind its title pages on."""
+        with gzip.open(book, "rt", encoding="utf-8") as file:
+            return self.tokenizer.encode(file.read())[2000:]
