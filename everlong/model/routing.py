@@ -56,7 +56,7 @@ _MOST_QUERIES = 1024
 class Budget:
     """How much a query reads."""
 
-    mass: float = 0.9
+    mass: float = 0.89
     """Share of the estimated attention that what a token reads has, at least, where it is computed
     alone, as in decoding."""
     least: int = 4
@@ -71,7 +71,7 @@ class Budget:
     first: int = 1
     """Blocks at the beginning that are always read: much attention rests there (Xiao et al., 2023,
     section 3.1)."""
-    last: int = 4
+    last: int = 2
     """Blocks at the end, with that of the queries, that are always read."""
     rows: int = 64
     """So many neighbouring tokens of a block read the same pieces, where they are computed

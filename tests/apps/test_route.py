@@ -41,8 +41,8 @@ def test_figures_picture_and_passages(
     assert whole["loss_routed"] == pytest.approx(whole["loss_dense"], rel=1e-3)
     assert few["loss_dense"] == pytest.approx(whole["loss_dense"], abs=1e-5)
     blocks = few["blocks_read_by_query_block"]
-    assert blocks[:6] == [1, 2, 3, 4, 5, 6]
-    assert all(6 <= n <= 7 for n in blocks[6:])
+    assert blocks[:4] == [1, 2, 3, 4]
+    assert all(4 <= n <= 5 for n in blocks[4:])
     assert few["share_read"] == pytest.approx(
         sum(blocks) / sum(range(1, len(blocks) + 1)), abs=0.01
     )

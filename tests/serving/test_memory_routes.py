@@ -86,20 +86,20 @@ def test_a_document_is_remembered_and_forgotten(server: RunningServer) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "body", "message"),
+    ("method", "path", "body", "status", "message"),
     [
-        ("GET", "sessions/none", None, "there is no session 'none'"),
-        ("GET", "sessions?limit=1000", None, "from 1 to 200"),
-        ("POST", "forget", {}, "say what is forgotten"),
-        ("POST", "forget", {"colour": "red"}, "colour"),
-        ("POST", "search", {"query": ""}, "query"),
+        ("GET", "sessions/none", None, 404, "there is no session 'none'"),
+        ("GET", "sessions?limit=1000", None, 400, "from 1 to 200"),
+        ("POST", "forget", {}, 400, "say what is forgotten"),
+        ("POST", "forget", {"colour": "red"}, 400, "colour"),
+        ("POST", "search", {"query": ""}, 400, "query"),
     ],
 )
 def test_what_is_refused(
-    server: RunningServer, method: str, path: str, body: Any, message: str
+    server: RunningServer, method: str, path: str, body: Any, status: int, message: str
 ) -> None:
     reply = asked(server, method, path, json=body)
-    assert reply.status_code == 400
+    assert reply.status_code == status
     assert message in reply.json()["error"]["message"]
 
 
