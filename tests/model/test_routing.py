@@ -90,9 +90,9 @@ def test_what_a_query_asks_for_is_read_and_little_else() -> None:
     out = routed(0, q, k, v, None)
     assert (out[0, -5:] > 90).all()
     assert read[-1][:, 17 * 4].all()
-    assert read[-1].sum() <= KV_HEADS * (4 * (1 + 4) + 2)
+    assert read[-1].sum() <= KV_HEADS * (4 * (1 + 2) + 2)
     # Where nothing stands out, attention is spread, and as much is read as is allowed.
-    assert read[30].sum() == KV_HEADS * (4 * (1 + 4) + 20)
+    assert read[30].sum() == KV_HEADS * (4 * (1 + 2) + 20)
 
 
 @settings(deadline=None, max_examples=200)
@@ -177,6 +177,6 @@ def test_pieces() -> None:
     expected = SequenceAttention()(0, q[:, seen], k[:, seen], v[:, seen], None)[0, -2:]
     torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-5)
     wrongs = {"mass": 0}, {"mass": 1.5}, {"least": 9, "most": 8}, {"last": 0}, {"queries": 0}
-    for wrong in (*wrongs, {"most": 20000}, {"first": 61}, {"dense": -1}, {"rows": 48}):
+    for wrong in (*wrongs, {"most": 20000}, {"first": 63}, {"dense": -1}, {"rows": 48}):
         with pytest.raises(ConfigError):
             Budget(**wrong)  # type: ignore[arg-type]
