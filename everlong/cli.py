@@ -199,6 +199,22 @@ def bench(
     Console().print(rates_table(ours, theirs))
 
 
+def calibrate(model: str, *, text: Path | None = None, weights: Weights = "auto") -> None:
+    """Find what routed attention needs of a model, and keep it; the first use does so, too.
+
+    Args:
+        model: name, folder or file.
+        text: find it anew, on this file of the kind that the model will read; default: Python's
+            own manual, if nothing is kept yet.
+        weights: as the model will be used.
+    """
+    from everlong.checkpoint.projection import open_calibrated
+
+    *_, found = open_calibrated(model, weights, text=text, say=print)
+    layers, heads, size, directions = found.directions.shape
+    print(f"{directions} of {size} directions for each of {layers} layers and {heads} kv heads")
+
+
 def route(
     model: str,
     *,
@@ -336,6 +352,7 @@ _EXAMPLES: dict[str, str] = {
     "serve": "everlong serve smollm2-135m --port 8000 --api-key secret",
     "convert": "everlong convert smollm2-135m ./smollm2-hf --dtype bfloat16",
     "bench": "everlong bench --model ./model.gguf --llama-cpp true",
+    "calibrate": "everlong calibrate smollm2-135m --text ./our-manuals.txt",
     "route": "everlong route smollm2-135m --prompt-file ./book.txt --out ./routing",
     "eval": "everlong eval smollm2-135m --data ./data --tasks arc_easy --limit 200",
     "eval-compare": "everlong eval compare ./figures/small ./figures/large",
@@ -358,6 +375,7 @@ _FUNCTIONS: dict[str, Callable[..., None]] = {
     "generate": generate,
     "convert": convert,
     "bench": bench,
+    "calibrate": calibrate,
     "route": route,
     "eval": evaluate,
     "eval-compare": compare,

@@ -14,11 +14,7 @@ from rich.table import Table
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from everlong.checkpoint import open_checkpoint
-from everlong.checkpoint.catalog import resolve
-from everlong.checkpoint.fingerprint import fingerprint
-from everlong.checkpoint.loading import load_model
-from everlong.checkpoint.projection import projection_of
+from everlong.checkpoint.projection import open_calibrated
 from everlong.errors import ConfigError, MissingExtraError
 from everlong.files import read_text
 from everlong.model.assemble import WeightsOption
@@ -113,14 +109,10 @@ def route(
         raise MissingExtraError("matplotlib", "eval") from None
     console = Console()
     content = read_text(prompt)
-    checkpoint = open_checkpoint(resolve(model))
-    tokenizer = checkpoint.tokenizer()
-    loaded = load_model(checkpoint, weights)
-    identity = fingerprint(checkpoint, tokenizer, weights=weights, kv_dtype="float32")
+    loaded, tokenizer, projection = open_calibrated(model, weights, text=text, say=console.print)
     ids = tokenizer.encode(content)[: min(tokens or 1 << 30, loaded.config.max_position)]
     if len(ids) < _LEAST_TOKENS:
         raise ConfigError(f"{prompt} has {len(ids)} tokens; give a text of some")
-    projection = projection_of(loaded, tokenizer, identity, text=text, say=console.print)
     reads = Reads(loaded.config, budget, len(ids))
     with Progress(console=console, transient=True) as progress:
 

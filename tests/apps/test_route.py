@@ -59,3 +59,18 @@ def test_what_is_refused(model: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     assert "too few to calibrate on" in capsys.readouterr().err
     assert routed(model, tmp_path / "y", "--mass", "2")
     assert "mass is a share" in capsys.readouterr().err
+
+
+def test_an_own_text_calibrates_for_good(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["calibrate", str(model)]) == 0
+    told = capsys.readouterr().out
+    assert "once for each model" in told
+    assert "directions for each of 2 layers" in told
+    assert main(["calibrate", str(model)]) == 0
+    assert "once for each model" not in capsys.readouterr().out
+    own = tmp_path / "own.txt"
+    own.write_text("too short")
+    assert main(["calibrate", str(model), "--text", str(own)]) != 0
+    assert "too few to calibrate on" in capsys.readouterr().err
