@@ -20,7 +20,7 @@ namespace everlong {
 
 constexpr int kDirections = 32;
 constexpr int kIndexBytes = kBlock * kDirections / 2;  // of a block, layer and kv head
-constexpr int kScanBlocks = 256;                       // blocks that a thread scans at once
+constexpr int kScanBlocks = 128;                       // places that a thread scans at once
 constexpr int kPieceBytes = kIndexBytes / kPieces;
 
 // out [kDirections] = x [D] times matrix [D][kDirections].
@@ -148,6 +148,7 @@ class Router {
     const int64_t most = std::max(r_.most, r_.prompt_most);
     length_ = int(std::min<int64_t>(kPieces * longest_, most + kPieces * fixed));
     candidates_ = longest_ - fixed;
+    places_ = std::min(longest_, b.reach + 1);
     // A thread that chooses for an item alone needs its estimates no longer than that.
     shared_ = parts() > 1 && items() < 4 * threads_;
     padded_ = (most_queries_ + 15) / 16 * 16;
@@ -166,7 +167,7 @@ class Router {
   int items() const { return groups() * m_.kv_heads; }
   int group_of(int row) const { return of_row_[row]; }  // -1: dense
   int own(int group) const { return groups_[group].own; }
-  int parts() const { return (candidates_ + kScanBlocks - 1) / kScanBlocks; }  // of a scan
+  int parts() const { return (places_ + kScanBlocks - 1) / kScanBlocks; }  // of a scan
   int longest_list() const { return length_; }  // pieces that a routed row reads, at most
   bool shared() const { return shared_; }       // whether threads share the search for an item
 
@@ -239,39 +240,37 @@ class Router {
     }
   }
 
-  // Estimates the attention to some of the blocks.
+  // Estimates the attention to some of the blocks: those at a part of the places of a frame, in all
+  // frames. A block beyond reach is moved to where reach ends, so what queries are turned by depends
+  // on its place in its frame alone, and they are turned once for all frames.
   //   slot: of the memory for estimates; the item, or where it is not shared the thread
   void scan(const Batch& b, int layer, int i, int part, int slot) const {
-    const Work& work = work_[i];
     const Group& g = groups_[i / m_.kv_heads];
-    const int h = i % m_.kv_heads, d = m_.head_dim;
+    const int h = i % m_.kv_heads, count = work_[i].queries, frame = b.reach + 1;
     const int64_t at = b.first[b.sequence[g.row]];
-    const int end = std::min((part + 1) * kScanBlocks, g.own + 1 - r_.first - r_.last);
-    const Asked* asked = asked_ + size_t(i) * most_queries_;
-    std::vector<Asked> turned;
-    int turned_by = 0;
-    for (int c = part * kScanBlocks; c < end; ++c) {
-      const int number = r_.first + c;
-      const int turn = std::max(0, g.own - number - b.reach) + frames(number, b.reach);
-      if (turn != turned_by && turn) {
-        turned.resize(work.queries);
-        for (int n = 0; n < work.queries; ++n) {
-          alignas(64) float moved[256];
-          const size_t query = size_t(i) * most_queries_ + n;
-          turn_back(queries_ + query * d, b.turns + int64_t(turn) * d, d, moved);
-          turned[n] = asking(layer, h, moved, shift_[query]);
+    const int end = g.own + 1 - r_.last;
+    Turned far, near[2];  // within reach are parts of two frames at most
+    for (int place = part * kScanBlocks; place < std::min((part + 1) * kScanBlocks, places_);
+         ++place)
+      for (int number = place; number < end; number += frame) {
+        if (number < r_.first) continue;
+        const int before = number - place, beyond = std::max(0, g.own - number - b.reach);
+        const Asked* asked = asked_ + size_t(i) * most_queries_;
+        if (beyond + before) {
+          Turned& turned = beyond ? far : near[before / frame % 2];
+          if (turned.by != beyond + before) turn(b, layer, i, beyond + before, turned);
+          asked = turned.asked.data();
         }
+        const uint8_t* codes = index(b, at + number, layer, h);
+        if (number + 4 < end) {
+          const uint8_t* next = index(b, at + number + 4, layer, h);
+          for (int line = 0; line < kIndexBytes; line += 64)
+            _mm_prefetch(next + line, _MM_HINT_T0);
+        }
+        for (int p = 0; p < kPieces; ++p)
+          scan_piece(codes + p * kPieceBytes, asked, count,
+                     shares(slot, (number - r_.first) * kPieces + p));
       }
-      turned_by = turn;
-      const uint8_t* codes = index(b, at + number, layer, h);
-      if (c + 4 < end) {
-        const uint8_t* next = index(b, at + number + 4, layer, h);
-        for (int line = 0; line < kIndexBytes; line += 64) _mm_prefetch(next + line, _MM_HINT_T0);
-      }
-      for (int p = 0; p < kPieces; ++p)
-        scan_piece(codes + p * kPieceBytes, turn ? turned.data() : asked, work.queries,
-                   shares(slot, c * kPieces + p));
-    }
   }
 
   // Chooses from the estimates, and lists what is read.
@@ -303,6 +302,23 @@ class Router {
 
   // Blocks of the frames before that of a block.
   static int frames(int number, int reach) { return number - number % (reach + 1); }
+
+  struct Turned {  // queries of an item, turned back by so many blocks
+    int by = 0;
+    std::vector<Asked> asked;
+  };
+
+  void turn(const Batch& b, int layer, int i, int by, Turned& out) const {
+    const int d = m_.head_dim;
+    out.by = by;
+    out.asked.resize(work_[i].queries);
+    for (size_t n = 0; n < out.asked.size(); ++n) {
+      alignas(64) float moved[256];
+      const size_t query = size_t(i) * most_queries_ + n;
+      turn_back(queries_ + query * d, b.turns + int64_t(by) * d, d, moved);
+      out.asked[n] = asking(layer, i % m_.kv_heads, moved, shift_[query]);
+    }
+  }
 
   int item(int group, int h) const { return group * m_.kv_heads + h; }
 
@@ -358,7 +374,7 @@ class Router {
 
   Model m_;
   Routing r_{};
-  int threads_, group_, most_queries_ = 0, longest_ = 0, length_ = 0, candidates_ = 0, padded_ = 0;
+  int threads_, group_, most_queries_ = 0, longest_ = 0, places_ = 0, length_ = 0, candidates_ = 0, padded_ = 0;
   bool shared_ = false;
   std::vector<Group> groups_;
   std::vector<int> of_row_;  // group of each row, or -1
