@@ -63,10 +63,6 @@ class UnknownModelError(RequestError):
     """A request names a model or an adapter that is not loaded."""
 
 
-class NotRememberedError(RequestError):
-    """A request names a session or an episode that the memory does not have."""
-
-
 class QueueFullError(RequestError):
     """Too many requests wait already.
 

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from everlong.errors import NotRememberedError, RequestError
+from everlong.errors import RequestError
 from everlong.memory.bundle import read_bundle, write_bundle
 from everlong.memory.episodes import Episode, NewEpisode, passages
 from everlong.memory.forget import Selection, selected
@@ -231,16 +231,14 @@ def _told_session(memory: Memory, session: Session) -> dict[str, Any]:
 def _session(memory: Memory, namespace: Namespace, name: str) -> Session:
     session = memory.sessions.find(namespace.id, name)
     if session is None:
-        raise NotRememberedError(
-            f"there is no session {name!r}; list_sessions tells which there are"
-        )
+        raise RequestError(f"there is no session {name!r}; list_sessions tells which there are")
     return session
 
 
 def _episode(memory: Memory, namespace: Namespace, id: str) -> Episode:
     found = memory.episodes.get(namespace.id, [_identity(id)])
     if not found:
-        raise NotRememberedError(f"there is no episode {id!r}")
+        raise RequestError(f"there is no episode {id!r}")
     return found[0]
 
 

@@ -15,7 +15,6 @@ from everlong.errors import (
     CancelledError,
     ContextLengthError,
     EngineStoppedError,
-    NotRememberedError,
     QueueFullError,
     QuotaError,
     RequestError,
@@ -126,8 +125,6 @@ def as_api_error(error: Exception) -> ApiError:
             return ApiError(400, str(error), code="context_length_exceeded")
         case UnknownModelError():
             return ApiError(404, str(error), param="model", code="model_not_found")
-        case NotRememberedError():
-            return ApiError(404, str(error), code="not_remembered")
         case QueueFullError():
             wait = max(1, math.ceil(error.retry_after))
             return ApiError(429, str(error), code="queue_full", headers={"Retry-After": str(wait)})

@@ -136,7 +136,7 @@ def test_other_processes_ask_the_owner(memory: Memory) -> None:
     told = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     before, receipt, after = json.loads(told[0])
     assert (before["episodes"], receipt["episodes"], after["episodes"]) == (4, 1, 3)
-    assert told[1].startswith("NotRememberedError there is no session 'three'")
+    assert told[1].startswith("RequestError there is no session 'three'")
     assert ask(memory, "stats")["episodes"] == 3
 
 

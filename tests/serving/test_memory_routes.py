@@ -88,7 +88,7 @@ def test_a_document_is_remembered_and_forgotten(server: RunningServer) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "body", "status", "message"),
     [
-        ("GET", "sessions/none", None, 404, "there is no session 'none'"),
+        ("GET", "sessions/none", None, 400, "there is no session 'none'"),
         ("GET", "sessions?limit=1000", None, 400, "from 1 to 200"),
         ("POST", "forget", {}, 400, "say what is forgotten"),
         ("POST", "forget", {"colour": "red"}, 400, "colour"),
