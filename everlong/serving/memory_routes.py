@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from starlette.background import BackgroundTask
 from starlette.responses import FileResponse
 
@@ -20,28 +20,25 @@ from everlong.memory.memory import Memory
 from everlong.memory.operations import MOST_ON_A_PAGE, perform
 from everlong.serving.errors import FAILURES
 from everlong.serving.json_body import JsonRoute
+from everlong.serving.protocol import Body
 
 memory_router = APIRouter(prefix="/v1/memory", route_class=JsonRoute, responses=FAILURES)
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class SearchRequest(_Body):
+class SearchRequest(Body):
     """Body of POST /v1/memory/search."""
 
     query: str = Field(min_length=1)
     limit: int = Field(default=10, ge=1, le=MOST_ON_A_PAGE)
 
 
-class PauseRequest(_Body):
+class PauseRequest(Body):
     """Body of POST /v1/memory/sessions/NAME."""
 
     paused: bool
 
 
-class RememberRequest(_Body):
+class RememberRequest(Body):
     """Body of POST /v1/memory/episodes: a document, which is kept in passages."""
 
     text: str = Field(min_length=1)
@@ -51,7 +48,7 @@ class RememberRequest(_Body):
     """Seconds since 1970; 0: now."""
 
 
-class ForgetRequest(_Body):
+class ForgetRequest(Body):
     """Body of POST /v1/memory/forget: what fits all conditions that are given."""
 
     episodes: list[str] | None = Field(default=None, max_length=10_000)

@@ -93,6 +93,8 @@ def test_a_document_is_remembered_and_forgotten(server: RunningServer) -> None:
         ("POST", "forget", {}, 400, "say what is forgotten"),
         ("POST", "forget", {"colour": "red"}, 400, "colour"),
         ("POST", "search", {"query": ""}, 400, "query"),
+        ("POST", "sessions/none", {"paused": 0}, 400, "paused"),
+        ("POST", "forget", {"until": False}, 400, "until"),
     ],
 )
 def test_what_is_refused(
