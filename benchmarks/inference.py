@@ -30,6 +30,7 @@ from benchmarks.report import (
     add_output_options,
     compare,
     deliver,
+    from_environment,
     say,
 )
 from benchmarks.speed import DECODE1, DECODE16, PREFILL, Entrant, Race, field_of, race, tune
@@ -309,7 +310,7 @@ def _measure_perplexity(
 
 
 def _smollm2(given: Path | None) -> Subject:
-    path, missing = given or _from_environment("EVERLONG_SMOLLM2_GGUF"), ""
+    path, missing = given or from_environment("EVERLONG_SMOLLM2_GGUF"), ""
     if path is None:
         from everlong.checkpoint.catalog import resolve
         from everlong.errors import CheckpointError
@@ -322,7 +323,7 @@ def _smollm2(given: Path | None) -> Subject:
 
 
 def _qwen(given: Path | None) -> Subject:
-    path = given or _from_environment("EVERLONG_QWEN_GGUF")
+    path = given or from_environment("EVERLONG_QWEN_GGUF")
     missing = "no Qwen checkpoint; give --qwen FILE.gguf or set EVERLONG_QWEN_GGUF"
     return _checked(Subject("Qwen2.5-0.5B", _QWEN, path, missing, weights="int4", exported=True))
 
@@ -333,15 +334,10 @@ def _checked(subject: Subject) -> Subject:
     return replace(subject, path=None, missing=f"there is no file {subject.path}")
 
 
-def _from_environment(name: str) -> Path | None:
-    value = os.environ.get(name)
-    return Path(value).expanduser() if value else None
-
-
 def _wikitext(given: Path | None) -> Path | str:
     """The text for perplexity, or why there is none."""
     beside = ROOT.parent / "shared" / "data"
-    folder = given or _from_environment("EVERLONG_DATA") or beside
+    folder = given or from_environment("EVERLONG_DATA") or beside
     path = folder / "wikitext2" / "test.txt"
     if path.is_file():
         return path

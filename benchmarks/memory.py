@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sqlite3
 import subprocess
 import sys
@@ -30,6 +29,7 @@ from benchmarks.report import (
     add_output_options,
     compare,
     deliver,
+    from_environment,
     say,
 )
 from everlong.checkpoint.catalog import resolve
@@ -130,7 +130,7 @@ def _store(options: argparse.Namespace, folder: Path) -> Part:
 
 def _resume(options: argparse.Namespace, folder: Path) -> Part:
     """A session of 30,000 tokens with Qwen's shape, or of 8,000 with SmolLM2 where Qwen is not."""
-    qwen = options.qwen or _from_environment("EVERLONG_QWEN_GGUF")
+    qwen = options.qwen or from_environment("EVERLONG_QWEN_GGUF")
     if qwen is not None and not options.quick:
         subject, rounds = Subject("Qwen2.5-0.5B", qwen, "int4", 30_000), 3
     else:
@@ -147,7 +147,7 @@ def _overhead(options: argparse.Namespace, folder: Path) -> Part:
 def _precision(options: argparse.Namespace, folder: Path) -> Part:
     """SmolLM2, and Qwen where it is: its keys have channels that are large in every token."""
     models = [("SmolLM2-135M", _smollm2(options), "auto")]
-    if (qwen := options.qwen or _from_environment("EVERLONG_QWEN_GGUF")) and not options.quick:
+    if (qwen := options.qwen or from_environment("EVERLONG_QWEN_GGUF")) and not options.quick:
         models.append(("Qwen2.5-0.5B", qwen, "int4"))
     text = _data(options) / "wikitext2" / "test.txt"
     return memory_precision.measure(models, text, folder, 10 if options.quick else 50, say)
@@ -201,18 +201,13 @@ PARTS: Mapping[str, tuple[Sequence[str], Callable[[argparse.Namespace, Path], Pa
 
 
 def _smollm2(options: argparse.Namespace) -> Path:
-    given: Path | None = options.model or _from_environment("EVERLONG_SMOLLM2_GGUF")
+    given: Path | None = options.model or from_environment("EVERLONG_SMOLLM2_GGUF")
     return given or resolve("smollm2-135m")
 
 
 def _data(options: argparse.Namespace) -> Path:
-    given: Path | None = options.data or _from_environment("EVERLONG_DATA")
+    given: Path | None = options.data or from_environment("EVERLONG_DATA")
     return given or ROOT.parent / "shared" / "data"
-
-
-def _from_environment(name: str) -> Path | None:
-    value = os.environ.get(name)
-    return Path(value).expanduser() if value else None
 
 
 def versions() -> dict[str, str]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import shlex
 import sys
 from collections.abc import Mapping
@@ -165,6 +166,12 @@ def write_results(
 def default_results_path(benchmark: str) -> Path:
     """``benchmarks/results/NAME-DATE.json``, with the time of day in UTC."""
     return RESULTS / f"{benchmark}-{datetime.now(UTC):%Y-%m-%d-%H%M}.json"
+
+
+def from_environment(name: str) -> Path | None:
+    """The path that a variable names, if it is set."""
+    value = os.environ.get(name)
+    return Path(value).expanduser() if value else None
 
 
 def add_output_options(parser: argparse.ArgumentParser) -> None:

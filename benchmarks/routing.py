@@ -6,7 +6,6 @@ Usage: ``python benchmarks/routing.py --json``; see ``benchmarks/README.md``.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +16,15 @@ if __package__ in (None, ""):  # run as a file
 
 from benchmarks import routing_loss, routing_speed
 from benchmarks.memory import versions
-from benchmarks.report import Goal, Measured, add_output_options, compare, deliver, say
+from benchmarks.report import (
+    Goal,
+    Measured,
+    add_output_options,
+    compare,
+    deliver,
+    from_environment,
+    say,
+)
 from everlong.errors import EverlongError
 
 NAME = "routing"
@@ -104,17 +111,17 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _model(options: argparse.Namespace) -> Path:
-    named = options.qwen or os.environ.get("EVERLONG_QWEN_GGUF")
-    if not named:
+    named: Path | None = options.qwen or from_environment("EVERLONG_QWEN_GGUF")
+    if named is None:
         raise FileNotFoundError("no model; name one with --qwen or EVERLONG_QWEN_GGUF")
-    return Path(named)
+    return named
 
 
 def _books(options: argparse.Namespace) -> list[Path]:
-    data = options.data or os.environ.get("EVERLONG_DATA")
-    if not data:
+    data: Path | None = options.data or from_environment("EVERLONG_DATA")
+    if data is None:
         raise FileNotFoundError("no books; name their folder with --data or EVERLONG_DATA")
-    return [Path(data) / "books" / f"{name}.txt.gz" for name in options.books]
+    return [data / "books" / f"{name}.txt.gz" for name in options.books]
 
 
 if __name__ == "__main__":

@@ -8,9 +8,7 @@ from pathlib import Path
 
 import torch
 
-from everlong.checkpoint import open_checkpoint
-from everlong.checkpoint.fingerprint import fingerprint
-from everlong.checkpoint.loading import load_model
+from everlong.checkpoint.loading import open_model
 from everlong.checkpoint.projection import projection_of
 from everlong.errors import ConfigError
 from everlong.model.assemble import WeightsOption
@@ -35,16 +33,14 @@ class Steps:
     """
 
     def __init__(self, path: Path, weights: WeightsOption, reach: int = EVERYWHERE) -> None:
-        checkpoint = open_checkpoint(path)
-        self.tokenizer = checkpoint.tokenizer()
-        model = load_model(checkpoint, weights)
+        opened = open_model(str(path), weights)
+        self.tokenizer, model = opened.tokenizer, opened.model
         if not supports(model.config):
             raise ConfigError("no native kernels for this model on this processor")
         self.config = model.config
         self.reach = reach
         self.budget = Budget()
-        identity = fingerprint(checkpoint, self.tokenizer, weights=weights, kv_dtype="bfloat16")
-        projection = projection_of(model, self.tokenizer, identity)
+        projection = projection_of(opened)
         self.dense = NativeStep(model)
         self.routed = NativeStep(model, routing=Routing(projection, self.budget))
         # Every token chooses for itself, as in decoding, though several are computed in one step.

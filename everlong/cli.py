@@ -208,9 +208,10 @@ def calibrate(model: str, *, text: Path | None = None, weights: Weights = "auto"
             own manual, if nothing is kept yet.
         weights: as the model will be used.
     """
-    from everlong.checkpoint.projection import open_calibrated
+    from everlong.checkpoint.loading import open_model
+    from everlong.checkpoint.projection import projection_of
 
-    *_, found = open_calibrated(model, weights, text=text, say=print)
+    found = projection_of(open_model(model, weights), text=text, say=print)
     layers, heads, size, directions = found.directions.shape
     print(f"{directions} of {size} directions for each of {layers} layers and {heads} kv heads")
 

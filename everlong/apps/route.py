@@ -14,7 +14,8 @@ from rich.table import Table
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from everlong.checkpoint.projection import open_calibrated
+from everlong.checkpoint.loading import open_model
+from everlong.checkpoint.projection import projection_of
 from everlong.errors import ConfigError, MissingExtraError
 from everlong.files import read_text
 from everlong.model.assemble import WeightsOption
@@ -109,7 +110,9 @@ def route(
         raise MissingExtraError("matplotlib", "eval") from None
     console = Console()
     content = read_text(prompt)
-    loaded, tokenizer, projection = open_calibrated(model, weights, text=text, say=console.print)
+    opened = open_model(model, weights)
+    loaded, tokenizer = opened.model, opened.tokenizer
+    projection = projection_of(opened, text=text, say=console.print)
     ids = tokenizer.encode(content)[: min(tokens or 1 << 30, loaded.config.max_position)]
     if len(ids) < _LEAST_TOKENS:
         raise ConfigError(f"{prompt} has {len(ids)} tokens; give a text of some")

@@ -12,17 +12,12 @@ from pathlib import Path
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from everlong.checkpoint import open_checkpoint
-from everlong.checkpoint.catalog import resolve
-from everlong.checkpoint.fingerprint import fingerprint
-from everlong.checkpoint.loading import load_model
+from everlong.checkpoint.loading import OpenedModel
 from everlong.errors import ConfigError
 from everlong.files import atomic_write, cache_dir, read_text
-from everlong.model.assemble import WeightsOption
 from everlong.model.calibration import calibrate
 from everlong.model.routing import DIRECTIONS, Projection
 from everlong.model.transformer import Transformer
-from everlong.tokenizer import Tokenizer
 
 _VERSION = 2
 TOKENS = 4096
@@ -30,9 +25,7 @@ TOKENS = 4096
 
 
 def projection_of(
-    model: Transformer,
-    tokenizer: Tokenizer,
-    identity: bytes,
+    opened: OpenedModel,
     *,
     text: Path | None = None,
     say: Callable[[str], None] = lambda line: None,
@@ -40,52 +33,25 @@ def projection_of(
     """The projection of a model, from the cache or found now.
 
     Args:
-        model: reads the text.
-        tokenizer: of the model.
-        identity: fingerprint of the model as it is used.
+        opened: the model; it reads the text.
         text: a file to find it on, whatever the cache has; None: Python's own manual.
         say: told when it takes a while.
 
     Raises:
         ConfigError: the text cannot be read, or is too short.
     """
-    path = cache_dir() / "routing" / f"{identity.hex()[:32]}-{_VERSION}.safetensors"
+    model = opened.model
+    path = cache_dir() / "routing" / f"{opened.fingerprint.hex()[:32]}-{_VERSION}.safetensors"
     if text is None and (kept := _read(path, model)) is not None:
         return kept
     say("finding the directions in which keys differ; once for each model")
-    tokens = tokenizer.encode(_manual() if text is None else read_text(text))
+    tokens = opened.tokenizer.encode(_manual() if text is None else read_text(text))
     directions = min(DIRECTIONS, model.config.head_dim)
     found = calibrate(model, tokens[: min(TOKENS, model.config.max_position)], directions)
     path.parent.mkdir(parents=True, exist_ok=True)
     parts = {name: getattr(found, name).contiguous() for name in Projection.__annotations__}
     atomic_write(path, save(parts))
     return found
-
-
-def open_calibrated(
-    name: str,
-    weights: WeightsOption = "auto",
-    *,
-    text: Path | None = None,
-    say: Callable[[str], None] = lambda line: None,
-) -> tuple[Transformer, Tokenizer, Projection]:
-    """A model by its name, its tokenizer and its projection, which engines will find, too.
-
-    Args:
-        name: of the catalog, a folder or a file.
-        weights: see ``everlong.load``.
-        text, say: see :func:`projection_of`.
-
-    Raises:
-        CheckpointError: the model cannot be found or read.
-        ConfigError: the text cannot be read, or is too short.
-    """
-    checkpoint = open_checkpoint(resolve(name))
-    tokenizer = checkpoint.tokenizer()
-    kv_dtype = "float32" if weights == "float32" else "bfloat16"
-    identity = fingerprint(checkpoint, tokenizer, weights=weights, kv_dtype=kv_dtype)
-    model = load_model(checkpoint, weights)
-    return model, tokenizer, projection_of(model, tokenizer, identity, text=text, say=say)
 
 
 def _read(path: Path, model: Transformer) -> Projection | None:

@@ -8,12 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
 
-from everlong.checkpoint import open_checkpoint
 from everlong.checkpoint.adapter import read_adapter
-from everlong.checkpoint.catalog import resolve
 from everlong.checkpoint.checkpoint import Checkpoint
-from everlong.checkpoint.fingerprint import fingerprint
-from everlong.checkpoint.loading import load_model
+from everlong.checkpoint.loading import open_model
 from everlong.checkpoint.projection import projection_of
 from everlong.engine.config import EngineConfig
 from everlong.engine.embedding import BackgroundEmbedding
@@ -54,27 +51,21 @@ def load(
         ConfigError: an option has a value that is not allowed.
         StoreError: the memory cannot be used, or another process uses it.
     """
-    path = resolve(str(model))
-    checkpoint = open_checkpoint(path)
-    tokenizer = checkpoint.tokenizer()
-    kv_dtype = "float32" if weights == "float32" else "bfloat16"
-    identity = fingerprint(checkpoint, tokenizer, weights=weights, kv_dtype=kv_dtype)
-    loaded = load_model(checkpoint, weights)
-    checkpoint.release()
+    opened = open_model(str(model), weights)
     projection = None
     if engine is not None and engine.routed:
-        projection = projection_of(loaded, tokenizer, identity, say=logger.warning)
+        projection = projection_of(opened, say=logger.warning)
     read = {name: read_adapter(Path(folder)) for name, folder in adapters.items()}
     ours = Memory(memory) if isinstance(memory, str | Path) else None
     try:
         llm = LLM(
-            loaded,
-            tokenizer,
-            name=path.stem if Path(model).exists() else str(model),
-            fingerprint=identity,
+            opened.model,
+            opened.tokenizer,
+            name=opened.path.stem if Path(model).exists() else str(model),
+            fingerprint=opened.fingerprint,
             engine=engine,
             adapters=read,
-            default_sampling=_makers_sampling(checkpoint),
+            default_sampling=_makers_sampling(opened.checkpoint),
             memory=memory if isinstance(memory, Memory) else ours,
             projection=projection,
         )

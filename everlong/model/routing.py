@@ -49,7 +49,6 @@ STEPS = 7
 _MOST_CHOSEN = 1 << 14
 _MOST_FIXED = 64
 _PIECES = BLOCK // PIECE
-_MOST_QUERIES = 1024
 
 
 @dataclass(frozen=True)
@@ -157,10 +156,20 @@ class Projection:
             rope: of the model.
             reach: as in a :class:`Batch`.
         """
-        keys = block[:, :, 0].transpose(1, 2).float()  # [layers, 64, K, D]
+        layers = range(len(block))
+        return torch.stack(
+            [self.layer_index(i, block[i, :, 0], number, rope, reach) for i in layers]
+        )
+
+    def layer_index(
+        self, layer: int, keys: Tensor, number: int, rope: Rope, reach: int = EVERYWHERE
+    ) -> Tensor:
+        """The same of one layer: keys [K, 64, D], of which some may never have been written."""
+        # What lies behind the tokens that are there is never asked for.
+        there = torch.nan_to_num(keys.transpose(0, 1).float())
         if before := frames(number, reach):
-            keys = turn_back(keys, rope, before)
-        return torch.stack([packed(self.codes(i, layer)) for i, layer in enumerate(keys)])
+            there = turn_back(there, rope, before)
+        return packed(self.codes(layer, there))
 
     def digest(self) -> str:
         """Names these directions."""
@@ -322,12 +331,13 @@ class RoutedBlockAttention(BlockAttention):
         super().store(span, layer, k, v)
         for _, at in pieces(span.start, len(k)):
             number = at.start // BLOCK
-            keys = span.table.blocks[number][layer, :, 0].transpose(0, 1).float()  # [64, K, D]
-            if before := frames(number, self._batch.reach):
-                keys = turn_back(keys, self._rope, before)
-            # What lies behind the tokens that are there is never asked for.
-            codes = self._projection.codes(layer, torch.nan_to_num(keys))
-            span.table.codes[number][layer] = packed(codes)
+            span.table.codes[number][layer] = self._projection.layer_index(
+                layer,
+                span.table.blocks[number][layer, :, 0],
+                number,
+                self._rope,
+                self._batch.reach,
+            )
 
     def attend(
         self, i: int, layer: int, q: Tensor, rows: slice, window: int | None, out: Tensor

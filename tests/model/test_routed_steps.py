@@ -117,7 +117,7 @@ def test_the_index_is_that_of_the_twin(model: Transformer, reach: int) -> None:
 @pytest.mark.parametrize("reach", [EVERYWHERE, 5])
 @pytest.mark.parametrize("before", [30 * BLOCK + 7, 600 * BLOCK + 1])
 def test_kernels_choose_and_read_as_the_twin_does(before: int, reach: int) -> None:
-    """Past 256 candidates the threads share the search."""
+    """Past 128 blocks the threads share the search."""
     values = random_weights(CONFIG)
     for name, weight in values.items():
         if "q_proj.weight" in name:

@@ -166,7 +166,6 @@ class Router {
   int groups() const { return int(groups_.size()); }
   int items() const { return groups() * m_.kv_heads; }
   int group_of(int row) const { return of_row_[row]; }  // -1: dense
-  int own(int group) const { return groups_[group].own; }
   int parts() const { return (places_ + kScanBlocks - 1) / kScanBlocks; }  // of a scan
   int longest_list() const { return length_; }  // pieces that a routed row reads, at most
   bool shared() const { return shared_; }       // whether threads share the search for an item
@@ -174,7 +173,7 @@ class Router {
   // What the rows of a group read in the layer that was last chosen for.
   Keys keys(const Batch& b, int group, int h, int64_t offset) const {
     return {blocks_of(b, groups_[group]), pieces_ + item(group, h) * size_t(length_), offset,
-            groups_[group].own,         b.reach, b.turns};
+            groups_[group].own, b.reach, b.turns};
   }
   int count(int group, int h) const { return work_[item(group, h)].count; }
 
@@ -294,9 +293,9 @@ class Router {
 
   struct Work {  // of one group and kv head
     int queries = 0;
-    int count = 0;            // of the pieces that are read
+    int count = 0;  // of the pieces that are read
     std::vector<int> chosen;  // numbers, ascending
-    std::vector<float> mass;
+    std::vector<float> total, mass;  // of each query, of each candidate
     std::vector<int> order;
   };
 
@@ -339,8 +338,8 @@ class Router {
   void choose(int i, int slot, int candidates, bool alone, Work& work) {
     const int n = work.queries;
     const float* fixed = fixed_ + size_t(i) * most_queries_;
-    alignas(64) float total[kMostChoosing];
-    std::memcpy(total, fixed, size_t(n) * sizeof(float));
+    std::vector<float>& total = work.total;
+    total.assign(fixed, fixed + n);
     for (int c = 0; c < candidates; ++c)
       for (int q = 0; q < n; ++q) total[q] += shares(slot, c)[q];
     float had = 0, all = 0;
@@ -370,11 +369,10 @@ class Router {
     std::sort(work.chosen.begin(), work.chosen.end());
   }
 
-  static constexpr int kMostChoosing = 1024;
-
   Model m_;
   Routing r_{};
-  int threads_, group_, most_queries_ = 0, longest_ = 0, places_ = 0, length_ = 0, candidates_ = 0, padded_ = 0;
+  int threads_, group_, most_queries_ = 0;
+  int longest_ = 0, places_ = 0, length_ = 0, candidates_ = 0, padded_ = 0;
   bool shared_ = false;
   std::vector<Group> groups_;
   std::vector<int> of_row_;  // group of each row, or -1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import weakref
-from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor
 
 from everlong.device import native_rows, threads
-from everlong.model.cache import EVERYWHERE, Batch, BlockTable
+from everlong.model.cache import EVERYWHERE, Batch
 from everlong.model.config import ModelConfig
 from everlong.model.native import library as native
 from everlong.model.quantization import PackedEmbedding, PackedLinear
@@ -100,7 +99,8 @@ class NativeStep:
         codes = None
         if self._routing is not None:
             codes = np.concatenate([t.code_addresses for t in tables])
-        turns = self._model.rope.turns(max(map(len, tables)) if moves(tables, batch.reach) else 1)
+        longest = max(map(len, tables))
+        turns = self._model.rope.turns(longest if longest > batch.reach else 1)
         wanted = 0 if states else len(batch.wanted)
         logits = torch.empty(wanted, config.vocab_size)
         hidden = torch.empty(batch.rows if states else 0, config.hidden_size)
@@ -172,11 +172,6 @@ class NativeStep:
     def _floats(self, weight: Tensor) -> int:
         self._kept.append(weight.detach().float().contiguous())
         return self._kept[-1].data_ptr()
-
-
-def moves(tables: Sequence[BlockTable], reach: int) -> bool:
-    """Whether some block lies farther back than within reach of some token."""
-    return any(len(table) > reach for table in tables)
 
 
 def _matrix(layer: torch.nn.Module) -> native.Matrix:

@@ -19,7 +19,8 @@ struct Rest {
 
 class StepAttention {
  public:
-  StepAttention(const Model& model, int threads) : m_(model), router_(model, threads), threads_(threads) {
+  StepAttention(const Model& model, int threads)
+      : m_(model), router_(model, threads), threads_(threads) {
     group_ = m_.heads / m_.kv_heads;
     ld_ = (m_.heads + 2 * m_.kv_heads) * m_.head_dim;
   }
