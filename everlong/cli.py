@@ -212,7 +212,7 @@ def calibrate(model: str, *, text: Path | None = None, weights: Weights = "auto"
     from everlong.checkpoint.projection import projection_of
 
     found = projection_of(open_model(model, weights), text=text, say=print)
-    layers, heads, size, directions = found.directions.shape
+    layers, heads, size, directions = found.encoder.shape
     print(f"{directions} of {size} directions for each of {layers} layers and {heads} kv heads")
 
 

@@ -19,9 +19,9 @@ from everlong.model.calibration import calibrate
 from everlong.model.routing import DIRECTIONS, Projection
 from everlong.model.transformer import Transformer
 
-_VERSION = 2
+_VERSION = 3
 TOKENS = 4096
-"""Of a text that the directions are found on."""
+"""Of a text that it is found on."""
 
 
 def projection_of(
@@ -44,7 +44,7 @@ def projection_of(
     path = cache_dir() / "routing" / f"{opened.fingerprint.hex()[:32]}-{_VERSION}.safetensors"
     if text is None and (kept := _read(path, model)) is not None:
         return kept
-    say("finding the directions in which keys differ; once for each model")
+    say("finding what the routing index keeps of keys; once for each model")
     tokens = opened.tokenizer.encode(_manual() if text is None else read_text(text))
     directions = min(DIRECTIONS, model.config.head_dim)
     found = calibrate(model, tokens[: min(TOKENS, model.config.max_position)], directions)
@@ -62,7 +62,7 @@ def _read(path: Path, model: Transformer) -> Projection | None:
         found = Projection(**load(path.read_bytes()))
     except (OSError, SafetensorError, TypeError):
         return None
-    return found if found.directions.shape == shape else None
+    return found if found.encoder.shape == found.decoder.shape == shape else None
 
 
 def _manual() -> str:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from everlong.model.cache import BLOCK, Batch, Sight, Span
+from everlong.model.cache import BLOCK, Batch, Sight, Span, moved
 from everlong.model.config import ModelConfig
 from everlong.model.norm import RMSNorm
 from everlong.model.rope import Rope, rotate
@@ -153,7 +153,7 @@ class BlockAttention:
                 enable_gqa=q.shape[1] != keys.shape[0],
             )[0].transpose(0, 1)
             return
-        turns = [max(0, own - number - batch.reach) for number in range(used)]
+        turns = [moved(own, number, batch.reach) for number in range(used)]
         scores = moved_scores(q[rows], keys, turns, self._rope) * float(q.shape[-1] ** -0.5)
         weights = scores.masked_fill(~seen, float("-inf")).softmax(-1)  # [H, rows, end]
         group = q.shape[1] // keys.shape[0]

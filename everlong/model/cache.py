@@ -29,6 +29,9 @@ PIECE = 16
 EVERYWHERE = 1 << 30
 """A reach in blocks that no sequence exceeds."""
 
+_RUN = 32
+_RUNS_WITHIN = 8
+
 Sight = Literal["causal", "bidirectional"] | int
 """What a token may see of its own sequence: those before it and itself, all, or (an integer)
 a prefix of that many tokens together with those before it and itself."""
@@ -37,6 +40,29 @@ a prefix of that many tokens together with those before it and itself."""
 def block_shape(config: ModelConfig) -> tuple[int, int, int, int, int]:
     """Shape of a block: [layers, kv heads, keys and values, 64, D]."""
     return (config.num_layers, config.num_kv_heads, 2, BLOCK, config.head_dim)
+
+
+def moved(own: int, number: int, reach: int) -> int:
+    """By how many blocks block ``number`` is moved towards queries in block ``own``.
+
+    Blocks that lie farther back than ``reach`` are read as if they lay within. They are moved in
+    runs, all of them to the same place: neighbours in a run keep their distance, and there are few
+    different moves.
+    """
+    size = run(reach)
+    place = -(-max(0, own - reach) // size) * size  # where runs are moved to
+    return max(0, place - number // size * size)
+
+
+def run(reach: int) -> int:
+    """Blocks that are moved together: a power of two that divides what is within reach."""
+    within = reach + 1
+    return min(_RUN, within & -within, 1 << max(0, (within // _RUNS_WITHIN).bit_length() - 1))
+
+
+def frames(number: int, reach: int) -> int:
+    """Blocks of the frames before that of block ``number``; a frame has ``reach + 1`` blocks."""
+    return number - number % (reach + 1)
 
 
 class BlockTable:
@@ -110,9 +136,9 @@ class Batch:
 
     Args:
         spans: what the step computes.
-        reach: blocks that lie farther back than so many are attended to as if they lay there;
-            queries are turned instead of keys, so a block that several sequences share is never
-            rewritten.
+        reach: blocks that lie farther back than so many are attended to as if they lay nearer, see
+            :func:`moved`; queries are turned instead of keys, so a block that several sequences
+            share is never rewritten.
 
     Attributes:
         tokens: int32 [M].

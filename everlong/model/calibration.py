@@ -1,6 +1,10 @@
-"""Finds what the routing index keeps of a model's keys: the directions in which they differ most.
+"""Finds what the routing index keeps of a model's keys: what tells most about scores.
 
-Letters: T tokens, K kv heads, D head size, R directions.
+Not the directions in which keys differ most: queries ask along some directions much more than along
+others. Of all ways of keeping R numbers of a key, the one here loses least of the scores of the
+queries that were seen: the principal components of keys that are weighted by them.
+
+Letters: T tokens, H query heads, K kv heads, D head size, R directions.
 """
 
 from __future__ import annotations
@@ -19,12 +23,14 @@ from everlong.model.transformer import Transformer
 
 _SELDOM = 0.999
 _LEAST_TOKENS = 1024
+_LEAST_WEIGHT = 1e-3
+"""Of a direction along which the text's queries do not ask, beside the mean."""
 
 
 def calibrate(
     model: Transformer, tokens: Sequence[int], directions: int = DIRECTIONS
 ) -> Projection:
-    """Find the directions in which the keys of each head differ most on a text.
+    """Find what the index keeps of each head's keys, on a text.
 
     Args:
         model: reads the text.
@@ -41,34 +47,51 @@ def calibrate(
     attend = _Observed()
     with torch.inference_mode():
         model.states(torch.tensor([list(tokens)]), attend=attend)
-    # Positions of the text are those at its beginning; keys must be told apart anywhere in the
-    # window, so every block of them is moved to some place in it.
+    # Positions of the text are those at its beginning; keys must be told apart, and queries met,
+    # anywhere in the window, so every block of them is moved to some place in it.
     blocks = -(-len(tokens) // BLOCK)
     generator = torch.Generator().manual_seed(0)
     furthest = max(1, model.config.max_position // BLOCK - blocks)
-    moves = torch.randint(furthest, (blocks,), generator=generator).repeat_interleave(BLOCK)
-    turns = model.rope.turns(furthest)[moves[: len(tokens)]]
-    found = [_principal(rotate(keys, turns), directions) for keys in attend.keys]
+
+    def turns() -> Tensor:
+        moves = torch.randint(furthest, (blocks,), generator=generator).repeat_interleave(BLOCK)
+        return model.rope.turns(furthest)[moves[: len(tokens)]]
+
+    key_turns, query_turns = turns(), turns()
+    found = [
+        _principal(rotate(keys, key_turns), rotate(queries, query_turns), directions)
+        for queries, keys in attend.seen
+    ]
     return Projection(*(torch.stack(parts) for parts in zip(*found, strict=True)))
 
 
 class _Observed(SequenceAttention):
-    """Dense attention that keeps the keys of every layer."""
+    """Dense attention that keeps the queries and keys of every layer."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.keys: list[Tensor] = []
+        self.seen: list[tuple[Tensor, Tensor]] = []
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor, window: int | None) -> Tensor:
-        self.keys.append(k[0].float())
+        self.seen.append((q[0].float(), k[0].float()))
         return super().__call__(layer, q, k, v, window)
 
 
-def _principal(keys: Tensor, directions: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Of one layer's keys [T, K, D]: centre [K, D], directions [K, D, R] and steps [K, R]."""
+def _principal(keys: Tensor, queries: Tensor, directions: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Of one layer's keys [T, K, D] and queries [T, H, D] what a :class:`Projection` has."""
+    tokens, kv_heads, size = keys.shape
     centre = keys.mean(0)
     rest = (keys - centre).transpose(0, 1)  # [K, T, D]
-    _, vectors = torch.linalg.eigh(rest.transpose(1, 2) @ rest)  # ascending
+    # [K, T G, D]
+    asked = queries.reshape(tokens, kv_heads, -1, size).transpose(0, 1).flatten(1, 2)
+    # Weighted by the square root of the queries' second moments, differences of keys are what
+    # they are in the scores.
+    values, vectors = torch.linalg.eigh(asked.transpose(1, 2) @ asked / asked.shape[1])
+    values = torch.maximum(values, _LEAST_WEIGHT * values.mean(-1, keepdim=True).clamp_min(1e-20))
+    root = vectors @ (values.sqrt()[..., None] * vectors.transpose(1, 2))
+    unroot = vectors @ (values.rsqrt()[..., None] * vectors.transpose(1, 2))
+    weighted = rest @ root
+    _, vectors = torch.linalg.eigh(weighted.transpose(1, 2) @ weighted)  # ascending
     found = vectors[..., -directions:].flip(-1)
-    reach = (rest @ found).abs().quantile(_SELDOM, dim=1)
-    return centre, found, reach.clamp_min(1e-6) / STEPS
+    step = (weighted @ found).abs().quantile(_SELDOM, dim=1).clamp_min(1e-6) / STEPS
+    return centre, root @ found / step[:, None], unroot @ found * step[:, None]

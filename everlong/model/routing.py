@@ -1,12 +1,12 @@
 """Attention routing: which keys and values a query reads, chosen by what is in them.
 
-Attention is concentrated: nearly all of it falls on a few places. To know which without reading the
-keys, an *index* keeps R numbers of 4 bits for each token and kv head: the key in the directions in
-which keys of that head differ most, found on other text (``calibration.py``). A query in the same
-directions estimates its score of every token, and so how much of its attention falls on each
-*piece* of 16 tokens, a quarter of a block. Read are the first blocks, the last ones, and of the
-others the best pieces, until together they have a given share of the estimated attention: few where
-it is concentrated, many where it is spread.
+Attention is concentrated: nearly all of it falls on a few places. To know which without reading
+the keys, an *index* keeps R numbers of 4 bits for each token and kv head: the key in the directions
+that tell most about its scores, found on other text (``calibration.py``). With them a query
+estimates its score of every token, and so how much of its attention falls on each *piece* of 16
+tokens, a quarter of a block. Read are the first blocks, the last ones, and of the others the best
+pieces, until together they have a given share of the estimated attention: few where it is
+concentrated, many where it is spread.
 
 A few neighbouring tokens of a block that are computed together read the same pieces, for all heads
 of a kv head, chosen by some of their queries; so what is read is read once for all of them. A token
@@ -17,7 +17,7 @@ if it lay within reach (queries are turned, keys stay); and as the directions ar
 within reach, codes are those of the key at its place in a *frame* of that length.
 
 This is the plain code, in PyTorch. Principal directions of keys are those of Singhania et al.,
-"Loki" (2024); a share of the attention instead of a number of tokens is that of Lin et al.,
+"Loki" (2024), here weighted by the queries; a share of the attention instead of a number of tokens is that of Lin et al.,
 "Twilight" (2025). Pieces, queries that choose for others, and codes of 4 bits: ours, as measured in
 ``docs/experiments.md``.
 
@@ -38,7 +38,7 @@ from torch.nn.functional import pad
 
 from everlong.errors import ConfigError
 from everlong.model.attention import BlockAttention, moved_scores, pieces, turn_back
-from everlong.model.cache import BLOCK, EVERYWHERE, PIECE, Batch, Span
+from everlong.model.cache import BLOCK, EVERYWHERE, PIECE, Batch, Span, frames, moved
 from everlong.model.config import ModelConfig
 from everlong.model.rope import Rope
 
@@ -46,6 +46,9 @@ DIRECTIONS = 32
 """R: 16 bytes a token and kv head, 6 % of keys and values of 64 numbers in bfloat16."""
 STEPS = 7
 """Codes are from -8 to 7; so many steps reach what is seldom exceeded."""
+FOUR_TOKENS = 1.6
+"""Attention to four tokens by the largest of their scores alone: times this, as measured
+(``docs/experiments.md``, section 23)."""
 _MOST_CHOSEN = 1 << 14
 _MOST_FIXED = 64
 _PIECES = BLOCK // PIECE
@@ -113,17 +116,15 @@ class Projection:
 
     centre: Tensor
     """Mean key, float32 [layers, K, D]."""
-    directions: Tensor
-    """Orthonormal, float32 [layers, K, D, R]."""
-    step: Tensor
-    """Width of a code's step in each direction, float32 [layers, K, R]."""
+    encoder: Tensor
+    """A key less the mean, times this, rounded, is its codes; float32 [layers, K, D, R]."""
+    decoder: Tensor
+    """A query times this meets codes as it meets keys; float32 [layers, K, D, R]."""
 
     def codes(self, layer: int, keys: Tensor) -> Tensor:
         """Keys [T, K, D] in the index: int8 [T, K, R], from -8 to 7."""
-        along = torch.einsum(
-            "tkd,kdr->tkr", keys.float() - self.centre[layer], self.directions[layer]
-        )
-        return (along / self.step[layer]).round().clamp(-STEPS - 1, STEPS).to(torch.int8)
+        along = torch.einsum("tkd,kdr->tkr", keys.float() - self.centre[layer], self.encoder[layer])
+        return along.round().clamp(-STEPS - 1, STEPS).to(torch.int8)
 
     def scores(self, layer: int, queries: Tensor, codes: Tensor) -> Tensor:
         """Estimated scores of tokens, before the softmax and without its scale.
@@ -138,9 +139,7 @@ class Projection:
         """
         kv_heads = codes.shape[1]
         q = queries.float().reshape(len(queries), kv_heads, -1, queries.shape[-1])  # [n, K, G, D]
-        along = torch.einsum(
-            "nkgd,kdr->kgnr", q, self.directions[layer] * self.step[layer, :, None]
-        )
+        along = torch.einsum("nkgd,kdr->kgnr", q, self.decoder[layer])
         # Queries are rounded to 8 bits.
         scale = along.abs().amax(-1, keepdim=True).clamp_min(1e-30) / 127
         along = (along / scale).round() * scale
@@ -174,7 +173,7 @@ class Projection:
     def digest(self) -> str:
         """Names these directions."""
         found = hashlib.blake2b(digest_size=8)
-        for part in (self.centre, self.directions, self.step):
+        for part in (self.centre, self.encoder, self.decoder):
             found.update(part.contiguous().numpy().tobytes())
         return found.hexdigest()
 
@@ -187,11 +186,6 @@ class Routing:
     budget: Budget
 
 
-def frames(number: int, reach: int) -> int:
-    """Blocks of the frames before that of block ``number``; a frame has ``reach + 1`` blocks."""
-    return number - number % (reach + 1)
-
-
 def index_shape(config: ModelConfig) -> tuple[int, int, int]:
     """Shape of the routing index of a block, uint8 [layers, K, bytes]."""
     return (config.num_layers, config.num_kv_heads, BLOCK * DIRECTIONS // 2)
@@ -200,18 +194,20 @@ def index_shape(config: ModelConfig) -> tuple[int, int, int]:
 def packed(codes: Tensor) -> Tensor:
     """The codes of a block [64, K, R] as they are stored: uint8 [K, 1024].
 
-    Of 16 tokens, 4 bytes of each lie together: byte j of group g has code 8 g + j in its low half
-    and 8 g + 4 + j in its high half, both plus 8. So kernels meet 16 tokens in one instruction.
+    The fourth parts of all pieces lie together, 4 bytes of each token: byte j of group g has code
+    8 g + j in its low half and 8 g + 4 + j in its high half, both plus 8. So kernels meet 16 tokens
+    in one instruction, and compare four of a piece without leaving their place.
     """
     whole = pad(codes + STEPS + 1, (0, DIRECTIONS - codes.shape[-1])).to(torch.uint8)
-    low, high = whole.view(4, 16, -1, 4, 2, 4).unbind(4)  # [tokens / 16, 16, K, groups, 4]
-    return (low | high << 4).permute(2, 0, 3, 1, 4).flatten(1)
+    # [piece, fourth, 4 tokens, K, groups, 4 bytes]
+    low, high = whole.view(_PIECES, 4, 4, -1, 4, 2, 4).unbind(5)
+    return (low | high << 4).permute(3, 1, 4, 0, 2, 5).flatten(1)
 
 
 def unpacked(index: Tensor, directions: int) -> Tensor:
     """The reverse of :func:`packed`: int8 [64, K, R]."""
-    both = index.view(len(index), 4, 4, 16, 4).permute(1, 3, 0, 2, 4)  # as above
-    codes = torch.stack((both & 15, both >> 4), dim=4).flatten(3).flatten(0, 1)
+    both = index.view(len(index), 4, 4, _PIECES, 4, 4).permute(3, 1, 4, 0, 2, 5)  # as above
+    codes = torch.stack((both & 15, both >> 4), dim=5).flatten(4).flatten(0, 2)
     return codes[..., :directions].to(torch.int8) - (STEPS + 1)
 
 
@@ -307,11 +303,18 @@ def chosen_by(
     block = int(at[-1]) // BLOCK
     # Of what is read anyway the exact ones: keys at the beginning are like no others, and codes
     # have no step for them.
-    for part in (slice(budget.first * BLOCK), slice((block + 1 - budget.last) * BLOCK, None)):
+    first, last = budget.first * BLOCK, (block + 1 - budget.last) * BLOCK
+    for part in (slice(first), slice(last, None)):
         scores[..., part] = exactly(part)
     seen = torch.arange(scores.shape[-1]) <= at[:, None]
-    mass = scores.masked_fill(~seen, float("-inf")).softmax(-1).mean((1, 2))  # [K, T]
-    return choose(by_piece(mass, block + 1), block + 1, budget, alone)
+    scores = scores.masked_fill(~seen, float("-inf"))
+    weights = by_piece((scores - scores.amax(-1, keepdim=True)).exp(), block + 1)
+    mass = weights.sum(-1)  # [K, G, n, P]
+    highest = weights.view(*weights.shape[:-1], 4, -1).amax(-2)
+    others = slice(first // PIECE, last // PIECE)
+    mass[..., others] = FOUR_TOKENS * highest.sum(-1)[..., others]
+    mass = (mass / mass.sum(-1, keepdim=True)).mean((1, 2))
+    return choose(mass, block + 1, budget, alone)
 
 
 class RoutedBlockAttention(BlockAttention):
@@ -360,7 +363,7 @@ class RoutedBlockAttention(BlockAttention):
         table = self._batch.spans[i].table
         own, end = int(index[0]) // BLOCK, int(index[-1]) + 1
         places = sampled(len(index), self._budget.queries)
-        directions = self._projection.directions.shape[-1]
+        directions = self._projection.encoder.shape[-1]
         codes = torch.cat([unpacked(c[layer], directions) for c in table.codes[: own + 1]])
         keys = torch.cat([b[layer, :, 0] for b in table.blocks[: own + 1]], 1)  # [K, T, D]
         turns = self._turns(range(own + 1), own)
@@ -386,7 +389,7 @@ class RoutedBlockAttention(BlockAttention):
         return chosen_by(scores, index[places], self._budget, exactly, len(index) == 1)
 
     def _turns(self, numbers: Iterable[int], own: int) -> list[int]:
-        return [max(0, own - number - self._batch.reach) for number in numbers]
+        return [moved(own, number, self._batch.reach) for number in numbers]
 
     def _attend_chosen(
         self,
@@ -430,10 +433,10 @@ def sampled(count: int, most: int) -> Tensor:
     return torch.arange(count - 1, -1, -step).flip(0)
 
 
-def by_piece(mass: Tensor, blocks: int) -> Tensor:
-    """Sums [..., 4 * blocks] over the pieces of [..., T], of which the last may be missing."""
-    whole = pad(mass, (0, blocks * BLOCK - mass.shape[-1]))
-    return whole.view(*whole.shape[:-1], -1, PIECE).sum(-1)
+def by_piece(weights: Tensor, blocks: int) -> Tensor:
+    """[..., T] by pieces: [..., 4 * blocks, 16]; what is missing of the last block is 0."""
+    whole = pad(weights, (0, blocks * BLOCK - weights.shape[-1]))
+    return whole.view(*whole.shape[:-1], -1, PIECE)
 
 
 def attend_chosen(q: Tensor, k: Tensor, v: Tensor, chosen: Tensor) -> Tensor:

@@ -9,7 +9,17 @@ import torch
 from torch import Tensor
 
 from everlong.model.assemble import assemble
-from everlong.model.cache import BLOCK, EVERYWHERE, Batch, BlockTable, Span, block_shape
+from everlong.model.cache import (
+    BLOCK,
+    EVERYWHERE,
+    Batch,
+    BlockTable,
+    Span,
+    block_shape,
+    frames,
+    moved,
+    run,
+)
 from everlong.model.calibration import calibrate
 from everlong.model.config import ModelConfig
 from everlong.model.native import library as native
@@ -97,6 +107,23 @@ def test_with_an_unlimited_budget_it_is_dense(model: Transformer, way: str, coun
         assert (found - dense).abs().max() < 0.02 * dense.abs().max()
 
 
+@pytest.mark.parametrize("reach", [0, 5, 15, 127, 511, EVERYWHERE])
+def test_what_is_moved_lies_within_reach(reach: int) -> None:
+    """Its neighbours keep their distance, and what is near stays."""
+    size = run(reach)
+    assert (reach + 1) % size == 0
+    for own in (reach // 2, reach, reach + 1, reach + size, 3 * reach + 7, 5000):
+        if own > 1 << 20:
+            continue
+        moves = [moved(own, number, reach) for number in range(own + 1)]
+        lie = [own - number - move for number, move in enumerate(moves)]
+        assert all(0 <= distance <= reach for distance in lie)
+        assert all(move % size == 0 for move in moves)
+        assert all(moves[at] == moves[at - at % size] for at in range(own + 1))
+        assert not any(moves[max(0, own - reach + size) :])
+        assert len({move + frames(n, reach) for n, move in enumerate(moves)}) <= reach // size + 4
+
+
 @KERNELS
 @pytest.mark.parametrize("reach", [EVERYWHERE, 1])
 def test_the_index_is_that_of_the_twin(model: Transformer, reach: int) -> None:
@@ -114,7 +141,7 @@ def test_the_index_is_that_of_the_twin(model: Transformer, reach: int) -> None:
 
 
 @KERNELS
-@pytest.mark.parametrize("reach", [EVERYWHERE, 5])
+@pytest.mark.parametrize("reach", [EVERYWHERE, 5, 63])
 @pytest.mark.parametrize("before", [30 * BLOCK + 7, 600 * BLOCK + 1])
 def test_kernels_choose_and_read_as_the_twin_does(before: int, reach: int) -> None:
     """Past 128 blocks the threads share the search."""
@@ -132,11 +159,11 @@ def test_kernels_choose_and_read_as_the_twin_does(before: int, reach: int) -> No
     for count in (1, 40):
         for seed in range(4):
             found: list[tuple[Tensor, int]] = []
-            for run in runs(model, routing).values():
+            for way in runs(model, routing).values():
                 span = Span(tokens(count, seed), copied(filled), before, logits="all")
                 batch = Batch([span], reach)
                 with torch.inference_mode():
-                    found.append((run(batch), int(batch.skipped)))
+                    found.append((way(batch), int(batch.skipped)))
             (twin, read), (kernels, alike) = found
             assert 0 < read == pytest.approx(alike, rel=0.02)
             close = (twin - kernels).abs().amax(1) < 0.03 * twin.abs().max()
@@ -150,7 +177,7 @@ def test_kernels_choose_and_read_as_the_twin_does(before: int, reach: int) -> No
 
 @pytest.mark.parametrize("way", ["torch", pytest.param("native", marks=KERNELS)])
 def test_later_tokens_and_other_sequences_change_nothing(model: Transformer, way: str) -> None:
-    run = runs(model, routed(model, SPARING))[way]
+    step = runs(model, routed(model, SPARING))[way]
     ids = tokens(14 * BLOCK)
     whole = Batch([Span(ids, table(len(ids)), logits="all")])
     beside = [
@@ -159,7 +186,7 @@ def test_later_tokens_and_other_sequences_change_nothing(model: Transformer, way
         Span(tokens(300, 6), table(300), logits="all"),
     ]
     with torch.inference_mode():
-        alone, together = run(whole), run(Batch(beside))
+        alone, together = step(whole), step(Batch(beside))
     # The other sequence parts from the first after 10 blocks.
     same, after = together[70 : 70 + 10 * BLOCK], together[70 + 10 * BLOCK : 70 + len(ids)]
     tolerance = 0 if way == "native" else 0.05 * alone.abs().max()

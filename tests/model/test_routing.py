@@ -46,7 +46,8 @@ def projection(keys: Tensor, directions: int = SIZE) -> Projection:
     found = basis[..., :directions]
     centre = keys[0].mean(0)
     reach = torch.einsum("tkd,kdr->ktr", keys[0] - centre, found).abs().amax(1)
-    return Projection(centre[None], found[None], reach[None] / 7)
+    step = reach[:, None] / 7
+    return Projection(centre[None], (found / step)[None], (found * step)[None])
 
 
 @pytest.mark.parametrize("tokens", [1, 63, 64, 65, 700, 1024])
@@ -169,7 +170,7 @@ def test_pieces() -> None:
     assert sampled(64, 8).tolist() == [7, 15, 23, 31, 39, 47, 55, 63]
     assert sampled(1, 8).tolist() == [0]
     assert sampled(10, 4).tolist() == [0, 3, 6, 9]
-    assert by_piece(torch.ones(2, 130), 3).tolist() == [[16] * 8 + [2, 0, 0, 0]] * 2
+    assert by_piece(torch.ones(2, 130), 3).sum(-1).tolist() == [[16] * 8 + [2, 0, 0, 0]] * 2
     q, k, v = heads(130)
     chosen = torch.tensor([[True, False, True]] * KV_HEADS).repeat_interleave(4, dim=1)
     out = attend_chosen(q[0, -2:], k[0], v[0], chosen)

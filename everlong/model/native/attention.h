@@ -22,15 +22,24 @@ constexpr int kSegment = 8 * kBlock;  // tokens reduced together
 constexpr int kMaxQueries = 48;       // queries in one call of `segment`
 constexpr int kTileQueries = 48;      // queries that share the work of unpacking a block
 
-// Where one layer and kv head of a sequence is read by queries of one of its blocks. A block that
-// lies more than `reach` blocks back is read as if it lay there: keys stay as they are, and the
-// queries are turned.
+// By how many blocks block `number` is moved towards queries in block `own`; twin of `moved` in
+// everlong/model/cache.py.
+inline int moved(int own, int number, int reach, int run) {
+  const int place = (std::max(0, own - reach) + run - 1) / run * run;
+  return std::max(0, place - number / run * run);
+}
+
+// Blocks of the frames before that of a block; a frame has as many as there are within reach.
+inline int frames(int number, int reach) { return number - number % (reach + 1); }
+
+// Where one layer and kv head of a sequence is read by queries of one of its blocks. Of a block that
+// is moved keys stay as they are, and the queries are turned.
 struct Keys {
   const uint64_t* blocks;  // addresses of the sequence's blocks
   const int32_t* pieces;   // which pieces of the sequence are read, ascending; null: all
   int64_t offset;          // of this layer and head inside a block, in bf16
   int own;                 // number of the block of the queries
-  int reach;
+  int reach, run;
   const float* turns;  // [*, D]: cosine [D/2], sine [D/2] of a move by so many blocks
 
   int piece(int i) const { return pieces ? pieces[i] : i; }
@@ -38,7 +47,7 @@ struct Keys {
     const int n = piece(i);
     return (const bf16*)blocks[n / kPieces] + offset + n % kPieces * kPiece * d;
   }
-  int turn(int i) const { return std::max(0, own - piece(i) / kPieces - reach); }
+  int turn(int i) const { return moved(own, piece(i) / kPieces, reach, run); }
 };
 
 struct Reduced {  // of one query over some keys; scores are in powers of two

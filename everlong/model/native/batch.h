@@ -8,9 +8,9 @@ namespace everlong {
 // How blocks are chosen; twin of `Budget` and `Projection` in everlong/model/routing.py.
 struct Routing {
   // What a key and a query become in the index, [layers][kv heads] each.
-  const float* key_directions;    // [D][kDirections], divided by the codes' steps
-  const float* key_offset;        // [kDirections], to be subtracted
-  const float* query_directions;  // [D][kDirections], times the steps
+  const float* encoder;           // [D][kDirections]
+  const float* offset;            // [kDirections], to be subtracted
+  const float* decoder;           // [D][kDirections]
   const float* centre;            // [D]
   float mass, prompt_mass;        // share of the estimated attention that is read, at least: by a
                                   // row alone, by rows together
@@ -50,7 +50,8 @@ struct Batch {
   const uint64_t* codes;     // beside `blocks`: addresses of their routing index, or null
   int64_t* skipped;          // [sequences] pieces that were not read: summed over rows, layers and
                              // kv heads
-  int32_t reach;             // blocks that lie farther back are read as if they lay there
+  int32_t reach;             // blocks that lie farther back are read as if they lay nearer
+  int32_t run;               // so many neighbouring ones are moved by whole multiples of it
   const float* turns;        // [*][D]: cosine [D/2], sine [D/2] of a move by so many blocks
   int32_t wanted_rows;
   const int32_t* wanted;     // rows whose logits are computed

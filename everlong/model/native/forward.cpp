@@ -188,11 +188,11 @@ void everlong_destroy(void* step) { delete static_cast<Step*>(step); }
 // 0: done; 1: out of memory.
 int everlong_forward(void* step, const Batch* batch) { return static_cast<Step*>(step)->run(*batch); }
 
-// The routing index of block `number` of a sequence; the model is routed. `reach` and `turns` as in
-// a batch.
-void everlong_index(void* step, const bf16* block, int number, int reach, const float* turns,
+// The routing index of a block; the model is routed.
+//   before: blocks of the frames before that of the block; turns: as in a batch
+void everlong_index(void* step, const bf16* block, int before, const float* turns,
                     uint8_t* codes) {
-  static_cast<Step*>(step)->attention().index(block, number, reach, turns, codes);
+  static_cast<Step*>(step)->attention().index(block, before, turns, codes);
 }
 
 // y [M, N] = x [M, K] W^T + bias, by the same code as the whole step. 1: out of memory.

@@ -47,7 +47,7 @@ class Routing(Structure):
     """``Routing`` of batch.h."""
 
     _fields_ = (
-        *_each(c_void_p, "key_directions", "key_offset", "query_directions", "centre"),
+        *_each(c_void_p, "encoder", "offset", "decoder", "centre"),
         *_each(c_float, "mass", "prompt_mass"),
         *_each(
             c_int32, "least", "most", "prompt_most", "first", "last", "rows", "queries", "dense"
@@ -90,6 +90,7 @@ class Batch(Structure):
         *_each(c_void_p, "tokens", "rope", "index", "visible", "sequence"),
         *_each(c_void_p, "first", "blocks", "codes", "skipped"),
         ("reach", c_int32),
+        ("run", c_int32),
         ("turns", c_void_p),
         ("wanted_rows", c_int32),
         *_each(c_void_p, "wanted", "logits", "states"),
@@ -117,7 +118,7 @@ def library() -> Any | None:
     loaded.everlong_destroy.argtypes = (c_void_p,)
     loaded.everlong_destroy.restype = None
     loaded.everlong_forward.argtypes = (c_void_p, POINTER(Batch))
-    loaded.everlong_index.argtypes = (c_void_p, c_void_p, c_int32, c_int32, c_void_p, c_void_p)
+    loaded.everlong_index.argtypes = (c_void_p, c_void_p, c_int32, c_void_p, c_void_p)
     loaded.everlong_index.restype = None
     loaded.everlong_linear.argtypes = (POINTER(Matrix), c_void_p, c_void_p, *[c_int32] * 3)
     loaded.everlong_rows.argtypes = (POINTER(Matrix), c_void_p, c_int64, c_void_p)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from everlong.device import native_rows, threads
-from everlong.model.cache import EVERYWHERE, Batch
+from everlong.model.cache import EVERYWHERE, Batch, frames, run
 from everlong.model.config import ModelConfig
 from everlong.model.native import library as native
 from everlong.model.quantization import PackedEmbedding, PackedLinear
@@ -116,6 +116,7 @@ class NativeStep:
             codes=None if codes is None else codes.ctypes.data,
             skipped=batch.skipped.data_ptr(),
             reach=batch.reach,
+            run=run(batch.reach),
             turns=turns.data_ptr(),
             wanted_rows=wanted,
             wanted=batch.wanted.data_ptr(),
@@ -136,22 +137,21 @@ class NativeStep:
             reach: as in a batch.
         """
         made = torch.empty(index_shape(self._model.config), dtype=torch.uint8)
-        turns = self._model.rope.turns(number + 1 if number > reach else 1)
+        before = frames(number, reach)
+        turns = self._model.rope.turns(before + 1)
         self._lib.everlong_index(
-            self._handle, block.data_ptr(), number, reach, turns.data_ptr(), made.data_ptr()
+            self._handle, block.data_ptr(), before, turns.data_ptr(), made.data_ptr()
         )
         return made
 
     def _routed(self, routing: Routing) -> native.Routing:
         projection, budget = routing.projection, routing.budget
-        step = projection.step[:, :, None]
         return native.Routing(
-            key_directions=self._floats(projection.directions / step),
-            key_offset=self._floats(
-                torch.einsum("lkd,lkdr->lkr", projection.centre, projection.directions)
-                / projection.step
+            encoder=self._floats(projection.encoder),
+            offset=self._floats(
+                torch.einsum("lkd,lkdr->lkr", projection.centre, projection.encoder)
             ),
-            query_directions=self._floats(projection.directions * step),
+            decoder=self._floats(projection.decoder),
             centre=self._floats(projection.centre),
             **asdict(budget) | {"dense": max(budget.dense, budget.first + budget.last)},
         )

@@ -90,11 +90,11 @@ class StepAttention {
   }
 
   // See `everlong_index`.
-  void index(const bf16* block, int number, int reach, const float* turns, uint8_t* codes) const {
+  void index(const bf16* block, int before, const float* turns, uint8_t* codes) const {
     for (int i = 0; i < m_.num_layers * m_.kv_heads; ++i)
       for (int token = 0; token < kBlock; ++token)
-        router_.write(i, block + (int64_t(i) * 2 * kBlock + token) * m_.head_dim, number, token,
-                      reach, turns, codes + int64_t(i) * kIndexBytes);
+        router_.write(i, block + (int64_t(i) * 2 * kBlock + token) * m_.head_dim, before, token,
+                      turns, codes + int64_t(i) * kIndexBytes);
   }
 
  private:
@@ -149,8 +149,8 @@ class StepAttention {
     store_bf16(k, d, key);
     store_bf16(k + kv_size, d, block + (kBlock + place % kBlock) * d);
     if (b.codes)
-      router_.write(layer_index * m_.kv_heads + h, key, place / kBlock, place % kBlock, b.reach,
-                    b.turns,
+      router_.write(layer_index * m_.kv_heads + h, key, frames(place / kBlock, b.reach),
+                    place % kBlock, b.turns,
                     router_.index(b, b.first[b.sequence[row]] + place / kBlock, layer_index, h));
   }
 
@@ -190,7 +190,7 @@ class StepAttention {
     const int64_t head_offset = offset + int64_t(h) * 2 * kBlock * d;
     const int own = b.index[tile.row] / kBlock;
     Keys keys{b.blocks + b.first[b.sequence[tile.row]], nullptr, head_offset, own, b.reach,
-              b.turns};
+              b.run, b.turns};
     int skipped = 0;  // tokens
     if (routed && tile.group >= 0) {
       keys = router_.keys(b, tile.group, h, head_offset);
