@@ -14,7 +14,7 @@ from typing import Any
 if __package__ in (None, ""):  # run as a file
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks import routing_loss, routing_speed
+from benchmarks import routing_loss, routing_retrieval, routing_speed
 from benchmarks.memory import versions
 from benchmarks.report import (
     Goal,
@@ -47,7 +47,11 @@ GOALS: dict[str, Goal] = {
 }
 """Every claim of this benchmark, in the order of the report."""
 
-PARTS = {"loss": routing_loss.CLAIMS, "speed": routing_speed.CLAIMS}
+PARTS = {
+    "loss": routing_loss.CLAIMS,
+    "retrieval": routing_retrieval.CLAIMS,
+    "speed": routing_speed.CLAIMS,
+}
 """Claims by the part that measures them."""
 
 BOOKS = (
@@ -74,11 +78,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             if part == "loss":
                 found, samples[part] = routing_loss.measure(
-                    _model(options), _books(options), options.tokens, say
+                    _model(options), _books(options, options.books), options.tokens, say
+                )
+            elif part == "retrieval":
+                found, samples[part] = routing_retrieval.measure(
+                    _model(options),
+                    _books(options, options.haystack_books),
+                    options.lengths,
+                    options.seed,
+                    options.retrieval_log,
+                    say,
                 )
             else:
                 found, samples[part] = routing_speed.measure(
-                    _model(options), _books(options), options.longest, say
+                    _model(options), _books(options, options.books), options.longest, say
                 )
         except KeyboardInterrupt:
             say("interrupted")
@@ -88,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             found = {name: Measured(None, str(error)) for name in claims}
         measured |= found
     report = compare(NAME, GOALS, measured)
-    deliver(report, options, seed=0, versions=versions(), samples=samples)
+    deliver(report, options, seed=options.seed, versions=versions(), samples=samples)
     return 0
 
 
@@ -107,6 +120,15 @@ def _parser() -> argparse.ArgumentParser:
     add("--books", nargs="+", default=BOOKS, help="files among them, without .txt.gz")
     add("--tokens", type=int, default=32768, help="longest text whose loss is compared")
     add("--longest", type=int, default=131072, help="longest text whose speed is compared")
+    add("--seed", type=int, default=0, help="of what is planted in haystacks, and where")
+    add("--lengths", type=int, nargs="+", default=routing_retrieval.LENGTHS, help="of haystacks")
+    add(
+        "--haystack-books",
+        nargs="+",
+        default=routing_retrieval.BOOKS,
+        help="as --books: one for each haystack of a length",
+    )
+    add("--retrieval-log", type=Path, help="keeps answers for runs to come (default: in the cache)")
     return parser
 
 
@@ -117,11 +139,11 @@ def _model(options: argparse.Namespace) -> Path:
     return named
 
 
-def _books(options: argparse.Namespace) -> list[Path]:
+def _books(options: argparse.Namespace, names: Sequence[str]) -> list[Path]:
     data: Path | None = options.data or from_environment("EVERLONG_DATA")
     if data is None:
         raise FileNotFoundError("no books; name their folder with --data or EVERLONG_DATA")
-    return [data / "books" / f"{name}.txt.gz" for name in options.books]
+    return [data / "books" / f"{name}.txt.gz" for name in names]
 
 
 if __name__ == "__main__":

@@ -10,9 +10,10 @@ import torch
 
 from everlong.checkpoint.loading import open_model
 from everlong.checkpoint.projection import projection_of
+from everlong.device import large
 from everlong.errors import ConfigError
 from everlong.model.assemble import WeightsOption
-from everlong.model.cache import EVERYWHERE, Batch, BlockTable, Span, block_shape
+from everlong.model.cache import BLOCK, EVERYWHERE, Batch, BlockTable, Span, block_shape
 from everlong.model.native.step import NativeStep, supports
 from everlong.model.routing import Budget, Routing, index_shape
 
@@ -40,21 +41,20 @@ class Steps:
         self.config = model.config
         self.reach = reach
         self.budget = Budget()
-        projection = projection_of(opened)
+        self.routing = Routing(projection_of(opened), self.budget)
         self.dense = NativeStep(model)
-        self.routed = NativeStep(model, routing=Routing(projection, self.budget))
+        self.routed = NativeStep(model, routing=self.routing)
         # Every token chooses for itself, as in decoding, though several are computed in one step.
         alone = replace(self.budget, rows=1, queries=1)
-        self.alone = NativeStep(model, routing=Routing(projection, alone))
+        self.alone = NativeStep(model, routing=replace(self.routing, budget=alone))
 
     def table(self, tokens: int) -> BlockTable:
         """Blocks for so many tokens, with their index."""
-        made = BlockTable()
-        shape, codes = block_shape(self.config), index_shape(self.config)
-        while made.capacity < tokens:
-            made.append(
-                torch.zeros(shape, dtype=torch.bfloat16), torch.zeros(codes, dtype=torch.uint8)
-            )
+        made, count = BlockTable(), -(-tokens // BLOCK)
+        blocks = large((count, *block_shape(self.config)), torch.bfloat16)
+        codes = large((count, *index_shape(self.config)), torch.uint8)
+        for number in range(count):
+            made.append(blocks[number], codes[number])
         return made
 
     def batch(self, tokens: list[int], table: BlockTable, start: int, logits: str) -> Batch:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import mmap
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from math import prod
 
 import torch
+from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -69,3 +73,19 @@ def has_packed_bf16() -> bool:
         return bool(torch.equal(y, x))
     except (AttributeError, RuntimeError, NotImplementedError):
         return False
+
+
+def large(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Memory for a tensor that is read here and there, all zero, in large pages where there are.
+
+    It is reserved, not touched: the system gives pages as they are first written. A read at a
+    random place costs a walk through the page tables more in pages of 4 KiB.
+    """
+    size = prod(shape) * dtype.itemsize
+    advice = getattr(mmap, "MADV_HUGEPAGE", None)
+    if advice is None or size == 0:
+        return torch.zeros(shape, dtype=dtype)
+    pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with suppress(OSError):  # a kernel without them
+        pages.madvise(advice)
+    return torch.frombuffer(pages, dtype=dtype, count=prod(shape)).view(shape)

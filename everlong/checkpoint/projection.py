@@ -19,7 +19,7 @@ from everlong.model.calibration import calibrate
 from everlong.model.routing import DIRECTIONS, Projection
 from everlong.model.transformer import Transformer
 
-_VERSION = 3
+_VERSION = 4
 TOKENS = 4096
 """Of a text that it is found on."""
 

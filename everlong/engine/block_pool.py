@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from everlong.device import large
 from everlong.engine.stored_blocks import StoredBlocks
 from everlong.errors import ConfigError
 from everlong.memory.block_id import BlockId
@@ -17,6 +18,7 @@ LEAD = 16
 """Tokens that a block must share with another to be worth copying."""
 
 _CANDIDATES = 8
+_MAPPED = 256
 
 
 def common(a: Sequence[int], b: Sequence[int]) -> int:
@@ -70,9 +72,8 @@ class BlockPool:
     ) -> None:
         if count < 1:
             raise ConfigError(f"the pool needs at least 1 block, not {count}")
-        # Memory is reserved, not touched: the system gives pages as blocks are first written.
-        self._storage = torch.empty((count, *shape), dtype=dtype)
-        self._codes = torch.empty((count, *(index.shape if index else ())), dtype=torch.uint8)
+        self._storage = large((count, *shape), dtype)
+        self._codes = large((count, *(index.shape if index else ())), torch.uint8)
         self._index = index
         self._free = list(range(count - 1, -1, -1))
         self._holders = [0] * count
@@ -84,7 +85,7 @@ class BlockPool:
         self._begun: dict[BlockId, dict[int, Sequence[int]]] = {}
         self._stored = stored
         self._mapped: dict[int, Tensor] = {}
-        self._mapped_codes: dict[int, Tensor] = {}
+        self._mapped_codes: list[Tensor] = []  # of so many mapped blocks each
         self._unmapped: list[int] = []
 
     @property
@@ -115,7 +116,7 @@ class BlockPool:
         """The routing index of a block, where blocks have one."""
         if self._index is None:
             return None
-        return self._codes[block] if block < self.total else self._mapped_codes[block]
+        return self._codes[block] if block < self.total else self._codes_of_mapped(block)
 
     def take(self) -> int | None:
         """An empty block, held once; None when every block is held."""
@@ -262,11 +263,18 @@ class BlockPool:
             self._owners.append(b"")
         self._mapped[block] = tensor
         if self._index is not None:
-            self._mapped_codes[block] = self._index.make(tensor, number)
+            self._codes_of_mapped(block).copy_(self._index.make(tensor, number))
         self._holders[block] = 1
         self._known[known] = block
         self._ids[block] = known
         return block
+
+    def _codes_of_mapped(self, block: int) -> Tensor:
+        assert self._index is not None, "blocks have a routing index"
+        part, place = divmod(block - self.total, _MAPPED)
+        if part == len(self._mapped_codes):
+            self._mapped_codes.append(large((_MAPPED, *self._index.shape), torch.uint8))
+        return self._mapped_codes[part][place]
 
     def _unmap(self, block: int) -> None:
         known = self._ids[block]
@@ -274,7 +282,6 @@ class BlockPool:
         assert self._stored is not None, "they are the store's"
         self._forget(block)
         del self._mapped[block]
-        self._mapped_codes.pop(block, None)
         self._unmapped.append(block)
         self._stored.release(known)
 

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from everlong.device import large
 from everlong.model.config import ModelConfig
 
 BLOCK = 64
@@ -65,6 +66,40 @@ def frames(number: int, reach: int) -> int:
     return number - number % (reach + 1)
 
 
+class Outline:
+    """What a long sequence has for its search in two levels; see ``model/outline.py``.
+
+    Args:
+        layers, kv_heads: of the model.
+    """
+
+    GROUP = 8
+    """Blocks whose outlines lie together."""
+    GROUP_BYTES = 320
+    """Of 16 halves, 32 mean codes of 4 bits and a spread in float32 each."""
+    LATELY = 128
+    """Blocks that are kept because they had attention."""
+
+    def __init__(self, layers: int, kv_heads: int) -> None:
+        self.blocks = 0
+        """So many have their outline."""
+        self.groups = torch.zeros(layers, kv_heads, 0, self.GROUP_BYTES, dtype=torch.uint8)
+        """As kernels read them, see ``native/outline.h``."""
+        self.lately = torch.full((layers, kv_heads, self.LATELY), -1, dtype=torch.int32)
+        """Numbers of the blocks that had attention lately, the most first; behind them -1."""
+        self.shares = torch.zeros(layers, kv_heads, self.LATELY)
+        """How much, fading."""
+
+    def reserve(self, blocks: int) -> None:
+        """Make room for so many blocks."""
+        needed, there = -(-blocks // self.GROUP), self.groups.shape[2]
+        if needed > there:
+            room = (*self.groups.shape[:2], max(needed, 2 * there), self.GROUP_BYTES)
+            grown = large(room, torch.uint8)
+            grown[:, :, :there] = self.groups
+            self.groups = grown
+
+
 class BlockTable:
     """The blocks of one sequence in order, with the addresses that kernels read."""
 
@@ -72,6 +107,8 @@ class BlockTable:
         self.blocks: list[Tensor] = []
         self.codes: list[Tensor] = []
         """Of each block its routing index, where there is one; see ``model/routing.py``."""
+        self.outline: Outline | None = None
+        """Made by the steps when the sequence is long enough."""
         self._addresses: NDArray[np.int64] = np.empty((2, 8), dtype=np.int64)
 
     def __len__(self) -> int:

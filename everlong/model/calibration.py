@@ -77,7 +77,7 @@ class _Observed(SequenceAttention):
         return super().__call__(layer, q, k, v, window)
 
 
-def _principal(keys: Tensor, queries: Tensor, directions: int) -> tuple[Tensor, Tensor, Tensor]:
+def _principal(keys: Tensor, queries: Tensor, directions: int) -> tuple[Tensor, ...]:
     """Of one layer's keys [T, K, D] and queries [T, H, D] what a :class:`Projection` has."""
     tokens, kv_heads, size = keys.shape
     centre = keys.mean(0)
@@ -94,4 +94,4 @@ def _principal(keys: Tensor, queries: Tensor, directions: int) -> tuple[Tensor, 
     _, vectors = torch.linalg.eigh(weighted.transpose(1, 2) @ weighted)  # ascending
     found = vectors[..., -directions:].flip(-1)
     step = (weighted @ found).abs().quantile(_SELDOM, dim=1).clamp_min(1e-6) / STEPS
-    return centre, root @ found / step[:, None], unroot @ found * step[:, None]
+    return centre, root @ found / step[:, None], unroot @ found * step[:, None], step

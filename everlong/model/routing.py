@@ -17,9 +17,9 @@ if it lay within reach (queries are turned, keys stay); and as the directions ar
 within reach, codes are those of the key at its place in a *frame* of that length.
 
 This is the plain code, in PyTorch. Principal directions of keys are those of Singhania et al.,
-"Loki" (2024), here weighted by the queries; a share of the attention instead of a number of tokens is that of Lin et al.,
-"Twilight" (2025). Pieces, queries that choose for others, and codes of 4 bits: ours, as measured in
-``docs/experiments.md``.
+"Loki" (2024), here weighted by the queries; a share of the attention instead of a number of tokens
+is that of Lin et al., "Twilight" (2025). Pieces, queries that choose for others, and codes of 4
+bits: ours, as measured in ``docs/experiments.md``.
 
 Letters: T tokens, N blocks, P pieces, H query heads, K kv heads, G = H / K, D head size, R
 directions.
@@ -28,6 +28,7 @@ directions.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -38,8 +39,9 @@ from torch.nn.functional import pad
 
 from everlong.errors import ConfigError
 from everlong.model.attention import BlockAttention, moved_scores, pieces, turn_back
-from everlong.model.cache import BLOCK, EVERYWHERE, PIECE, Batch, Span, frames, moved
+from everlong.model.cache import BLOCK, EVERYWHERE, PIECE, Batch, Outline, Span, frames, moved
 from everlong.model.config import ModelConfig
+from everlong.model.outline import QUERIES, THOROUGH, outlined, promises, remember, searched
 from everlong.model.rope import Rope
 
 DIRECTIONS = 32
@@ -82,6 +84,11 @@ class Budget:
     """Of them, so many choose for all."""
     dense: int = 64
     """So many blocks, 4,096 tokens, are read without choosing: choosing would cost more."""
+    flat: int = 2048
+    """Up to so many blocks, 131,072 tokens, all are searched token by token. Of more, some are; see
+    ``model/outline.py``."""
+    searched: int = 512
+    """So many."""
 
     def __post_init__(self) -> None:
         for mass in (self.mass, self.prompt_mass):
@@ -91,7 +98,14 @@ class Budget:
             raise ConfigError(
                 f"least is from 0 to most, not {self.least} to {self.most} and {self.prompt_most}"
             )
-        for name, low in (("first", 0), ("last", 1), ("queries", 1), ("dense", 0)):
+        for name, low in (
+            ("first", 0),
+            ("last", 1),
+            ("queries", 1),
+            ("dense", 0),
+            ("flat", 0),
+            ("searched", 1),
+        ):
             if getattr(self, name) < low:
                 raise ConfigError(f"{name} is at least {low}, not {getattr(self, name)}")
         if not 1 <= self.rows <= BLOCK or BLOCK % self.rows:
@@ -120,6 +134,8 @@ class Projection:
     """A key less the mean, times this, rounded, is its codes; float32 [layers, K, D, R]."""
     decoder: Tensor
     """A query times this meets codes as it meets keys; float32 [layers, K, D, R]."""
+    worth: Tensor
+    """What a code's step is worth in a score: root of its mean square; float32 [layers, K, R]."""
 
     def codes(self, layer: int, keys: Tensor) -> Tensor:
         """Keys [T, K, D] in the index: int8 [T, K, R], from -8 to 7."""
@@ -145,6 +161,13 @@ class Projection:
         along = (along / scale).round() * scale
         mean = torch.einsum("nkgd,kd->kgn", q, self.centre[layer])
         return torch.einsum("kgnr,tkr->kgnt", along, codes.float()) + mean[..., None]
+
+    def norms(self, layer: int, queries: Tensor) -> Tensor:
+        """Of queries [n, H, D], beside what queries ask along each direction: [K, G, n]."""
+        decoder, worth = self.decoder[layer], self.worth[layer]
+        q = queries.float().reshape(len(queries), len(worth), -1, queries.shape[-1])
+        along = torch.einsum("nkgd,kdr->kgnr", q, decoder) / worth[:, None, None]
+        return along.square().mean(-1).sqrt()
 
     def index(self, block: Tensor, number: int, rope: Rope, reach: int = EVERYWHERE) -> Tensor:
         """The routing index of a block, see :func:`packed`.
@@ -173,7 +196,7 @@ class Projection:
     def digest(self) -> str:
         """Names these directions."""
         found = hashlib.blake2b(digest_size=8)
-        for part in (self.centre, self.encoder, self.decoder):
+        for part in (self.centre, self.encoder, self.decoder, self.worth):
             found.update(part.contiguous().numpy().tobytes())
         return found.hexdigest()
 
@@ -278,27 +301,28 @@ class RoutedAttention:
                 at = rows.start + sampled(len(places), self._budget.queries)
                 exactly = partial(exact, q[at] * scale, k[:end])
                 scores = self._projection.scores(layer, q[at] * scale, codes[:end])
-                chosen = chosen_by(scores, at, self._budget, exactly, len(places) == 1)
+                mass = mass_by_piece(scores, at, self._budget, exactly)
+                chosen = choose(mass, block + 1, self._budget, len(places) == 1)
             self._observe(layer, places, chosen)
             out[rows] = attend_chosen(q[rows], k[:end], v[:end], chosen)
         return out[None]
 
 
-def chosen_by(
+def mass_by_piece(
     scores: Tensor,
     at: Tensor,
     budget: Budget,
     exactly: Callable[[slice], Tensor],
-    alone: bool,
+    searched: Tensor | None = None,
 ) -> Tensor:
-    """Which pieces some queries of one block read, bool [K, P].
+    """Share of the attention of some queries of one block to each piece, as estimated: [K, P].
 
     Args:
         scores: estimated scores of the queries that choose, [K, G, n, T].
         at: their places, int [n]; T ends with the last of them, or in its block.
         budget: how much is read.
         exactly: exact scores of a slice of the tokens.
-        alone: there is one token, computed alone.
+        searched: which blocks are searched, bool [K, N]; None: all.
     """
     block = int(at[-1]) // BLOCK
     # Of what is read anyway the exact ones: keys at the beginning are like no others, and codes
@@ -313,8 +337,10 @@ def chosen_by(
     highest = weights.view(*weights.shape[:-1], 4, -1).amax(-2)
     others = slice(first // PIECE, last // PIECE)
     mass[..., others] = FOUR_TOKENS * highest.sum(-1)[..., others]
-    mass = (mass / mass.sum(-1, keepdim=True)).mean((1, 2))
-    return choose(mass, block + 1, budget, alone)
+    if searched is not None:
+        left_out = ~searched.repeat_interleave(_PIECES, 1)[:, None, None, others]
+        mass[..., others] = mass[..., others].masked_fill(left_out, 0)
+    return (mass / mass.sum(-1, keepdim=True)).mean((1, 2))
 
 
 class RoutedBlockAttention(BlockAttention):
@@ -353,40 +379,98 @@ class RoutedBlockAttention(BlockAttention):
             if window is not None or not causal or self._budget.reads_all(blocks):
                 super().attend(i, layer, q, here, window, out)
                 continue
-            chosen = self._chosen(i, layer, q[here], index[part])
+            chosen = self._chosen(i, layer, q[here], here)
             self._batch.skipped[i] += len(places) * int((~chosen).sum())
             for head, read in enumerate(chosen):
                 self._attend_chosen(i, layer, head, torch.nonzero(read)[:, 0], here, q, out)
 
-    def _chosen(self, i: int, layer: int, q: Tensor, index: Tensor) -> Tensor:
+    def _chosen(self, i: int, layer: int, q: Tensor, rows: slice) -> Tensor:
         """Which pieces neighbouring rows of one block read, bool [K, P]; q: [n, H, D]."""
-        table = self._batch.spans[i].table
+        span, index = self._batch.spans[i], self._batch.index[rows]
         own, end = int(index[0]) // BLOCK, int(index[-1]) + 1
         places = sampled(len(index), self._budget.queries)
-        directions = self._projection.encoder.shape[-1]
-        codes = torch.cat([unpacked(c[layer], directions) for c in table.codes[: own + 1]])
-        keys = torch.cat([b[layer, :, 0] for b in table.blocks[: own + 1]], 1)  # [K, T, D]
+        asking = q[places].float() * q.shape[-1] ** -0.5
+        keys = torch.cat([b[layer, :, 0] for b in span.table.blocks[: own + 1]], 1)  # [K, T, D]
         turns = self._turns(range(own + 1), own)
-        scores = torch.cat(
-            [
-                self._projection.scores(
-                    layer,
-                    turn_back(q[places], self._rope, turn + frames(b, self._batch.reach)),
-                    codes[b * BLOCK : min(end, (b + 1) * BLOCK)],
-                )
-                for b, turn in enumerate(turns)
-            ],
-            dim=-1,
-        )
 
         def exactly(part: slice) -> Tensor:
             read = keys[:, :end][:, part].float()
-            moved = turns[(part.start or 0) // BLOCK :][: -(-read.shape[1] // BLOCK)]
-            found = moved_scores(q[places].float(), read, moved, self._rope)
-            return found.view(len(keys), -1, *found.shape[1:]) * float(q.shape[-1] ** -0.5)
+            turned = turns[(part.start or 0) // BLOCK :][: -(-read.shape[1] // BLOCK)]
+            found = moved_scores(asking, read, turned, self._rope)
+            return found.view(len(keys), -1, *found.shape[1:])
 
-        scores = scores * q.shape[-1] ** -0.5
-        return chosen_by(scores, index[places], self._budget, exactly, len(index) == 1)
+        codes = self._codes(span, layer, own + 1)
+        scores = torch.cat(
+            [
+                self._projection.scores(layer, self._turned(asking, own, number), of)
+                for number, of in enumerate(codes)
+            ],
+            dim=-1,
+        )[..., :end]
+        outlines = min(span.start // BLOCK, own + 1 - self._budget.last)
+        whole = self._batch.rows_of(i)
+        thorough = span.wanted > 0 and len(index) > 1 and rows.start >= whole.stop - THOROUGH
+        within = None
+        if span.start // BLOCK > self._budget.flat and not thorough:
+            within = torch.ones(len(keys), own + 1, dtype=torch.bool)
+            within[:, :outlines] = self._searched(
+                span, layer, asking, index[places], codes[:outlines], exactly, rows == whole
+            )
+        mass = mass_by_piece(scores, index[places], self._budget, exactly, within)
+        if span.start // BLOCK > self._budget.flat and rows.stop == whole.stop:
+            far = mass.view(len(keys), -1, _PIECES).sum(-1)
+            far[:, : self._budget.first] = far[:, own + 1 - self._budget.last :] = 0
+            remember(self._outline(span), layer, far, len(index))
+        return choose(mass, own + 1, self._budget, len(index) == 1)
+
+    def _codes(self, span: Span, layer: int, blocks: int) -> Tensor:
+        """[blocks, 64, K, R]."""
+        directions = self._projection.encoder.shape[-1]
+        return torch.stack([unpacked(c[layer], directions) for c in span.table.codes[:blocks]])
+
+    def _turned(self, asking: Tensor, own: int, number: int) -> Tensor:
+        """Queries as the codes of a block are asked with them."""
+        reach = self._batch.reach
+        return turn_back(asking, self._rope, moved(own, number, reach) + frames(number, reach))
+
+    def _searched(
+        self,
+        span: Span,
+        layer: int,
+        asking: Tensor,
+        index: Tensor,
+        codes: Tensor,
+        exactly: Callable[[slice], Tensor],
+        only: bool,
+    ) -> Tensor:
+        """Which blocks that have an outline are searched, bool [K, N]."""
+        own, budget, worth = int(index[-1]) // BLOCK, self._budget, self._projection.worth[layer]
+        group = asking.shape[1] // codes.shape[2]
+        some = torch.arange(len(asking) - 1, -1, -(-len(asking) * group // QUERIES) * -1)
+        means, spreads = outlined(codes, worth)
+        parts = []
+        for at in range(0, len(codes), Outline.GROUP):  # which are asked alike
+            here = slice(at, at + Outline.GROUP)
+            turned = self._turned(asking[some], own, at)
+            of_means = self._projection.scores(layer, turned, means[here].flatten(0, 1))
+            spread = spreads[here].flatten(0, 1).T[:, None, None]
+            parts.append(of_means + self._projection.norms(layer, turned)[..., None] * spread)
+        scores = torch.cat(parts, -1) + math.log(FOUR_TOKENS)
+        scores = scores.view(*scores.shape[:3], -1, 2)
+        scores[..., : budget.first, :] = float("-inf")
+        near = (own + 1 - budget.last) * BLOCK
+        fixed = torch.cat((exactly(slice(budget.first * BLOCK)), exactly(slice(near, None))), -1)
+        place = torch.arange(fixed.shape[-1]) + near - budget.first * BLOCK
+        unseen = (place > index[:, None]) & (place >= near)
+        fixed = fixed.masked_fill(unseen, float("-inf")).logsumexp(-1)[:, :, some]
+        lately = self._outline(span).lately[layer] if only else None
+        return searched(promises(scores, fixed), lately, budget.first, budget.searched)
+
+    def _outline(self, span: Span) -> Outline:
+        if span.table.outline is None:
+            layers, kv_heads = self._projection.centre.shape[:2]
+            span.table.outline = Outline(layers, kv_heads)
+        return span.table.outline
 
     def _turns(self, numbers: Iterable[int], own: int) -> list[int]:
         return [moved(own, number, self._batch.reach) for number in numbers]

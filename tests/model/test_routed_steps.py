@@ -175,6 +175,49 @@ def test_kernels_choose_and_read_as_the_twin_does(before: int, reach: int) -> No
     assert (whole - kernels).abs().max() > 0.1 * whole.abs().max()  # it does matter
 
 
+@KERNELS
+@pytest.mark.parametrize("reach", [EVERYWHERE, 31])
+def test_a_search_in_two_levels_is_that_of_the_twin(reach: int) -> None:
+    values = random_weights(CONFIG)
+    for name, weight in values.items():
+        if "q_proj.weight" in name:
+            weight *= 3
+    model = assemble(CONFIG, values.__getitem__, "bf16")
+    budget = replace(SPARING, flat=20, searched=16, rows=64)
+    routing = routed(model, budget)
+    before = 70 * BLOCK + 9
+    filled = table(before + 300)
+    fill = NativeStep(model, routing=routing)
+    fill(Batch([Span(tokens(before), filled)], reach))
+    assert filled.outline is None  # nothing was there when the step began
+    same = total = 0
+    tables = {name: copied(filled) for name in runs(model, routing)}
+    at = before
+    # A prompt of which 128 tokens search everything, then tokens that search one by one.
+    for seed, count in enumerate([200] + 20 * [1]):
+        found: list[Tensor] = []
+        read: list[int] = []
+        for name, step in runs(model, routing).items():
+            batch = Batch([Span(tokens(count, seed), tables[name], at, logits="all")], reach)
+            with torch.inference_mode():
+                found.append(step(batch))
+            read.append(int(batch.skipped))
+        at += count
+        twin, kernels = found
+        assert 0 < read[0] == pytest.approx(read[1], rel=0.05)
+        close = (twin - kernels).abs().amax(1) < 0.05 * twin.abs().max()
+        same += int(close.sum())
+        total += count
+        outlines = [of.outline for of in tables.values()]
+        assert all(outline is not None for outline in outlines)
+        kept = [set(outline.lately[0, 0].tolist()) for outline in outlines if outline]
+        assert len(kept[0] & kept[1]) >= 0.8 * len(kept[0])
+    assert same >= 0.7 * total
+    for outline in outlines:
+        assert outline is not None
+        assert outline.blocks in (0, at // BLOCK)
+
+
 @pytest.mark.parametrize("way", ["torch", pytest.param("native", marks=KERNELS)])
 def test_later_tokens_and_other_sequences_change_nothing(model: Transformer, way: str) -> None:
     step = runs(model, routed(model, SPARING))[way]

@@ -47,7 +47,7 @@ def projection(keys: Tensor, directions: int = SIZE) -> Projection:
     centre = keys[0].mean(0)
     reach = torch.einsum("tkd,kdr->ktr", keys[0] - centre, found).abs().amax(1)
     step = reach[:, None] / 7
-    return Projection(centre[None], (found / step)[None], (found * step)[None])
+    return Projection(centre[None], (found / step)[None], (found * step)[None], step[None, :, 0])
 
 
 @pytest.mark.parametrize("tokens", [1, 63, 64, 65, 700, 1024])

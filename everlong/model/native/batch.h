@@ -12,12 +12,24 @@ struct Routing {
   const float* offset;            // [kDirections], to be subtracted
   const float* decoder;           // [D][kDirections]
   const float* centre;            // [D]
+  const float* worth;             // [kDirections]: what a code's step is worth in a score
   float mass, prompt_mass;        // share of the estimated attention that is read, at least: by a
                                   // row alone, by rows together
   int32_t least, most, prompt_most;  // pieces that are chosen
   int32_t first, last;            // blocks that are always read
   int32_t rows, queries;          // of so many neighbouring rows so many choose for all
   int32_t dense;                  // so many blocks are read without choosing
+  int32_t flat;                   // of more blocks, only some are searched token by token:
+  int32_t searched;               // so many
+};
+
+// What is kept of a long sequence to search it in two levels; twin of everlong/model/outline.py.
+struct Outline {
+  const uint8_t* groups;  // [layers][kv heads][capacity][kGroupBytes], see outline.h
+  int64_t capacity;
+  int32_t blocks;         // so many are outlined
+  int32_t* lately;        // [layers][kv heads][kLately]: blocks that had attention lately, or -1
+  float* shares;          // beside `lately`: how much, fading
 };
 
 struct Layer {
@@ -48,6 +60,7 @@ struct Batch {
   const int64_t* first;      // [sequences] where its blocks begin in `blocks`
   const uint64_t* blocks;    // addresses
   const uint64_t* codes;     // beside `blocks`: addresses of their routing index, or null
+  const Outline* outlines;   // [sequences]; without blocks where there is none
   int64_t* skipped;          // [sequences] pieces that were not read: summed over rows, layers and
                              // kv heads
   int32_t reach;             // blocks that lie farther back are read as if they lay nearer

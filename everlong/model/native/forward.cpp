@@ -195,6 +195,14 @@ void everlong_index(void* step, const bf16* block, int before, const float* turn
   static_cast<Step*>(step)->attention().index(block, before, turns, codes);
 }
 
+// Puts blocks [begin, end) of a sequence into its outline; see outline.h.
+//   codes: addresses of the routing index of its blocks
+void everlong_outline(void* step, const uint64_t* codes, int begin, int end, uint8_t* groups,
+                      int64_t capacity) {
+  static_cast<Step*>(step)->attention().router().write_outlines(codes, begin, end, groups,
+                                                                capacity);
+}
+
 // y [M, N] = x [M, K] W^T + bias, by the same code as the whole step. 1: out of memory.
 int everlong_linear(const Matrix* w, const float* x, float* y, int m, int threads, int exact) {
   if (m == 0) return 0;

@@ -47,11 +47,21 @@ class Routing(Structure):
     """``Routing`` of batch.h."""
 
     _fields_ = (
-        *_each(c_void_p, "encoder", "offset", "decoder", "centre"),
+        *_each(c_void_p, "encoder", "offset", "decoder", "centre", "worth"),
         *_each(c_float, "mass", "prompt_mass"),
-        *_each(
-            c_int32, "least", "most", "prompt_most", "first", "last", "rows", "queries", "dense"
-        ),
+        *_each(c_int32, "least", "most", "prompt_most", "first", "last", "rows", "queries"),
+        *_each(c_int32, "dense", "flat", "searched"),
+    )
+
+
+class Outline(Structure):
+    """``Outline`` of batch.h."""
+
+    _fields_ = (
+        ("groups", c_void_p),
+        ("capacity", c_int64),
+        ("blocks", c_int32),
+        *_each(c_void_p, "lately", "shares"),
     )
 
 
@@ -88,7 +98,7 @@ class Batch(Structure):
     _fields_ = (
         ("rows", c_int32),
         *_each(c_void_p, "tokens", "rope", "index", "visible", "sequence"),
-        *_each(c_void_p, "first", "blocks", "codes", "skipped"),
+        *_each(c_void_p, "first", "blocks", "codes", "outlines", "skipped"),
         ("reach", c_int32),
         ("run", c_int32),
         ("turns", c_void_p),
@@ -120,6 +130,8 @@ def library() -> Any | None:
     loaded.everlong_forward.argtypes = (c_void_p, POINTER(Batch))
     loaded.everlong_index.argtypes = (c_void_p, c_void_p, c_int32, c_void_p, c_void_p)
     loaded.everlong_index.restype = None
+    loaded.everlong_outline.argtypes = (*[c_void_p] * 2, *[c_int32] * 2, c_void_p, c_int64)
+    loaded.everlong_outline.restype = None
     loaded.everlong_linear.argtypes = (POINTER(Matrix), c_void_p, c_void_p, *[c_int32] * 3)
     loaded.everlong_rows.argtypes = (POINTER(Matrix), c_void_p, c_int64, c_void_p)
     loaded.everlong_rows.restype = None

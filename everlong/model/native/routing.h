@@ -1,147 +1,20 @@
 // Which pieces of 16 tokens a few rows read; twin of everlong/model/routing.py.
-//
-// The routing index of a block has kDirections codes of 4 bits for each of its tokens:
-// [layer][kv head][token % 16 / 4][4][token / 16][token % 4][4], where byte j of group g has code
-// 8 g + j in its low half and 8 g + 4 + j in its high half, both plus 8. So 16 tokens, four of each
-// piece, meet 4 codes of a query in one instruction.
-//
-// Keys are rotated at their position, which may lie far past what the directions were found on; so
-// codes are those of the key at its place in a frame of blocks, and queries are turned back by the
-// frames before it.
 #pragma once
 
 #include <vector>
 
-#include "attention.h"
-#include "batch.h"
+#include "outline.h"
 #include "workspace.h"
 
 namespace everlong {
 
-constexpr int kDirections = 32;
-constexpr int kIndexBytes = kBlock * kDirections / 2;  // of a block, layer and kv head
-constexpr int kScanBlocks = 128;                       // that a thread scans at once
-
-// out [kDirections] = x [D] times matrix [D][kDirections].
-inline void project(const float* x, const float* matrix, int d, __m512 out[2]) {
-  __m512 sum[4] = {};
-  for (int i = 0; i < d; i += 2)
-    for (int j = 0; j < 4; ++j)
-      sum[j] = _mm512_fmadd_ps(_mm512_set1_ps(x[i + j / 2]),
-                               _mm512_loadu_ps(matrix + (i + j / 2) * kDirections + j % 2 * 16),
-                               sum[j]);
-  out[0] = _mm512_add_ps(sum[0], sum[2]);
-  out[1] = _mm512_add_ps(sum[1], sum[3]);
-}
-
-// Puts the key of one token in the index of its block, layer and kv head.
-inline void write_codes(const float* key, int d, const float* encoder, const float* offset,
-                        int token, uint8_t* index) {
-  __m512 along[2];
-  project(key, encoder, d, along);
-  alignas(16) uint8_t code[kDirections];
-  for (int j = 0; j < 2; ++j) {
-    __m512 value = _mm512_sub_ps(along[j], _mm512_loadu_ps(offset + 16 * j));
-    __m512i whole = _mm512_add_epi32(_mm512_cvtps_epi32(value), _mm512_set1_epi32(8));
-    whole = _mm512_max_epi32(_mm512_min_epi32(whole, _mm512_set1_epi32(15)),
-                             _mm512_setzero_si512());
-    _mm_store_si128((__m128i*)(code + 16 * j), _mm512_cvtepi32_epi8(whole));
-  }
-  uint8_t* out = index + token % 16 / 4 * 256 + token / 16 * 16 + token % 4 * 4;
-  for (int g = 0; g < 4; ++g)
-    for (int j = 0; j < 4; ++j)
-      out[64 * g + j] = uint8_t(code[8 * g + j] | code[8 * g + 4 + j] << 4);
-}
-
-// Attention to four tokens by the largest of their scores alone: times this, as measured
-// (docs/experiments.md, section 23). Four times as many exponentials tell no more.
-constexpr float kFourTokens = 1.6f;
-
-// A query as the index is asked with: score of a token = scale * (codes . quads) + offset.
-struct Asked {
-  uint32_t quads[kDirections / 4];  // 4 neighbouring codes each, signed bytes
-  float scale, offset;
-};
-
-//   shift: is subtracted from all scores
-inline Asked ask(const float* q, int d, const float* decoder, const float* centre,
-                 float shift) {
-  Asked out;
-  __m512 along[2], middle = _mm512_setzero_ps();
-  project(q, decoder, d, along);
-  for (int i = 0; i < d; i += 16)
-    middle = _mm512_fmadd_ps(_mm512_loadu_ps(q + i), _mm512_loadu_ps(centre + i), middle);
-  const float highest =
-      _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(along[0]), _mm512_abs_ps(along[1])));
-  const __m512 inverse = _mm512_set1_ps(highest > 0 ? 127 / highest : 0.0f);
-  int sum = 0;
-  for (int j = 0; j < 2; ++j) {
-    __m512i whole = _mm512_cvtps_epi32(_mm512_mul_ps(along[j], inverse));
-    sum += _mm512_reduce_add_epi32(whole);
-    _mm_storeu_si128((__m128i*)(out.quads + 4 * j), _mm512_cvtsepi32_epi8(whole));
-  }
-  out.scale = highest / 127;
-  out.offset = sum16(middle) - out.scale * 8 * float(sum) - shift + std::log2(kFourTokens);
-  return out;
-}
-
-// Estimated attention that Q queries pay to the pieces of a block, in units of 2^shift.
-//   out: [Q / 4 rounded up][piece][4 queries]
-template <int Q>
-inline void scan_queries(const uint8_t* index, const Asked* asked, float* out) {
-  constexpr int kPadded = (Q + 3) / 4 * 4;
-  const __m512i low = _mm512_set1_epi8(15);
-  __m512i best[Q];
-#pragma GCC unroll 4
-  for (int v = 0; v < 4; ++v) {
-    __m512i code[8];
-    for (int g = 0; g < 4; ++g) {
-      __m512i both = _mm512_loadu_si512(index + (4 * v + g) * 64);
-      code[2 * g] = _mm512_and_si512(both, low);
-      code[2 * g + 1] = _mm512_and_si512(_mm512_srli_epi16(both, 4), low);
-    }
-#pragma GCC unroll 8
-    for (int i = 0; i < Q; ++i) {
-      __m512i dot = _mm512_setzero_si512();
-      for (int j = 0; j < 8; ++j)
-        dot = _mm512_dpbusd_epi32(dot, code[j], _mm512_set1_epi32(int(asked[i].quads[j])));
-      best[i] = v ? _mm512_max_epi32(best[i], dot) : dot;
-    }
-  }
-  __m512 share[kPadded];
-#pragma GCC unroll 8
-  for (int i = 0; i < kPadded; ++i) {
-    if (i >= Q) {
-      share[i] = _mm512_setzero_ps();
-      continue;
-    }
-    __m512 score = _mm512_fmadd_ps(_mm512_cvtepi32_ps(best[i]), _mm512_set1_ps(asked[i].scale),
-                                   _mm512_set1_ps(asked[i].offset));
-    // No estimate may be so wrong that it leaves the range of numbers.
-    share[i] = exp2_16(_mm512_min_ps(score, _mm512_set1_ps(100.0f)));
-  }
-  for (int i = 0; i < kPadded; i += 4)
-    _mm512_storeu_ps(out + 4 * i,
-                     sum_quarters(share[i], share[i + 1], share[i + 2], share[i + 3]));
-}
-
-template <int Q = 8>
-inline void scan_some(int count, const uint8_t* index, const Asked* asked, float* out) {
-  if (count == Q)
-    scan_queries<Q>(index, asked, out);
-  else if constexpr (Q > 1)
-    scan_some<Q - 1>(count, index, asked, out);
-}
-
-// The same of any number of queries.
-inline void scan_block(const uint8_t* index, const Asked* asked, int count, float* out) {
-  for (int i = 0; i < count; i += 8)
-    scan_some(std::min(8, count - i), index, asked + i, out + 4 * i);
-}
+constexpr int kScanBlocks = 128;  // that a thread scans at once
 
 // Neighbouring rows of one block of one sequence, which read the same pieces.
 struct Group {
-  int row, rows, own;  // own: number of their block
+  int row, rows, own;       // own: number of their block
+  bool outlined;            // whether they search in two levels
+  bool last, only;          // of their sequence in this step
   std::vector<int> turns;   // by so many blocks queries are turned to ask, each once
   std::vector<int> turned;  // of each block, which of these; empty: all the first
 };
@@ -153,48 +26,48 @@ class Router {
     if (!m_.routing) return;
     r_ = *m_.routing;
     most_queries_ = r_.queries * group_;
+    for (int n = 0; n < m_.num_layers * m_.kv_heads * kDirections; ++n)
+      inverse_worth_.push_back(r_.worth[n] > 0 ? 1 / r_.worth[n] : 0);
   }
 
   // Which rows of a step are routed. False: no memory.
   bool plan(const Batch& b) {
     groups_.clear();
     of_row_.assign(b.rows, -1);
-    int longest = 0, turns = 1;
     if (!m_.routing) return true;
     for (int row = 0; row < b.rows;) {
-      const int own = b.index[row] / kBlock;
-      bool causal = true;
-      int end = row;
-      do {
-        causal = causal && b.visible[end] == b.index[end] + 1;
-        ++end;
-      } while (end < b.rows && b.sequence[end] == b.sequence[row] && b.index[end] % r_.rows);
-      if (causal && own + 1 > r_.dense && own + 1 > r_.first + r_.last) {
-        std::fill(of_row_.begin() + row, of_row_.begin() + end, int(groups_.size()));
-        groups_.push_back({row, end - row, own, {0}, {}});
-        if (own > b.reach) find_turns(b, groups_.back());
-        turns = std::max(turns, int(groups_.back().turns.size()));
-        longest = std::max(longest, own + 1);
-      }
+      int end = row + 1;
+      while (end < b.rows && b.sequence[end] == b.sequence[row]) ++end;
+      group(b, row, end);
       row = end;
     }
     if (groups_.empty()) return true;
+    int longest = 0, turns = 1, outlines = 0;
+    candidates_ = 0;
     const int fixed = r_.first + r_.last;
+    for (const Group& g : groups_) {
+      longest = std::max(longest, g.own + 1);
+      turns = std::max(turns, int(g.turns.size()));
+      const int blocks = g.own + 1 - fixed, outlined = outline(b, g).blocks;
+      candidates_ = std::max(candidates_, g.outlined ? r_.searched + g.own - outlined : blocks);
+      if (g.outlined) outlines = std::max(outlines, outlined);
+    }
     const int64_t most = std::max(r_.most, r_.prompt_most);
     length_ = int(std::min<int64_t>(kPieces * longest, most + kPieces * fixed));
-    candidates_ = longest - fixed;
     // A thread that chooses for an item alone needs its estimates no longer than that.
     shared_ = parts() > 1 && items() < 4 * threads_;
     quads_ = (most_queries_ + 3) / 4;
     asked_size_ = size_t(turns) * most_queries_;
+    outline_size_ = size_t(outlines + kOutlined) / kOutlined * kOutlineQueries * 16;
     const size_t items = groups_.size() * m_.kv_heads;
     work_.resize(items);
     queries_ = queries_buffer_.get(items * most_queries_ * m_.head_dim);
     asked_ = asked_buffer_.get(items * asked_size_);
     fixed_ = fixed_buffer_.get(items * most_queries_);
     shares_ = shares_buffer_.get((shared_ ? items : threads_) * candidates_ * quads_ * 16);
+    outlines_ = outlines_buffer_.get(threads_ * outline_size_);
     pieces_ = pieces_buffer_.get(items * length_);
-    return queries_ && asked_ && fixed_ && shares_ && pieces_;
+    return queries_ && asked_ && fixed_ && shares_ && outlines_ && pieces_;
   }
 
   int groups() const { return int(groups_.size()); }
@@ -231,9 +104,10 @@ class Router {
     return (uint8_t*)b.codes[block] + (size_t(layer) * m_.kv_heads + h) * kIndexBytes;
   }
 
-  // The queries that choose, and their attention to what is read anyway.
-  //   qkv: [M][ld], rotated and scaled queries of row r at qkv + r * ld
-  void prepare(const Batch& b, int layer, int64_t offset, int i, const float* qkv, int64_t ld) {
+  // The queries that choose, their attention to what is read anyway, and where they search.
+  //   qkv: [M][ld], rotated and scaled queries of row r at qkv + r * ld; t: the thread
+  void prepare(const Batch& b, int layer, int64_t offset, int i, const float* qkv, int64_t ld,
+               int t) {
     const Group& g = groups_[i / m_.kv_heads];
     const int h = i % m_.kv_heads, d = m_.head_dim;
     Work& work = work_[i];
@@ -275,30 +149,35 @@ class Router {
         }
       }
     }
+    work.blocks.clear();
+    if (g.outlined) {
+      search_outline(b, layer, i, t);
+    } else {
+      for (int number = r_.first; number < near; ++number) work.blocks.push_back(number);
+    }
   }
 
-  // Estimates the attention to some of the blocks.
+  // Estimates the attention to a part of the blocks that are searched.
   //   slot: of the memory for estimates; the item, or where it is not shared the thread
   void scan(const Batch& b, int layer, int i, int part, int slot) const {
     const Group& g = groups_[i / m_.kv_heads];
-    const int h = i % m_.kv_heads, count = work_[i].queries;
+    const std::vector<int>& blocks = work_[i].blocks;
+    const int h = i % m_.kv_heads, count = work_[i].queries, end = int(blocks.size());
     const int64_t at = b.first[b.sequence[g.row]];
-    const int end = g.own + 1 - r_.last, begin = r_.first + part * kScanBlocks;
-    for (int number = begin; number < std::min(begin + kScanBlocks, end); ++number) {
-      const uint8_t* next = index(b, at + std::min(number + 4, end), layer, h);
+    for (int n = part * kScanBlocks; n < std::min((part + 1) * kScanBlocks, end); ++n) {
+      const uint8_t* next = index(b, at + blocks[std::min(n + 4, end - 1)], layer, h);
       for (int line = 0; line < kIndexBytes; line += 64) _mm_prefetch(next + line, _MM_HINT_T0);
-      scan_block(index(b, at + number, layer, h),
-                 asked(i, g.turned.empty() ? 0 : g.turned[number]), count,
-                 shares(slot, number - r_.first));
+      scan_block(index(b, at + blocks[n], layer, h), asked(i, turned(g, blocks[n])), count,
+                 shares(slot, n));
     }
   }
 
   // Chooses from the estimates, and lists what is read.
-  void select(const Batch& b, int i, int slot) {
+  void select(const Batch& b, int layer, int i, int slot) {
     const Group& g = groups_[i / m_.kv_heads];
     Work& work = work_[i];
     const int near = g.own + 1 - r_.last;
-    choose(i, slot, near - r_.first, g.rows == 1, work);
+    choose(i, slot, g.rows == 1, work);
     int32_t* pieces = pieces_ + size_t(i) * length_;
     work.count = 0;
     auto read = [&](int piece) { pieces[work.count++] = piece; };
@@ -307,26 +186,160 @@ class Router {
     for (int n = near * kPieces; n < (g.own + 1) * kPieces; ++n) read(n);
     const int64_t skipped = int64_t(g.rows) * ((g.own + 1) * kPieces - work.count);
     __atomic_fetch_add(&b.skipped[b.sequence[g.row]], skipped, __ATOMIC_RELAXED);
+    if (g.last && outline(b, g).blocks) remember(b, layer, i);
+  }
+
+  // See `everlong_outline`.
+  void write_outlines(const uint64_t* codes, int begin, int end, uint8_t* groups,
+                      int64_t capacity) const {
+    for (int lh = 0; lh < m_.num_layers * m_.kv_heads; ++lh)
+      for (int number = begin; number < end; ++number)
+        write_outline((const uint8_t*)codes[number] + size_t(lh) * kIndexBytes,
+                      r_.worth + size_t(lh) * kDirections, number,
+                      groups + (lh * capacity + number / kOutlined) * kGroupBytes);
   }
 
  private:
-  static constexpr int kFixed = 64;  // most blocks that are always read
+  static constexpr int kFixed = 64;           // most blocks that are always read
+  static constexpr int kOutlineQueries = 32;  // that search outlines; all those of a token alone
+  static constexpr int kThorough = 2 * kBlock;
+  static constexpr float kFading = 0.95f;
 
   struct Candidate {
     float mass;
-    int piece;
+    int number;
     bool operator<(const Candidate& other) const {  // the better one first
-      return mass != other.mass ? mass > other.mass : piece < other.piece;
+      return mass != other.mass ? mass > other.mass : number < other.number;
     }
   };
 
   struct Work {  // of one group and kv head
     int queries = 0;
     int count = 0;  // of the pieces that are read
-    std::vector<int> chosen;  // numbers, ascending
+    std::vector<int> blocks;  // that are searched, ascending
+    std::vector<int> chosen;  // pieces, ascending
     std::vector<float> inverse, mass;
+    std::vector<float> of_block;  // by number
     std::vector<Candidate> best;
   };
+
+  // The routed rows of one sequence in groups.
+  void group(const Batch& b, int begin, int end) {
+    const bool wanted = std::binary_search(b.wanted, b.wanted + b.wanted_rows, end - 1);
+    for (int row = begin, next; row < end; row = next) {
+      const int own = b.index[row] / kBlock;
+      bool causal = true;
+      next = row;
+      do {
+        causal = causal && b.visible[next] == b.index[next] + 1;
+        ++next;
+      } while (next < end && b.index[next] % r_.rows);
+      if (!causal || own + 1 <= r_.dense || own + 1 <= r_.first + r_.last) continue;
+      Group g{row, next - row, own, false, next == end, row == begin && next == end, {0}, {}};
+      // A prompt's end says what is asked for, so it searches everything.
+      const bool thorough = wanted && g.rows > 1 && row >= end - kThorough;
+      g.outlined = own + 1 > r_.flat && !thorough && outline(b, g).blocks > 0;
+      if (own > b.reach) find_turns(b, g);
+      std::fill(of_row_.begin() + row, of_row_.begin() + next, int(groups_.size()));
+      groups_.push_back(std::move(g));
+    }
+  }
+
+  static const Outline& outline(const Batch& b, const Group& g) {
+    return b.outlines[b.sequence[g.row]];
+  }
+
+  static int turned(const Group& g, int number) { return g.turned.empty() ? 0 : g.turned[number]; }
+
+  // Which blocks are searched token by token: those that had attention lately and those after them,
+  // those that are too new for the outline, and those whose outline promises most.
+  void search_outline(const Batch& b, int layer, int i, int t) {
+    const Group& g = groups_[i / m_.kv_heads];
+    const Outline& o = outline(b, g);
+    Work& work = work_[i];
+    const int near = g.own + 1 - r_.last, outlined = std::min(o.blocks, near);
+    scan_outline(b, layer, i, outlined, outlines_ + t * outline_size_);
+    std::vector<float>& promise = work.of_block;
+    constexpr float kSurely = -1;
+    int wanted = r_.searched;
+    if (g.only) {
+      const int32_t* lately = o.lately + (size_t(layer) * m_.kv_heads + i % m_.kv_heads) * kLately;
+      for (int n = 0; n < kLately && lately[n] >= 0; ++n)
+        for (int number = lately[n]; number < std::min(lately[n] + 2, outlined); ++number)
+          if (number >= r_.first && promise[number] != kSurely && wanted > r_.searched / 2)
+            promise[number] = kSurely, --wanted;
+    }
+    const float bar = bar_of(promise.data(), outlined, wanted);
+    for (int number = r_.first; number < outlined; ++number)
+      if (promise[number] > bar || promise[number] == kSurely)
+        if (int(work.blocks.size()) < r_.searched) work.blocks.push_back(number);
+    for (int number = std::max(r_.first, outlined); number < near; ++number)
+      work.blocks.push_back(number);
+  }
+
+  // What the outline of each block promises, for queries that have 1 each: `of_block`.
+  void scan_outline(const Batch& b, int layer, int i, int outlined, float* shares) {
+    const Group& g = groups_[i / m_.kv_heads];
+    const Outline& o = outline(b, g);
+    Work& work = work_[i];
+    const uint8_t* groups =
+        o.groups + (size_t(layer) * m_.kv_heads + i % m_.kv_heads) * o.capacity * kGroupBytes;
+    // Of tokens that choose together, some search.
+    const int choosers = work.queries / group_;
+    const int step = (choosers * group_ + kOutlineQueries - 1) / kOutlineQueries;
+    int query[kOutlineQueries], count = 0;
+    for (int n = choosers - 1; n >= 0; n -= step)
+      for (int k = 0; k < group_ && count < kOutlineQueries; ++k) query[count++] = n * group_ + k;
+    __m512 total[kOutlineQueries] = {};
+    const int size = (outlined + kOutlined - 1) / kOutlined;
+    for (int at = 0; at < size; ++at) {
+      const uint8_t* group = groups + size_t(at) * kGroupBytes;
+      const Sixteen means(group);
+      const Asked* q = asked(i, turned(g, at * kOutlined));
+      const int begin = std::max(0, r_.first - at * kOutlined);
+      const int end = std::min(kOutlined, outlined - at * kOutlined);
+      const unsigned there = end > begin ? (1u << end) - (1u << begin) : 0;
+      for (int n = 0; n < count; ++n) {
+        const __m512 share =
+            _mm512_maskz_mov_ps(__mmask16(there | there << kOutlined), scan_group(means, group, q[query[n]]));
+        total[n] = _mm512_add_ps(total[n], share);
+        _mm512_storeu_ps(shares + (size_t(at) * count + n) * 16, share);
+      }
+    }
+    const float* fixed = fixed_ + size_t(i) * most_queries_;
+    for (int n = 0; n < count; ++n) total[n] = _mm512_set1_ps(1 / (sum16(total[n]) + fixed[query[n]]));
+    work.of_block.resize(size_t(size) * kOutlined + 16);
+    for (int at = 0; at < size; ++at) {
+      __m512 sum = _mm512_setzero_ps();
+      for (int n = 0; n < count; ++n)
+        sum = _mm512_fmadd_ps(_mm512_loadu_ps(shares + (size_t(at) * count + n) * 16), total[n], sum);
+      _mm256_storeu_ps(&work.of_block[size_t(at) * kOutlined],
+                       _mm256_add_ps(_mm512_castps512_ps256(sum), _mm512_extractf32x8_ps(sum, 1)));
+    }
+  }
+
+  // Keeps which blocks had attention, for the next token to search.
+  void remember(const Batch& b, int layer, int i) {
+    const Group& g = groups_[i / m_.kv_heads];
+    const Outline& o = outline(b, g);
+    Work& work = work_[i];
+    const size_t lh = size_t(layer) * m_.kv_heads + i % m_.kv_heads;
+    int32_t* lately = o.lately + lh * kLately;
+    float* shares = o.shares + lh * kLately;
+    const float fading = std::pow(kFading, float(g.rows));
+    std::vector<float>& best = work.of_block;
+    best.assign(size_t(g.own) + 17, 0.0f);
+    for (size_t n = 0; n < work.blocks.size(); ++n) {
+      const float* mass = &work.mass[n * kPieces];
+      best[work.blocks[n]] = (mass[0] + mass[1] + mass[2] + mass[3]) / float(work.queries);
+    }
+    for (int n = 0; n < kLately && lately[n] >= 0; ++n)
+      if (lately[n] <= g.own) best[lately[n]] = std::max(best[lately[n]], fading * shares[n]);
+    find_best(best.data(), g.own + 1, std::min(kLately, g.own + 1), work.best);
+    std::fill(lately, lately + kLately, -1);
+    for (size_t n = 0; n < work.best.size() && work.best[n].mass > 0; ++n)
+      lately[n] = work.best[n].number, shares[n] = work.best[n].mass;
+  }
 
   // By how much queries are turned for the blocks of a group past reach: back by the frames before
   // a block, and by what it is moved. Both are whole runs, so there are few of them, however many
@@ -360,14 +373,15 @@ class Router {
 
   Asked asking(int layer, int h, const float* q, float shift) const {
     const size_t lh = size_t(layer) * m_.kv_heads + h, d = m_.head_dim;
-    return ask(q, int(d), r_.decoder + lh * d * kDirections, r_.centre + lh * d, shift);
+    return ask(q, int(d), r_.decoder + lh * d * kDirections, r_.centre + lh * d,
+               inverse_worth_.data() + lh * kDirections, shift);
   }
 
-  // The best of the pieces of `blocks` blocks, until with what is read anyway they have the wanted
+  // The best of the pieces that were searched, until with what is read anyway they have the wanted
   // share.
-  void choose(int i, int slot, int blocks, bool alone, Work& work) const {
-    const int n = work.queries, quads = (n + 3) / 4, count = blocks * kPieces;
-    const float had = find_mass(i, slot, blocks, quads, work);
+  void choose(int i, int slot, bool alone, Work& work) const {
+    const int n = work.queries, quads = (n + 3) / 4, count = int(work.blocks.size()) * kPieces;
+    const float had = find_mass(i, slot, int(work.blocks.size()), quads, work);
     const int most = std::min(alone ? r_.most : r_.prompt_most, count);
     find_best(work.mass.data(), count, most, work.best);
     const float enough = (alone ? r_.mass : r_.prompt_mass) * float(n);
@@ -375,7 +389,8 @@ class Router {
     float sum = had;
     for (int c = 0; c < most && (c < r_.least || sum < enough); ++c) {
       sum += work.best[c].mass;
-      work.chosen.push_back(r_.first * kPieces + work.best[c].piece);
+      const int number = work.best[c].number;
+      work.chosen.push_back(work.blocks[number / kPieces] * kPieces + number % kPieces);
     }
     std::sort(work.chosen.begin(), work.chosen.end());
   }
@@ -431,8 +446,8 @@ class Router {
       unsigned above = _mm512_mask_cmp_ps_mask(there, _mm512_loadu_ps(mass + c),
                                                _mm512_set1_ps(bar), _CMP_GT_OQ);
       for (; above; above &= above - 1) {
-        const int piece = c + __builtin_ctz(above);
-        best.push_back({mass[piece], piece});
+        const int number = c + __builtin_ctz(above);
+        best.push_back({mass[number], number});
       }
       if (int(best.size()) >= 2 * most + 16) raise();
     }
@@ -443,15 +458,16 @@ class Router {
   Model m_;
   Routing r_{};
   int threads_, group_, most_queries_ = 0, length_ = 0, candidates_ = 0, quads_ = 0;
-  size_t asked_size_ = 0;
+  size_t asked_size_ = 0, outline_size_ = 0;
   bool shared_ = false;
   std::vector<Group> groups_;
   std::vector<int> of_row_;  // group of each row, or -1
   std::vector<Work> work_;
-  Buffer<float> queries_buffer_, fixed_buffer_, shares_buffer_;
+  std::vector<float> inverse_worth_;
+  Buffer<float> queries_buffer_, fixed_buffer_, shares_buffer_, outlines_buffer_;
   Buffer<Asked> asked_buffer_;
   Buffer<int32_t> pieces_buffer_;
-  float *queries_ = nullptr, *fixed_ = nullptr, *shares_ = nullptr;
+  float *queries_ = nullptr, *fixed_ = nullptr, *shares_ = nullptr, *outlines_ = nullptr;
   Asked* asked_ = nullptr;
   int32_t* pieces_ = nullptr;
 };

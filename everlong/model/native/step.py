@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from everlong.device import native_rows, threads
-from everlong.model.cache import EVERYWHERE, Batch, frames, run
+from everlong.model.cache import BLOCK, EVERYWHERE, Batch, Outline, Span, frames, run
 from everlong.model.config import ModelConfig
 from everlong.model.native import library as native
 from everlong.model.quantization import PackedEmbedding, PackedLinear
@@ -96,9 +96,10 @@ class NativeStep:
         tables = [span.table for span in batch.spans]
         lengths = np.array([0, *(len(t) for t in tables[:-1])], dtype=np.int64)
         first, addresses = lengths.cumsum(), np.concatenate([t.addresses for t in tables])
-        codes = None
+        codes = outlines = None
         if self._routing is not None:
             codes = np.concatenate([t.code_addresses for t in tables])
+            outlines = (native.Outline * len(tables))(*map(self._outline, batch.spans))
         longest = max(map(len, tables))
         turns = self._model.rope.turns(longest if longest > batch.reach else 1)
         wanted = 0 if states else len(batch.wanted)
@@ -114,6 +115,7 @@ class NativeStep:
             first=first.ctypes.data,
             blocks=addresses.ctypes.data,
             codes=None if codes is None else codes.ctypes.data,
+            outlines=None if outlines is None else ctypes.addressof(outlines),
             skipped=batch.skipped.data_ptr(),
             reach=batch.reach,
             run=run(batch.reach),
@@ -144,6 +146,36 @@ class NativeStep:
         )
         return made
 
+    def _outline(self, span: Span) -> native.Outline:
+        """The outline of what a span's sequence has already, where it is long enough."""
+        assert self._routing is not None, "only what is routed is outlined"
+        table, blocks = span.table, span.start // BLOCK
+        if blocks <= self._routing.budget.flat:
+            return native.Outline()
+        config = self._model.config
+        if table.outline is None:
+            table.outline = Outline(config.num_layers, config.num_kv_heads)
+        outline = table.outline
+        outline.reserve(blocks)
+        groups, capacity = outline.groups.data_ptr(), outline.groups.shape[2]
+        if blocks > outline.blocks:
+            self._lib.everlong_outline(
+                self._handle,
+                table.code_addresses.ctypes.data,
+                outline.blocks,
+                blocks,
+                groups,
+                capacity,
+            )
+            outline.blocks = blocks
+        return native.Outline(
+            groups=groups,
+            capacity=capacity,
+            blocks=outline.blocks,
+            lately=outline.lately.data_ptr(),
+            shares=outline.shares.data_ptr(),
+        )
+
     def _routed(self, routing: Routing) -> native.Routing:
         projection, budget = routing.projection, routing.budget
         return native.Routing(
@@ -153,6 +185,7 @@ class NativeStep:
             ),
             decoder=self._floats(projection.decoder),
             centre=self._floats(projection.centre),
+            worth=self._floats(projection.worth),
             **asdict(budget) | {"dense": max(budget.dense, budget.first + budget.last)},
         )
 

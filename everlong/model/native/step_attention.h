@@ -89,6 +89,8 @@ class StepAttention {
     for (int i = mine.begin; i < mine.end; ++i) merge_tile(rest, i);
   }
 
+  const Router& router() const { return router_; }
+
   // See `everlong_index`.
   void index(const bf16* block, int before, const float* turns, uint8_t* codes) const {
     for (int i = 0; i < m_.num_layers * m_.kv_heads; ++i)
@@ -156,9 +158,9 @@ class StepAttention {
 
   // Chooses what is read: one item of the router alone, or all of them by all threads.
   void choose_alone(const Batch& b, int layer, int64_t offset, int item, int t) {
-    router_.prepare(b, layer, offset, item, qkv_, ld_);
+    router_.prepare(b, layer, offset, item, qkv_, ld_, t);
     for (int part = 0; part < router_.parts(); ++part) router_.scan(b, layer, item, part, t);
-    router_.select(b, item, t);
+    router_.select(b, layer, item, t);
   }
 
   void choose(const Batch& b, int layer, int64_t offset, int t, Barrier& barrier) {
@@ -166,7 +168,7 @@ class StepAttention {
     if (!router_.shared()) {
       each(items, [&](int i) { choose_alone(b, layer, offset, i, t); });
     } else {
-      each(items, [&](int i) { router_.prepare(b, layer, offset, i, qkv_, ld_); });
+      each(items, [&](int i) { router_.prepare(b, layer, offset, i, qkv_, ld_, t); });
       barrier.wait();
       start(t);
       barrier.wait();
@@ -174,7 +176,7 @@ class StepAttention {
       barrier.wait();
       start(t);
       barrier.wait();
-      each(items, [&](int i) { router_.select(b, i, i); });
+      each(items, [&](int i) { router_.select(b, layer, i, i); });
     }
     barrier.wait();
     start(t);
