@@ -221,9 +221,9 @@ def route(
     *,
     prompt_file: Path,
     out: Path = Path("routing"),
-    mass: float = 0.95,
-    least: int = 4,
-    most: int = 384,
+    mass: float = 0.97,
+    least: int = 16,
+    most: int = 1536,
     tokens: int | None = None,
     text: Path | None = None,
     weights: Weights = "auto",
@@ -235,7 +235,7 @@ def route(
         prompt_file: the text, in UTF-8.
         out: folder for reads.png, routing.json and blocks.md.
         mass: share of the estimated attention that what is read has, at least.
-        least: pieces of 16 tokens that are chosen at least, besides the beginning and the end.
+        least: pieces of 4 tokens that are chosen at least, besides the beginning and the end.
         most: and at most.
         tokens: read so many of the text; default: as many as the window holds.
         text: file to calibrate the index on; default: Python's own manual, once for each model.

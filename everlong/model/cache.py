@@ -24,8 +24,8 @@ from everlong.model.config import ModelConfig
 BLOCK = 64
 """Tokens in a block."""
 
-PIECE = 16
-"""Tokens that routed attention reads together: a quarter of a block."""
+PIECE = 4
+"""Tokens that routed attention chooses together."""
 
 EVERYWHERE = 1 << 30
 """A reach in blocks that no sequence exceeds."""
@@ -183,7 +183,7 @@ class Batch:
         visible: int32 [M], how many tokens of its sequence the row may see at most.
         sequence: int32 [M], which of the S spans the row belongs to.
         wanted: int32 [W], rows whose logits are computed.
-        skipped: int64 [S], what the step tells: pieces of 16 tokens that rows of a span could have
+        skipped: int64 [S], what the step tells: pieces of 4 tokens that rows of a span could have
             read and did not, summed over rows, layers and kv heads.
     """
 

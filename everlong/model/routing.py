@@ -3,8 +3,8 @@
 Attention is concentrated: nearly all of it falls on a few places. To know which without reading
 the keys, an *index* keeps R numbers of 4 bits for each token and kv head: the key in the directions
 that tell most about its scores, found on other text (``calibration.py``). With them a query
-estimates its score of every token, and so how much of its attention falls on each *piece* of 16
-tokens, a quarter of a block. Read are the first blocks, the last ones, and of the others the best
+estimates its score of every token, and so how much of its attention falls on each *piece* of 4
+tokens. Read are the first blocks, the last ones, and of the others the best
 pieces, until together they have a given share of the estimated attention: few where it is
 concentrated, many where it is spread.
 
@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -48,10 +48,10 @@ DIRECTIONS = 32
 """R: 16 bytes a token and kv head, 6 % of keys and values of 64 numbers in bfloat16."""
 STEPS = 7
 """Codes are from -8 to 7; so many steps reach what is seldom exceeded."""
-FOUR_TOKENS = 1.6
-"""Attention to four tokens by the largest of their scores alone: times this, as measured
-(``docs/experiments.md``, section 23)."""
-_MOST_CHOSEN = 1 << 14
+FOUR_TOKENS = 1.8
+"""Attention to the four tokens of a piece by the largest of their scores alone: times this, as
+measured (``docs/experiments.md``, section 23)."""
+_MOST_CHOSEN = 1 << 16
 _MOST_FIXED = 64
 _PIECES = BLOCK // PIECE
 
@@ -60,17 +60,17 @@ _PIECES = BLOCK // PIECE
 class Budget:
     """How much a query reads."""
 
-    mass: float = 0.89
+    mass: float = 0.91
     """Share of the estimated attention that what a token reads has, at least, where it is computed
     alone, as in decoding."""
-    least: int = 4
-    """Pieces of 16 tokens that are chosen at least, besides the first and the last blocks."""
-    most: int = 128
+    least: int = 16
+    """Pieces of 4 tokens that are chosen at least, besides the first and the last blocks."""
+    most: int = 512
     """And at most."""
-    prompt_mass: float = 0.95
+    prompt_mass: float = 0.97
     """The same of tokens that are computed together, as those of a prompt: what they get wrong,
     every later token reads."""
-    prompt_most: int = 384
+    prompt_most: int = 1536
     """And so many pieces at most."""
     first: int = 1
     """Blocks at the beginning that are always read: much attention rests there (Xiao et al., 2023,
@@ -217,20 +217,20 @@ def index_shape(config: ModelConfig) -> tuple[int, int, int]:
 def packed(codes: Tensor) -> Tensor:
     """The codes of a block [64, K, R] as they are stored: uint8 [K, 1024].
 
-    The fourth parts of all pieces lie together, 4 bytes of each token: byte j of group g has code
+    A token of each piece lies beside those of the others, with 4 bytes: byte j of group g has code
     8 g + j in its low half and 8 g + 4 + j in its high half, both plus 8. So kernels meet 16 tokens
-    in one instruction, and compare four of a piece without leaving their place.
+    in one instruction, and compare the four of a piece without leaving their place.
     """
     whole = pad(codes + STEPS + 1, (0, DIRECTIONS - codes.shape[-1])).to(torch.uint8)
-    # [piece, fourth, 4 tokens, K, groups, 4 bytes]
-    low, high = whole.view(_PIECES, 4, 4, -1, 4, 2, 4).unbind(5)
-    return (low | high << 4).permute(3, 1, 4, 0, 2, 5).flatten(1)
+    # [pieces, tokens, K, groups, 4 bytes]
+    low, high = whole.view(_PIECES, PIECE, -1, 4, 2, 4).unbind(4)
+    return (low | high << 4).permute(2, 1, 3, 0, 4).flatten(1)
 
 
 def unpacked(index: Tensor, directions: int) -> Tensor:
     """The reverse of :func:`packed`: int8 [64, K, R]."""
-    both = index.view(len(index), 4, 4, _PIECES, 4, 4).permute(3, 1, 4, 0, 2, 5)  # as above
-    codes = torch.stack((both & 15, both >> 4), dim=5).flatten(4).flatten(0, 2)
+    both = index.view(len(index), PIECE, 4, _PIECES, 4).permute(3, 1, 0, 2, 4)  # as above
+    codes = torch.stack((both & 15, both >> 4), dim=4).flatten(3).flatten(0, 1)
     return codes[..., :directions].to(torch.int8) - (STEPS + 1)
 
 
@@ -238,13 +238,13 @@ def choose(mass: Tensor, blocks: int, budget: Budget, alone: bool) -> Tensor:
     """Which pieces are read, by their estimated share of the attention.
 
     Args:
-        mass: of each piece, [K, 4 * blocks].
+        mass: of each piece, [K, P].
         blocks: those before that of the queries, and it.
         budget: how many.
         alone: by a token that is computed alone.
 
     Returns:
-        bool [K, 4 * blocks].
+        bool [K, P].
     """
     chosen = torch.zeros_like(mass, dtype=torch.bool)
     first, last = min(budget.first, blocks) * _PIECES, max(blocks - budget.last, 0) * _PIECES
@@ -334,9 +334,8 @@ def mass_by_piece(
     scores = scores.masked_fill(~seen, float("-inf"))
     weights = by_piece((scores - scores.amax(-1, keepdim=True)).exp(), block + 1)
     mass = weights.sum(-1)  # [K, G, n, P]
-    highest = weights.view(*weights.shape[:-1], 4, -1).amax(-2)
     others = slice(first // PIECE, last // PIECE)
-    mass[..., others] = FOUR_TOKENS * highest.sum(-1)[..., others]
+    mass[..., others] = FOUR_TOKENS * weights.amax(-1)[..., others]
     if searched is not None:
         left_out = ~searched.repeat_interleave(_PIECES, 1)[:, None, None, others]
         mass[..., others] = mass[..., others].masked_fill(left_out, 0)
@@ -372,7 +371,7 @@ class RoutedBlockAttention(BlockAttention):
         self, i: int, layer: int, q: Tensor, rows: slice, window: int | None, out: Tensor
     ) -> None:
         index, visible = self._batch.index[rows], self._batch.visible[rows]
-        for part, places in pieces(int(index[0]), len(index), self._budget.rows):
+        for part, places in self._groups(i):
             here = slice(rows.start + part.start, rows.start + part.stop)
             causal = bool((visible[part] == index[part] + 1).all())
             blocks = places.start // BLOCK + 1
@@ -383,6 +382,22 @@ class RoutedBlockAttention(BlockAttention):
             self._batch.skipped[i] += len(places) * int((~chosen).sum())
             for head, read in enumerate(chosen):
                 self._attend_chosen(i, layer, head, torch.nonzero(read)[:, 0], here, q, out)
+
+    def _thorough(self, i: int, row: int) -> bool:
+        """Whether a row of a span is of a prompt's end, which searches everything."""
+        count = len(self._batch.spans[i].tokens)
+        return self._batch.spans[i].wanted > 0 and count > 1 and row >= count - THOROUGH
+
+    def _groups(self, i: int) -> Iterator[tuple[slice, range]]:
+        """Rows of a span that choose together, and their places."""
+        budget, span = self._budget, self._batch.spans[i]
+        row, count = 0, len(span.tokens)
+        while row < count:
+            place = span.start + row
+            most = min(budget.rows, budget.queries) if self._thorough(i, row) else budget.rows
+            end = min(count, row + most, row + budget.rows - place % budget.rows)
+            yield slice(row, end), range(place, span.start + end)
+            row = end
 
     def _chosen(self, i: int, layer: int, q: Tensor, rows: slice) -> Tensor:
         """Which pieces neighbouring rows of one block read, bool [K, P]; q: [n, H, D]."""
@@ -409,8 +424,8 @@ class RoutedBlockAttention(BlockAttention):
         )[..., :end]
         outlines = min(span.start // BLOCK, own + 1 - self._budget.last)
         whole = self._batch.rows_of(i)
-        thorough = span.wanted > 0 and len(index) > 1 and rows.start >= whole.stop - THOROUGH
         within = None
+        thorough = self._thorough(i, rows.start - whole.start)
         if span.start // BLOCK > self._budget.flat and not thorough:
             within = torch.ones(len(keys), own + 1, dtype=torch.bool)
             within[:, :outlines] = self._searched(
@@ -518,7 +533,7 @@ def sampled(count: int, most: int) -> Tensor:
 
 
 def by_piece(weights: Tensor, blocks: int) -> Tensor:
-    """[..., T] by pieces: [..., 4 * blocks, 16]; what is missing of the last block is 0."""
+    """[..., T] by pieces: [..., P, 4]; what is missing of the last block is 0."""
     whole = pad(weights, (0, blocks * BLOCK - weights.shape[-1]))
     return whole.view(*whole.shape[:-1], -1, PIECE)
 

@@ -29,12 +29,12 @@ def routed(model: Path, out: Path, *options: str) -> int:
 def test_figures_picture_and_passages(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert routed(model, tmp_path / "few", "--most", "8", "--least", "4") == 0
+    assert routed(model, tmp_path / "few", "--most", "32", "--least", "16") == 0
     assert "once for each model" in capsys.readouterr().out
     few = json.loads((tmp_path / "few" / "routing.json").read_text())
     assert (tmp_path / "few" / "reads.png").read_bytes().startswith(b"\x89PNG")
     assert "Tokens 0 to 63: read by 100.0 %" in (tmp_path / "few" / "blocks.md").read_text()
-    assert routed(model, tmp_path / "all", "--most", "1000", "--least", "1000") == 0
+    assert routed(model, tmp_path / "all", "--most", "4000", "--least", "4000") == 0
     assert "once for each model" not in capsys.readouterr().out  # it was kept
     whole = json.loads((tmp_path / "all" / "routing.json").read_text())
     assert whole["share_read"] == pytest.approx(1)

@@ -11,11 +11,12 @@ import torch
 from everlong.engine.config import EngineConfig
 from everlong.errors import ConfigError
 from everlong.memory.memory import Memory
-from everlong.model.cache import BLOCK
+from everlong.model.cache import BLOCK, PIECE
 from everlong.model.routing import Budget
 from tests.engine.tiny import WINDOW, all_blocks_free, config, model, tiny_llm, tokenizer
 
-SPARING = Budget(0.5, 1, 8, 0.5, 8, last=2, dense=0)
+PIECES = BLOCK // PIECE
+SPARING = Budget(0.5, 4, 32, 0.5, 32, last=2, dense=0)
 ALL = Budget(1, 1 << 14, 1 << 14, 1, 1 << 14, dense=0)
 ROUTED = {"attention": "routed", "budget": SPARING}
 
@@ -45,10 +46,10 @@ def test_what_is_read_is_counted(weights: str) -> None:
         answer = llm.generate([prompt(15 * BLOCK, 1)], temperature=0, max_tokens=9)[0]
         long = answer.usage.reads
         computed = 15 * BLOCK + answer.usage.completion_tokens - 1
-        seen = sum(place // BLOCK + 1 for place in range(computed)) * 4 * 2 * 2
+        seen = sum(place // BLOCK + 1 for place in range(computed)) * PIECES * 2 * 2
         assert long.seen == seen
         rows = [min(n // BLOCK + 1, 1 + 2 + 2) for n in range(computed)]
-        assert seen * 0.3 < long.read <= sum(rows) * 4 * 2 * 2
+        assert seen * 0.3 < long.read <= sum(rows) * PIECES * 2 * 2
         assert all_blocks_free(llm)
         total = llm.engine.stats().reads
         assert (total.read, total.seen) == (short.read + long.read, short.seen + long.seen)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from everlong.errors import ConfigError
 from everlong.model.attention import SequenceAttention
-from everlong.model.cache import BLOCK
+from everlong.model.cache import BLOCK, PIECE
 from everlong.model.calibration import calibrate
 from everlong.model.routing import (
     Budget,
@@ -26,6 +26,8 @@ from everlong.model.routing import (
     unpacked,
 )
 from tests.engine.tiny import model
+
+PIECES = BLOCK // PIECE
 
 ALL = Budget(1, 1 << 14, 1 << 14, 1, 1 << 14, dense=0)
 KV_HEADS, GROUP, SIZE = 2, 3, 32
@@ -90,17 +92,19 @@ def test_what_a_query_asks_for_is_read_and_little_else() -> None:
     )
     out = routed(0, q, k, v, None)
     assert (out[0, -5:] > 90).all()
-    assert read[-1][:, 17 * 4].all()
-    assert read[-1].sum() <= KV_HEADS * (4 * (1 + 2) + 2)
+    assert read[-1][:, told // PIECE].all()
+    assert read[-1].sum() <= KV_HEADS * (PIECES * (1 + 2) + 2)
     # Where nothing stands out, attention is spread, and as much is read as is allowed.
-    assert read[30].sum() == KV_HEADS * (4 * (1 + 2) + 20)
+    assert read[30].sum() == KV_HEADS * (PIECES * (1 + 2) + 20)
 
 
 @settings(deadline=None, max_examples=200)
 @given(st.data())
 def test_the_smallest_set_with_the_mass_is_chosen(data: st.DataObject) -> None:
     blocks = data.draw(st.integers(1, 30))
-    weights = data.draw(st.lists(st.integers(0, 1000), min_size=4 * blocks, max_size=4 * blocks))
+    weights = data.draw(
+        st.lists(st.integers(0, 1000), min_size=PIECES * blocks, max_size=PIECES * blocks)
+    )
     mass = torch.tensor([weights], dtype=torch.float64) + 1e-3
     mass /= mass.sum()
     most = data.draw(st.integers(0, 30))
@@ -115,9 +119,9 @@ def test_the_smallest_set_with_the_mass_is_chosen(data: st.DataObject) -> None:
     chosen = choose(mass, blocks, budget, alone=True)[0]
     together = replace(budget, mass=0.5, most=30, prompt_mass=budget.mass, prompt_most=budget.most)
     assert torch.equal(choose(mass, blocks, together, alone=False)[0], chosen)
-    always = torch.zeros(4 * blocks, dtype=torch.bool)
-    always[: 4 * budget.first] = True
-    always[4 * max(0, blocks - budget.last) :] = True
+    always = torch.zeros(PIECES * blocks, dtype=torch.bool)
+    always[: PIECES * budget.first] = True
+    always[PIECES * max(0, blocks - budget.last) :] = True
     assert chosen[always].all()
     taken, left = mass[0][chosen & ~always], mass[0][~chosen]
     if len(left) and len(taken):
@@ -170,14 +174,14 @@ def test_pieces() -> None:
     assert sampled(64, 8).tolist() == [7, 15, 23, 31, 39, 47, 55, 63]
     assert sampled(1, 8).tolist() == [0]
     assert sampled(10, 4).tolist() == [0, 3, 6, 9]
-    assert by_piece(torch.ones(2, 130), 3).sum(-1).tolist() == [[16] * 8 + [2, 0, 0, 0]] * 2
+    assert by_piece(torch.ones(2, 130), 3).sum(-1).tolist() == [[4] * 32 + [2] + [0] * 15] * 2
     q, k, v = heads(130)
-    chosen = torch.tensor([[True, False, True]] * KV_HEADS).repeat_interleave(4, dim=1)
+    chosen = torch.tensor([[True, False, True]] * KV_HEADS).repeat_interleave(PIECES, dim=1)
     out = attend_chosen(q[0, -2:], k[0], v[0], chosen)
     seen = torch.tensor([*range(64), *range(128, 130)])
     expected = SequenceAttention()(0, q[:, seen], k[:, seen], v[:, seen], None)[0, -2:]
     torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-5)
-    wrongs = {"mass": 0}, {"mass": 1.5}, {"least": 9, "most": 8}, {"last": 0}, {"queries": 0}
-    for wrong in (*wrongs, {"most": 20000}, {"first": 63}, {"dense": -1}, {"rows": 48}):
+    wrongs = {"mass": 0}, {"mass": 1.5}, {"least": 17, "most": 16}, {"last": 0}, {"queries": 0}
+    for wrong in (*wrongs, {"most": 70000}, {"first": 63}, {"dense": -1}, {"rows": 48}):
         with pytest.raises(ConfigError):
             Budget(**wrong)  # type: ignore[arg-type]

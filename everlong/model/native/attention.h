@@ -16,7 +16,7 @@
 namespace everlong {
 
 constexpr int kBlock = 64;            // tokens in a block
-constexpr int kPiece = 16;            // tokens that are chosen together where rows are routed
+constexpr int kPiece = 4;             // tokens that are chosen together where rows are routed
 constexpr int kPieces = kBlock / kPiece;
 constexpr int kSegment = 8 * kBlock;  // tokens reduced together
 constexpr int kMaxQueries = 48;       // queries in one call of `segment`
@@ -68,7 +68,7 @@ inline void turn_back(const float* q, const float* turn, int d, float* out) {
   }
 }
 
-// Four pieces of one head as products of bf16 pairs want them.
+// The pieces of 64 tokens of one head as products of bf16 pairs want them.
 template <int D>
 struct Unpacked {
   alignas(64) uint32_t keys[D / 2][kBlock];      // pairs of neighbouring dimensions, by token
@@ -80,7 +80,8 @@ struct Unpacked {
     for (int t = from & ~15; t < to; t += 16)
       for (int d = 0; d < D; d += 32) {
         __m512i r[16];
-        for (int i = 0; i < 16; ++i) r[i] = _mm512_loadu_si512(part[t / kPiece] + i * D + d);
+        for (int i = 0; i < 16; ++i)
+          r[i] = _mm512_loadu_si512(part[(t + i) / kPiece] + i % kPiece * D + d);
         transpose16(r);
         for (int i = 0; i < 16; ++i) _mm512_store_si512(&keys[d / 2 + i][t], r[i]);
       }
@@ -217,11 +218,7 @@ void segment(int count, const Keys& keys, const float* q, int begin, int end, co
     const int from = std::max(begin - before, 0), to = std::min(end - before, kBlock);
     const int last_piece = (to - 1) / kPiece;
     const bf16* part[kPieces];
-    bool moves = false;  // whether pieces are moved by different distances
-    for (int p = 0; p < kPieces; ++p) {
-      part[p] = keys.key(kPieces * b + std::min(p, last_piece), D);
-      moves = moves || keys.turn(kPieces * b + std::min(p, last_piece)) != keys.turn(kPieces * b);
-    }
+    for (int p = 0; p < kPieces; ++p) part[p] = keys.key(kPieces * b + std::min(p, last_piece), D);
     for (int p = 0; (b + 1) * kBlock < end && p < kPieces; ++p) {
       // The next ones come while these are computed.
       const int next = std::min(kPieces * (b + 1) + p, (end - 1) / kPiece);
@@ -233,8 +230,10 @@ void segment(int count, const Keys& keys, const float* q, int begin, int end, co
     }
     block.read(part, from, to);
     for (int at = from; at < to;) {
-      const int until = moves ? std::min(to, (at / kPiece + 1) * kPiece) : to;
       const int turn = keys.turn(kPieces * b + at / kPiece);
+      int until = (at / kPiece + 1) * kPiece;
+      while (until < to && keys.turn(kPieces * b + until / kPiece) == turn) until += kPiece;
+      until = std::min(until, to);
       for (int i = 0; turn != turned_by && i < count; ++i) {
         alignas(64) float moved[D];
         if (turn) turn_back(q + i * D, keys.turns + int64_t(turn) * D, D, moved);

@@ -27,7 +27,7 @@ constexpr float kBestAbove = 3;
 inline void write_outline(const uint8_t* codes, const float* worth, int number, uint8_t* group) {
   uint8_t code[kBlock][kDirections];
   for (int token = 0; token < kBlock; ++token) {
-    const uint8_t* in = codes + token % 16 / 4 * 256 + token / 16 * 16 + token % 4 * 4;
+    const uint8_t* in = codes + token % kPiece * 256 + token / kPiece * 4;
     for (int g = 0; g < 4; ++g)
       for (int j = 0; j < 4; ++j) {
         code[token][8 * g + j] = in[64 * g + j] & 15;

@@ -1,4 +1,4 @@
-// Which pieces of 16 tokens a few rows read; twin of everlong/model/routing.py.
+// Which pieces of 4 tokens a few rows read; twin of everlong/model/routing.py.
 #pragma once
 
 #include <vector>
@@ -56,7 +56,6 @@ class Router {
     length_ = int(std::min<int64_t>(kPieces * longest, most + kPieces * fixed));
     // A thread that chooses for an item alone needs its estimates no longer than that.
     shared_ = parts() > 1 && items() < 4 * threads_;
-    quads_ = (most_queries_ + 3) / 4;
     asked_size_ = size_t(turns) * most_queries_;
     outline_size_ = size_t(outlines + kOutlined) / kOutlined * kOutlineQueries * 16;
     const size_t items = groups_.size() * m_.kv_heads;
@@ -64,7 +63,7 @@ class Router {
     queries_ = queries_buffer_.get(items * most_queries_ * m_.head_dim);
     asked_ = asked_buffer_.get(items * asked_size_);
     fixed_ = fixed_buffer_.get(items * most_queries_);
-    shares_ = shares_buffer_.get((shared_ ? items : threads_) * candidates_ * quads_ * 16);
+    shares_ = shares_buffer_.get((shared_ ? items : threads_) * candidates_ * most_queries_ * kPieces);
     outlines_ = outlines_buffer_.get(threads_ * outline_size_);
     pieces_ = pieces_buffer_.get(items * length_);
     return queries_ && asked_ && fixed_ && shares_ && outlines_ && pieces_;
@@ -228,16 +227,17 @@ class Router {
     const bool wanted = std::binary_search(b.wanted, b.wanted + b.wanted_rows, end - 1);
     for (int row = begin, next; row < end; row = next) {
       const int own = b.index[row] / kBlock;
+      // A prompt's end says what is asked for, so it searches everything, and each of its tokens.
+      const bool thorough = wanted && end - begin > 1 && row >= end - kThorough;
+      const int most = thorough ? std::min(r_.rows, r_.queries) : r_.rows;
       bool causal = true;
       next = row;
       do {
         causal = causal && b.visible[next] == b.index[next] + 1;
         ++next;
-      } while (next < end && b.index[next] % r_.rows);
+      } while (next < end && next - row < most && b.index[next] % r_.rows);
       if (!causal || own + 1 <= r_.dense || own + 1 <= r_.first + r_.last) continue;
       Group g{row, next - row, own, false, next == end, row == begin && next == end, {0}, {}};
-      // A prompt's end says what is asked for, so it searches everything.
-      const bool thorough = wanted && g.rows > 1 && row >= end - kThorough;
       g.outlined = own + 1 > r_.flat && !thorough && outline(b, g).blocks > 0;
       if (own > b.reach) find_turns(b, g);
       std::fill(of_row_.begin() + row, of_row_.begin() + next, int(groups_.size()));
@@ -330,14 +330,14 @@ class Router {
     std::vector<float>& best = work.of_block;
     best.assign(size_t(g.own) + 17, 0.0f);
     for (size_t n = 0; n < work.blocks.size(); ++n) {
-      const float* mass = &work.mass[n * kPieces];
-      best[work.blocks[n]] = (mass[0] + mass[1] + mass[2] + mass[3]) / float(work.queries);
+      best[work.blocks[n]] =
+          sum16(_mm512_loadu_ps(&work.mass[n * kPieces])) / float(work.queries);
     }
     for (int n = 0; n < kLately && lately[n] >= 0; ++n)
       if (lately[n] <= g.own) best[lately[n]] = std::max(best[lately[n]], fading * shares[n]);
     find_best(best.data(), g.own + 1, std::min(kLately, g.own + 1), work.best);
     std::fill(lately, lately + kLately, -1);
-    for (size_t n = 0; n < work.best.size() && work.best[n].mass > 0; ++n)
+    for (size_t n = 0; n < work.best.size(); ++n)
       lately[n] = work.best[n].number, shares[n] = work.best[n].mass;
   }
 
@@ -366,9 +366,9 @@ class Router {
     return asked_ + size_t(i) * asked_size_ + size_t(turn) * most_queries_;
   }
 
-  // [quads][piece][4 queries] of a block, counted from the first that may be left out.
-  float* shares(int slot, int block) const {
-    return shares_ + (size_t(slot) * candidates_ + block) * quads_ * 16;
+  // [queries][pieces] of a block, by its place among those that are searched.
+  bf16* shares(int slot, int block) const {
+    return shares_ + (size_t(slot) * candidates_ + block) * most_queries_ * kPieces;
   }
 
   Asked asking(int layer, int h, const float* q, float shift) const {
@@ -380,14 +380,14 @@ class Router {
   // The best of the pieces that were searched, until with what is read anyway they have the wanted
   // share.
   void choose(int i, int slot, bool alone, Work& work) const {
-    const int n = work.queries, quads = (n + 3) / 4, count = int(work.blocks.size()) * kPieces;
-    const float had = find_mass(i, slot, int(work.blocks.size()), quads, work);
+    const int n = work.queries, count = int(work.blocks.size()) * kPieces;
+    const float had = find_mass(i, slot, work);
     const int most = std::min(alone ? r_.most : r_.prompt_most, count);
     find_best(work.mass.data(), count, most, work.best);
     const float enough = (alone ? r_.mass : r_.prompt_mass) * float(n);
     work.chosen.clear();
     float sum = had;
-    for (int c = 0; c < most && (c < r_.least || sum < enough); ++c) {
+    for (int c = 0; c < int(work.best.size()) && (c < r_.least || sum < enough); ++c) {
       sum += work.best[c].mass;
       const int number = work.best[c].number;
       work.chosen.push_back(work.blocks[number / kPieces] * kPieces + number % kPieces);
@@ -396,51 +396,41 @@ class Router {
   }
 
   // The attention to each piece, summed over queries that have 1 each. Returns what is read anyway.
-  float find_mass(int i, int slot, int blocks, int quads, Work& work) const {
+  float find_mass(int i, int slot, Work& work) const {
+    const int blocks = int(work.blocks.size()), count = work.queries;
     const float* fixed = fixed_ + size_t(i) * most_queries_;
-    std::vector<float>& inverse = work.inverse;
-    inverse.assign(size_t(quads) * 16, 0.0f);
+    std::vector<float>& inverse = work.inverse;  // of the attention of each query
+    inverse.assign(size_t(count) * kPieces, 0.0f);
+    auto share = [&](int block, int n) {
+      return widen(_mm256_loadu_si256((const __m256i*)(shares(slot, block) + n * kPieces)));
+    };
     for (int block = 0; block < blocks; ++block)
-      for (int k = 0; k < quads; ++k)
-        _mm512_storeu_ps(&inverse[16 * k], _mm512_add_ps(_mm512_loadu_ps(&inverse[16 * k]),
-                                                         _mm512_loadu_ps(shares(slot, block) + 16 * k)));
-    __m512 had = _mm512_setzero_ps();
-    for (int k = 0; k < quads; ++k) {
-      __m512 total = _mm512_loadu_ps(&inverse[16 * k]);
-      total = _mm512_add_ps(total, _mm512_shuffle_f32x4(total, total, 0x4e));
-      total = _mm512_add_ps(total, _mm512_shuffle_f32x4(total, total, 0xb1));
-      const __mmask8 there = __mmask8((1u << std::min(4, work.queries - 4 * k)) - 1);
-      const __m512 read = _mm512_broadcast_f32x4(_mm_maskz_loadu_ps(there, fixed + 4 * k));
-      total = _mm512_maskz_div_ps(__mmask16(there * 0x1111), _mm512_set1_ps(1.0f),
-                                  _mm512_add_ps(total, read));
-      had = _mm512_fmadd_ps(total, read, had);
-      _mm512_storeu_ps(&inverse[16 * k], total);
+      for (int n = 0; n < count; ++n) {
+        float* sum = &inverse[size_t(n) * kPieces];
+        _mm512_storeu_ps(sum, _mm512_add_ps(_mm512_loadu_ps(sum), share(block, n)));
+      }
+    float had = 0;
+    for (int n = 0; n < count; ++n) {
+      float* sum = &inverse[size_t(n) * kPieces];
+      const float one = 1 / (sum16(_mm512_loadu_ps(sum)) + fixed[n]);
+      had += fixed[n] * one;
+      _mm512_storeu_ps(sum, _mm512_set1_ps(one));
     }
-    const __m512i by_block = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    work.mass.resize((size_t(blocks) + 3) / 4 * 16);
-    for (int block = 0; block < blocks; block += 4) {
-      __m512 sum[4] = {};
-      for (int n = 0; n < std::min(4, blocks - block); ++n)
-        for (int k = 0; k < quads; ++k)
-          sum[n] = _mm512_fmadd_ps(_mm512_loadu_ps(shares(slot, block + n) + 16 * k),
-                                   _mm512_loadu_ps(&inverse[16 * k]), sum[n]);
-      const __m512 pieces = sum_quarters(sum[0], sum[1], sum[2], sum[3]);
-      _mm512_storeu_ps(&work.mass[size_t(block) * kPieces],
-                       _mm512_permutexvar_ps(by_block, pieces));
+    work.mass.resize(size_t(blocks) * kPieces);
+    for (int block = 0; block < blocks; ++block) {
+      __m512 mass = _mm512_setzero_ps();
+      for (int n = 0; n < count; ++n)
+        mass = _mm512_fmadd_ps(share(block, n), _mm512_loadu_ps(&inverse[size_t(n) * kPieces]), mass);
+      _mm512_storeu_ps(&work.mass[size_t(block) * kPieces], mass);
     }
-    return sum16(had) / 4;  // every quarter has it
+    return had;
   }
 
-  // The `most` best of `count` candidates, the best one first.
+  // The `most` best of `count` candidates, the best one first; none that has nothing.
   static void find_best(const float* mass, int count, int most, std::vector<Candidate>& best) {
     best.clear();
     if (most == 0) return;
-    float bar = -1;  // who is not above it is not among them
-    auto raise = [&] {
-      std::nth_element(best.begin(), best.begin() + most - 1, best.end());
-      best.resize(most);
-      bar = best[most - 1].mass;
-    };
+    const float bar = most < count ? bar_of(mass, count, most) : 0;
     for (int c = 0; c < count; c += 16) {
       const __mmask16 there = __mmask16(count - c < 16 ? (1u << (count - c)) - 1 : 0xffff);
       unsigned above = _mm512_mask_cmp_ps_mask(there, _mm512_loadu_ps(mass + c),
@@ -449,25 +439,26 @@ class Router {
         const int number = c + __builtin_ctz(above);
         best.push_back({mass[number], number});
       }
-      if (int(best.size()) >= 2 * most + 16) raise();
     }
-    if (int(best.size()) > most) raise();
     std::sort(best.begin(), best.end());
+    if (int(best.size()) > most) best.resize(most);
   }
 
   Model m_;
   Routing r_{};
-  int threads_, group_, most_queries_ = 0, length_ = 0, candidates_ = 0, quads_ = 0;
+  int threads_, group_, most_queries_ = 0, length_ = 0, candidates_ = 0;
   size_t asked_size_ = 0, outline_size_ = 0;
   bool shared_ = false;
   std::vector<Group> groups_;
   std::vector<int> of_row_;  // group of each row, or -1
   std::vector<Work> work_;
   std::vector<float> inverse_worth_;
-  Buffer<float> queries_buffer_, fixed_buffer_, shares_buffer_, outlines_buffer_;
+  Buffer<float> queries_buffer_, fixed_buffer_, outlines_buffer_;
+  Buffer<bf16> shares_buffer_;
   Buffer<Asked> asked_buffer_;
   Buffer<int32_t> pieces_buffer_;
-  float *queries_ = nullptr, *fixed_ = nullptr, *shares_ = nullptr, *outlines_ = nullptr;
+  float *queries_ = nullptr, *fixed_ = nullptr, *outlines_ = nullptr;
+  bf16* shares_ = nullptr;
   Asked* asked_ = nullptr;
   int32_t* pieces_ = nullptr;
 };

@@ -1,9 +1,9 @@
 // The routing index, and what queries ask of it; twin of everlong/model/routing.py.
 //
 // The routing index of a block has kDirections codes of 4 bits for each of its tokens:
-// [layer][kv head][token % 16 / 4][4][token / 16][token % 4][4], where byte j of group g has code
-// 8 g + j in its low half and 8 g + 4 + j in its high half, both plus 8. So 16 tokens, four of each
-// piece, meet 4 codes of a query in one instruction.
+// [layer][kv head][token % 4][4][token / 4][4], where byte j of group g has code 8 g + j in its low
+// half and 8 g + 4 + j in its high half, both plus 8. So a token of each of the block's 16 pieces
+// meets 4 codes of a query in one instruction.
 //
 // Keys are rotated at their position, which may lie far past what the directions were found on; so
 // codes are those of the key at its place in a frame of blocks, and queries are turned back by the
@@ -42,15 +42,15 @@ inline void write_codes(const float* key, int d, const float* encoder, const flo
                              _mm512_setzero_si512());
     _mm_store_si128((__m128i*)(code + 16 * j), _mm512_cvtepi32_epi8(whole));
   }
-  uint8_t* out = index + token % 16 / 4 * 256 + token / 16 * 16 + token % 4 * 4;
+  uint8_t* out = index + token % kPiece * 256 + token / kPiece * 4;
   for (int g = 0; g < 4; ++g)
     for (int j = 0; j < 4; ++j)
       out[64 * g + j] = uint8_t(code[8 * g + j] | code[8 * g + 4 + j] << 4);
 }
 
-// Attention to four tokens by the largest of their scores alone: times this, as measured
-// (docs/experiments.md, section 23). Four times as many exponentials tell no more.
-constexpr float kFourTokens = 1.6f;
+// Attention to the four tokens of a piece by the largest of their scores alone: times this, as
+// measured (docs/experiments.md, section 23). Four times as many exponentials tell no more.
+constexpr float kFourTokens = 1.8f;
 
 // A query as the index is asked with: score of a token = scale * (codes . quads) + offset.
 struct Asked {
@@ -114,13 +114,12 @@ inline __m512 attention(__m512i dot, const Asked& q, __m512 more) {
 }
 
 // Estimated attention that Q queries pay to the pieces of a block, in units of 2^shift.
-//   out: [Q / 4 rounded up][piece][4 queries]
+//   out: [Q][kPieces]
 template <int Q>
-inline void scan_queries(const uint8_t* index, const Asked* asked, float* out) {
-  constexpr int kPadded = (Q + 3) / 4 * 4;
+inline void scan_queries(const uint8_t* index, const Asked* asked, bf16* out) {
   __m512i best[Q];
 #pragma GCC unroll 4
-  for (int v = 0; v < 4; ++v) {
+  for (int v = 0; v < kPiece; ++v) {
     const Sixteen codes(index + 256 * v);
 #pragma GCC unroll 8
     for (int i = 0; i < Q; ++i) {
@@ -128,19 +127,15 @@ inline void scan_queries(const uint8_t* index, const Asked* asked, float* out) {
       best[i] = v ? _mm512_max_epi32(best[i], dot) : dot;
     }
   }
-  __m512 share[kPadded];
 #pragma GCC unroll 8
-  for (int i = 0; i < kPadded; ++i) {
-    share[i] = i < Q ? attention(best[i], asked[i], _mm512_set1_ps(asked[i].offset))
-                     : _mm512_setzero_ps();
+  for (int i = 0; i < Q; ++i) {
+    const __m512 share = attention(best[i], asked[i], _mm512_set1_ps(asked[i].offset));
+    _mm256_storeu_si256((__m256i*)(out + kPieces * i), narrow(share));
   }
-  for (int i = 0; i < kPadded; i += 4)
-    _mm512_storeu_ps(out + 4 * i,
-                     sum_quarters(share[i], share[i + 1], share[i + 2], share[i + 3]));
 }
 
 template <int Q = 8>
-inline void scan_some(int count, const uint8_t* index, const Asked* asked, float* out) {
+inline void scan_some(int count, const uint8_t* index, const Asked* asked, bf16* out) {
   if (count == Q)
     scan_queries<Q>(index, asked, out);
   else if constexpr (Q > 1)
@@ -148,9 +143,9 @@ inline void scan_some(int count, const uint8_t* index, const Asked* asked, float
 }
 
 // The same of any number of queries.
-inline void scan_block(const uint8_t* index, const Asked* asked, int count, float* out) {
+inline void scan_block(const uint8_t* index, const Asked* asked, int count, bf16* out) {
   for (int i = 0; i < count; i += 8)
-    scan_some(std::min(8, count - i), index, asked + i, out + 4 * i);
+    scan_some(std::min(8, count - i), index, asked + i, out + kPieces * i);
 }
 
 }  // namespace everlong
