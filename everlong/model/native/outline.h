@@ -65,28 +65,34 @@ inline __m512 scan_group(const Sixteen& means, const uint8_t* group, const Asked
                    _mm512_fmadd_ps(spread, _mm512_set1_ps(q.norm), _mm512_set1_ps(q.offset)));
 }
 
-// Above which value `count` of some numbers are, or a few more; none is negative.
+// Which of the numbers from `at` on are above a bar; behind all of them there is room for 16.
+inline unsigned above(const float* values, int at, int size, float bar) {
+  const __mmask16 there = __mmask16(size - at < 16 ? (1u << (size - at)) - 1 : 0xffff);
+  return _mm512_mask_cmp_ps_mask(there, _mm512_loadu_ps(values + at), _mm512_set1_ps(bar),
+                                 _CMP_GT_OQ);
+}
+
+template <class Do>
+void each_above(const float* values, int size, float bar, Do take) {
+  for (int at = 0; at < size; at += 16)
+    for (unsigned found = above(values, at, size, bar); found; found &= found - 1)
+      take(at + __builtin_ctz(found));
+}
+
+// Above which value `count` of some numbers are, or a few more; none is negative but such as are not
+// meant.
 inline float bar_of(const float* values, int size, int count) {
-  auto above = [&](float bar) {
-    int found = 0;
-    for (int i = 0; i < size; i += 16) {
-      const __mmask16 there = __mmask16(size - i < 16 ? (1u << (size - i)) - 1 : 0xffff);
-      found += __builtin_popcount(_mm512_mask_cmp_ps_mask(
-          there, _mm512_loadu_ps(values + i), _mm512_set1_ps(bar), _CMP_GT_OQ));
-    }
-    return found;
-  };
   // Numbers that are not negative have the order of their bits.
   uint32_t low = 0, high = 0x7f800000;
+  float bar = 0;
   while (high - low > 1) {
     const uint32_t middle = low + (high - low) / 2;
-    float bar;
     std::memcpy(&bar, &middle, 4);
-    const int found = above(bar);
+    int found = 0;
+    for (int at = 0; at < size; at += 16) found += __builtin_popcount(above(values, at, size, bar));
     if (found >= count && found <= count + count / 16) return bar;
     (found < count ? high : low) = middle;
   }
-  float bar;
   std::memcpy(&bar, &high, 4);  // ties: rather too few than too many
   return bar;
 }

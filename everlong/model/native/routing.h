@@ -260,19 +260,22 @@ class Router {
     const int near = g.own + 1 - r_.last, outlined = std::min(o.blocks, near);
     scan_outline(b, layer, i, outlined, outlines_ + t * outline_size_);
     std::vector<float>& promise = work.of_block;
-    constexpr float kSurely = -1;
-    int wanted = r_.searched;
+    constexpr float kTaken = -1, kSurely = std::numeric_limits<float>::infinity();
+    std::vector<int>& surely = work.blocks;
+    const int most = r_.searched / 2;
     if (g.only) {
       const int32_t* lately = o.lately + (size_t(layer) * m_.kv_heads + i % m_.kv_heads) * kLately;
       for (int n = 0; n < kLately && lately[n] >= 0; ++n)
         for (int number = lately[n]; number < std::min(lately[n] + 2, outlined); ++number)
-          if (number >= r_.first && promise[number] != kSurely && wanted > r_.searched / 2)
-            promise[number] = kSurely, --wanted;
+          if (number >= r_.first && promise[number] != kTaken && int(surely.size()) < most)
+            promise[number] = kTaken, surely.push_back(number);
     }
-    const float bar = bar_of(promise.data(), outlined, wanted);
-    for (int number = r_.first; number < outlined; ++number)
-      if (promise[number] > bar || promise[number] == kSurely)
-        if (int(work.blocks.size()) < r_.searched) work.blocks.push_back(number);
+    const float bar = bar_of(promise.data(), outlined, r_.searched - int(surely.size()));
+    for (int number : surely) promise[number] = kSurely;
+    work.blocks.clear();
+    each_above(promise.data(), outlined, bar, [&](int number) {
+      if (int(work.blocks.size()) < r_.searched) work.blocks.push_back(number);
+    });
     for (int number = std::max(r_.first, outlined); number < near; ++number)
       work.blocks.push_back(number);
   }
@@ -327,18 +330,29 @@ class Router {
     int32_t* lately = o.lately + lh * kLately;
     float* shares = o.shares + lh * kLately;
     const float fading = std::pow(kFading, float(g.rows));
-    std::vector<float>& best = work.of_block;
-    best.assign(size_t(g.own) + 17, 0.0f);
+    std::vector<Candidate>& best = work.best;
+    best.clear();
     for (size_t n = 0; n < work.blocks.size(); ++n) {
-      best[work.blocks[n]] =
-          sum16(_mm512_loadu_ps(&work.mass[n * kPieces])) / float(work.queries);
+      const float mass = sum16(_mm512_loadu_ps(&work.mass[n * kPieces]));
+      best.push_back({mass / float(work.queries), work.blocks[n]});
     }
-    for (int n = 0; n < kLately && lately[n] >= 0; ++n)
-      if (lately[n] <= g.own) best[lately[n]] = std::max(best[lately[n]], fading * shares[n]);
-    find_best(best.data(), g.own + 1, std::min(kLately, g.own + 1), work.best);
+    for (int n = 0; n < kLately && lately[n] >= 0; ++n) {
+      auto at = std::lower_bound(work.blocks.begin(), work.blocks.end(), lately[n]);
+      const bool there = at != work.blocks.end() && *at == lately[n];
+      if (there)
+        best[at - work.blocks.begin()].mass =
+            std::max(best[at - work.blocks.begin()].mass, fading * shares[n]);
+      else
+        best.push_back({fading * shares[n], lately[n]});
+    }
+    if (int(best.size()) > kLately) {
+      std::nth_element(best.begin(), best.begin() + kLately, best.end());
+      best.resize(kLately);
+    }
+    std::sort(best.begin(), best.end());
     std::fill(lately, lately + kLately, -1);
-    for (size_t n = 0; n < work.best.size(); ++n)
-      lately[n] = work.best[n].number, shares[n] = work.best[n].mass;
+    for (int n = 0; n < int(best.size()) && best[n].mass > 0; ++n)
+      lately[n] = best[n].number, shares[n] = best[n].mass;
   }
 
   // By how much queries are turned for the blocks of a group past reach: back by the frames before
@@ -431,15 +445,7 @@ class Router {
     best.clear();
     if (most == 0) return;
     const float bar = most < count ? bar_of(mass, count, most) : 0;
-    for (int c = 0; c < count; c += 16) {
-      const __mmask16 there = __mmask16(count - c < 16 ? (1u << (count - c)) - 1 : 0xffff);
-      unsigned above = _mm512_mask_cmp_ps_mask(there, _mm512_loadu_ps(mass + c),
-                                               _mm512_set1_ps(bar), _CMP_GT_OQ);
-      for (; above; above &= above - 1) {
-        const int number = c + __builtin_ctz(above);
-        best.push_back({mass[number], number});
-      }
-    }
+    each_above(mass, count, bar, [&](int number) { best.push_back({mass[number], number}); });
     std::sort(best.begin(), best.end());
     if (int(best.size()) > most) best.resize(most);
   }
