@@ -15,7 +15,8 @@ from everlong.errors import ConfigError
 from everlong.model.assemble import WeightsOption
 from everlong.model.cache import BLOCK, EVERYWHERE, Batch, BlockTable, Span, block_shape
 from everlong.model.native.step import NativeStep, supports
-from everlong.model.routing import Budget, Routing, index_shape
+from everlong.model.routing import Budget, Routing
+from everlong.model.routing_index import index_shape
 
 CHUNK = 512
 """Tokens in a step of a prompt: the engine's default."""

@@ -14,6 +14,7 @@ import re
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from math import hypot, sqrt
 from pathlib import Path
@@ -346,6 +347,7 @@ def answer(
 def _branch(steps: Steps, table: BlockTable, start: int, room: int) -> BlockTable:
     """Blocks for tokens behind the first ``start`` of a table: whole ones are shared."""
     made = BlockTable()
+    made.outline = deepcopy(table.outline)  # each question remembers for itself
     whole, part = divmod(start, BLOCK)
     for block, codes in zip(table.blocks[:whole], table.codes[:whole], strict=True):
         made.append(block, codes)

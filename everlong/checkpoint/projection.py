@@ -16,7 +16,7 @@ from everlong.checkpoint.loading import OpenedModel
 from everlong.errors import ConfigError
 from everlong.files import atomic_write, cache_dir, read_text
 from everlong.model.calibration import calibrate
-from everlong.model.routing import DIRECTIONS, Projection
+from everlong.model.routing_index import DIRECTIONS, Projection
 from everlong.model.transformer import Transformer
 
 _VERSION = 4

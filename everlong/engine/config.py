@@ -12,7 +12,8 @@ from everlong.engine.stored_blocks import FORMATS
 from everlong.errors import ConfigError
 from everlong.model.cache import BLOCK, block_shape
 from everlong.model.config import ModelConfig
-from everlong.model.routing import Budget, index_shape
+from everlong.model.routing import Budget
+from everlong.model.routing_index import index_shape
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,8 @@ from everlong.memory.namespaces import LOCAL
 from everlong.memory.record import NO_PARENT
 from everlong.model.adapters import Adapter
 from everlong.model.cache import BLOCK, block_shape
-from everlong.model.routing import Projection, Routing
+from everlong.model.routing import Routing
+from everlong.model.routing_index import Projection
 from everlong.model.transformer import Transformer
 from everlong.tokenizer import Tokenizer
 

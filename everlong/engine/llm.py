@@ -26,7 +26,7 @@ from everlong.memory.memory import Memory
 from everlong.memory.namespaces import LOCAL
 from everlong.model.adapters import Adapter
 from everlong.model.config import ModelConfig
-from everlong.model.routing import Projection
+from everlong.model.routing_index import Projection
 from everlong.model.transformer import Transformer
 from everlong.tokenizer import Tokenizer
 

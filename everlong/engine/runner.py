@@ -23,7 +23,8 @@ from everlong.model.cache import (
 )
 from everlong.model.native.step import NativeStep, supports
 from everlong.model.quantization import PackedLinear
-from everlong.model.routing import Routing, index_shape
+from everlong.model.routing import Routing
+from everlong.model.routing_index import index_shape
 from everlong.model.transformer import Transformer
 
 

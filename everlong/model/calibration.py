@@ -18,7 +18,7 @@ from everlong.errors import ConfigError
 from everlong.model.attention import SequenceAttention
 from everlong.model.cache import BLOCK
 from everlong.model.rope import rotate
-from everlong.model.routing import DIRECTIONS, STEPS, Projection
+from everlong.model.routing_index import DIRECTIONS, STEPS, Projection
 from everlong.model.transformer import Transformer
 
 _SELDOM = 0.999

@@ -15,7 +15,7 @@ from everlong.model.assemble import WeightsOption, assemble
 from everlong.model.cache import block_shape
 from everlong.model.calibration import calibrate
 from everlong.model.config import ModelConfig
-from everlong.model.routing import Projection, index_shape
+from everlong.model.routing_index import Projection, index_shape
 from everlong.model.transformer import Transformer
 from everlong.tokenizer import Tokenizer, train_tokenizer
 from tests.model.random_models import random_weights

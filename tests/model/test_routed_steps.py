@@ -26,12 +26,8 @@ from everlong.model.calibration import calibrate
 from everlong.model.config import ModelConfig
 from everlong.model.native import library as native
 from everlong.model.native.step import NativeStep
-from everlong.model.routing import (
-    Budget,
-    Routing,
-    index_shape,
-    unpacked,
-)
+from everlong.model.routing import Budget, Routing
+from everlong.model.routing_index import index_shape, unpacked
 from everlong.model.transformer import Transformer
 from tests.model.random_models import random_weights
 
@@ -218,6 +214,22 @@ def test_a_search_in_two_levels_is_that_of_the_twin(reach: int) -> None:
     outline = tables["native"].outline
     assert outline is not None
     assert outline.blocks == at // BLOCK
+
+
+@KERNELS
+def test_a_search_in_two_levels_of_all_blocks_is_one_of_all(model: Transformer) -> None:
+    before = 50 * BLOCK
+    found = []
+    for flat in (12, 1000):
+        routing = routed(model, replace(SPARING, flat=flat, searched=900))
+        step, filled = NativeStep(model, routing=routing), table(before + 200)
+        step(Batch([Span(tokens(before), filled)], 31))
+        parts = [step(Batch([Span(tokens(130, 1), filled, before)], 31))]
+        for at in range(before + 130, before + 150):
+            parts.append(step(Batch([Span(tokens(1, at), filled, at)], 31)))
+        assert (filled.outline is None) == (flat == 1000)
+        found.append(torch.cat(parts))
+    assert torch.equal(*found)
 
 
 def lately(one: BlockTable, other: BlockTable) -> float:

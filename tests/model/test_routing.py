@@ -16,19 +16,16 @@ from everlong.model.cache import BLOCK, PIECE
 from everlong.model.calibration import calibrate
 from everlong.model.routing import (
     Budget,
-    Projection,
     RoutedAttention,
     attend_chosen,
     by_piece,
     choose,
-    packed,
     sampled,
-    unpacked,
 )
+from everlong.model.routing_index import Projection, packed, unpacked
 from tests.engine.tiny import model
 
 PIECES = BLOCK // PIECE
-
 ALL = Budget(1, 1 << 14, 1 << 14, 1, 1 << 14, dense=0)
 KV_HEADS, GROUP, SIZE = 2, 3, 32
 

@@ -1,9 +1,9 @@
 // The first level of the search far back: what eight blocks are about; twin of
 // everlong/model/outline.py.
 //
-// Of each half of a block an outline keeps the mean of its 32 tokens' codes and how much they spread.
-// A half is worth looking at token by token where a query's score of the mean, and of as much more as
-// the spread makes likely for the best of its tokens, is high.
+// Of each half of a block an outline keeps the mean of its 32 tokens' codes and how much they
+// spread. A half is worth looking at token by token where a query's score of the mean, and of as
+// much more as the spread makes likely for the best of its tokens, is high.
 #pragma once
 
 #include "batch.h"
@@ -79,8 +79,8 @@ void each_above(const float* values, int size, float bar, Do take) {
       take(at + __builtin_ctz(found));
 }
 
-// Above which value `count` of some numbers are, or a few more; none is negative but such as are not
-// meant.
+// Above which value `count` of some numbers are, or a few more; none is negative but those that are
+// not meant.
 inline float bar_of(const float* values, int size, int count) {
   // Numbers that are not negative have the order of their bits.
   uint32_t low = 0, high = 0x7f800000;

@@ -63,7 +63,8 @@ class Router {
     queries_ = queries_buffer_.get(items * most_queries_ * m_.head_dim);
     asked_ = asked_buffer_.get(items * asked_size_);
     fixed_ = fixed_buffer_.get(items * most_queries_);
-    shares_ = shares_buffer_.get((shared_ ? items : threads_) * candidates_ * most_queries_ * kPieces);
+    shares_ = shares_buffer_.get((shared_ ? items : threads_) * candidates_ * most_queries_ *
+                                 kPieces);
     outlines_ = outlines_buffer_.get(threads_ * outline_size_);
     pieces_ = pieces_buffer_.get(items * length_);
     return queries_ && asked_ && fixed_ && shares_ && outlines_ && pieces_;
@@ -303,19 +304,21 @@ class Router {
       const int end = std::min(kOutlined, outlined - at * kOutlined);
       const unsigned there = end > begin ? (1u << end) - (1u << begin) : 0;
       for (int n = 0; n < count; ++n) {
-        const __m512 share =
-            _mm512_maskz_mov_ps(__mmask16(there | there << kOutlined), scan_group(means, group, q[query[n]]));
+        const __m512 share = _mm512_maskz_mov_ps(__mmask16(there | there << kOutlined),
+                                                 scan_group(means, group, q[query[n]]));
         total[n] = _mm512_add_ps(total[n], share);
         _mm512_storeu_ps(shares + (size_t(at) * count + n) * 16, share);
       }
     }
     const float* fixed = fixed_ + size_t(i) * most_queries_;
-    for (int n = 0; n < count; ++n) total[n] = _mm512_set1_ps(1 / (sum16(total[n]) + fixed[query[n]]));
+    for (int n = 0; n < count; ++n)
+      total[n] = _mm512_set1_ps(1 / (sum16(total[n]) + fixed[query[n]]));
     work.of_block.resize(size_t(size) * kOutlined + 16);
     for (int at = 0; at < size; ++at) {
       __m512 sum = _mm512_setzero_ps();
       for (int n = 0; n < count; ++n)
-        sum = _mm512_fmadd_ps(_mm512_loadu_ps(shares + (size_t(at) * count + n) * 16), total[n], sum);
+        sum = _mm512_fmadd_ps(_mm512_loadu_ps(shares + (size_t(at) * count + n) * 16), total[n],
+                              sum);
       _mm256_storeu_ps(&work.of_block[size_t(at) * kOutlined],
                        _mm256_add_ps(_mm512_castps512_ps256(sum), _mm512_extractf32x8_ps(sum, 1)));
     }
@@ -434,7 +437,8 @@ class Router {
     for (int block = 0; block < blocks; ++block) {
       __m512 mass = _mm512_setzero_ps();
       for (int n = 0; n < count; ++n)
-        mass = _mm512_fmadd_ps(share(block, n), _mm512_loadu_ps(&inverse[size_t(n) * kPieces]), mass);
+        mass = _mm512_fmadd_ps(share(block, n), _mm512_loadu_ps(&inverse[size_t(n) * kPieces]),
+                               mass);
       _mm512_storeu_ps(&work.mass[size_t(block) * kPieces], mass);
     }
     return had;

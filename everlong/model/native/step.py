@@ -16,7 +16,8 @@ from everlong.model.cache import BLOCK, EVERYWHERE, Batch, Outline, Span, frames
 from everlong.model.config import ModelConfig
 from everlong.model.native import library as native
 from everlong.model.quantization import PackedEmbedding, PackedLinear
-from everlong.model.routing import Routing, index_shape
+from everlong.model.routing import Routing
+from everlong.model.routing_index import index_shape
 
 if TYPE_CHECKING:
     from everlong.model.transformer import Block, Transformer
