@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy
 
 from benchmarks.report import Measured
 from benchmarks.routing_model import CHUNK, Steps
-from everlong.model.cache import BLOCK, PIECE
+from everlong.model.cache import pieces_seen
 from everlong.model.native.step import NativeStep
 
 CLAIMS = ("loss_increase_16k", "loss_increase_32k", "kv_read_share", "index_bytes_share")
@@ -102,7 +102,5 @@ def _losses(
             skipped += int(batch.skipped)
             at += CHUNK
         losses[end] = torch.cat(parts)
-        blocks = sum(place // BLOCK + 1 for place in range(end - _SCORED, end))
-        seen = blocks * (BLOCK // PIECE) * steps.config.num_layers * steps.config.num_kv_heads
-        shares[end] = 1 - skipped / seen
+        shares[end] = 1 - skipped / pieces_seen(steps.config, range(end - _SCORED, end))
     return losses, shares

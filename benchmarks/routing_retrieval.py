@@ -26,7 +26,7 @@ from benchmarks.report import Measured
 from benchmarks.routing_model import CHUNK, Steps
 from everlong.errors import ConfigError
 from everlong.files import cache_dir, sha256_file
-from everlong.model.cache import BLOCK, PIECE, Batch, BlockTable, Span
+from everlong.model.cache import BLOCK, Batch, BlockTable, Span, pieces_seen
 from everlong.model.native.build import library_path
 from everlong.model.native.step import NativeStep
 from everlong.tokenizer import Tokenizer
@@ -338,8 +338,7 @@ def answer(
         spans = [Span(said[i][-1:], tables[i], at) for i, at in zip(going, places, strict=True)]
         batch = Batch(spans, steps.reach)
         logits = step(batch)
-        blocks = sum(place // BLOCK + 1 for place in places)
-        seen = blocks * (BLOCK // PIECE) * steps.config.num_layers * steps.config.num_kv_heads
+        seen = pieces_seen(steps.config, places)
         there += seen
         read += seen - int(batch.skipped.sum())
 

@@ -14,12 +14,12 @@ from everlong.model.adapters import Adapter, adapted
 from everlong.model.cache import (
     BLOCK,
     EVERYWHERE,
-    PIECE,
     Batch,
     BlockTable,
     Sight,
     Span,
     block_shape,
+    pieces_seen,
 )
 from everlong.model.native.step import NativeStep, supports
 from everlong.model.quantization import PackedLinear
@@ -92,12 +92,10 @@ class Runner:
         batch = Batch([_span(s) for s in plan], self._reach)
         logits = self._step(batch, adapter)
         if self._routing is not None:
-            c = self.model.config
             for scheduled, skipped in zip(plan, batch.skipped.tolist(), strict=True):
                 end = scheduled.sequence.computed + scheduled.count
                 places = range(scheduled.sequence.computed, end)
-                blocks = sum(place // BLOCK + 1 for place in places)
-                seen = blocks * (BLOCK // PIECE) * c.num_layers * c.num_kv_heads
+                seen = pieces_seen(self.model.config, places)
                 scheduled.sequence.reads += Reads(seen - skipped, seen)
         return logits
 

@@ -9,7 +9,7 @@ Letters: M rows (tokens of the step), S sequences, D head size.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -27,6 +27,9 @@ BLOCK = 64
 PIECE = 4
 """Tokens that routed attention chooses together."""
 
+PIECES = BLOCK // PIECE
+"""Of a block."""
+
 EVERYWHERE = 1 << 30
 """A reach in blocks that no sequence exceeds."""
 
@@ -41,6 +44,12 @@ a prefix of that many tokens together with those before it and itself."""
 def block_shape(config: ModelConfig) -> tuple[int, int, int, int, int]:
     """Shape of a block: [layers, kv heads, keys and values, 64, D]."""
     return (config.num_layers, config.num_kv_heads, 2, BLOCK, config.head_dim)
+
+
+def pieces_seen(config: ModelConfig, places: Iterable[int]) -> int:
+    """Pieces that tokens at these places could read, summed over layers and kv heads."""
+    blocks = sum(place // BLOCK + 1 for place in places)
+    return blocks * PIECES * config.num_layers * config.num_kv_heads
 
 
 def moved(own: int, number: int, reach: int) -> int:
@@ -106,7 +115,7 @@ class BlockTable:
     def __init__(self) -> None:
         self.blocks: list[Tensor] = []
         self.codes: list[Tensor] = []
-        """Of each block its routing index, where there is one; see ``model/routing.py``."""
+        """Of each block its routing index, where there is one; see ``model/routing_index.py``."""
         self.outline: Outline | None = None
         """Made by the steps when the sequence is long enough."""
         self._addresses: NDArray[np.int64] = np.empty((2, 8), dtype=np.int64)

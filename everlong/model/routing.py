@@ -36,7 +36,7 @@ from torch.nn.functional import pad
 
 from everlong.errors import ConfigError
 from everlong.model.attention import BlockAttention, moved_scores, pieces, turn_back
-from everlong.model.cache import BLOCK, PIECE, Batch, Outline, Span, frames, moved
+from everlong.model.cache import BLOCK, PIECE, PIECES, Batch, Outline, Span, frames, moved
 from everlong.model.outline import QUERIES, THOROUGH, outlined, promises, remember, searched
 from everlong.model.rope import Rope
 from everlong.model.routing_index import Projection, unpacked
@@ -46,7 +46,6 @@ FOUR_TOKENS = 1.8
 measured (``docs/experiments.md``, section 23)."""
 _MOST_CHOSEN = 1 << 16
 _MOST_FIXED = 64
-_PIECES = BLOCK // PIECE
 
 
 @dataclass(frozen=True)
@@ -138,7 +137,7 @@ def choose(mass: Tensor, blocks: int, budget: Budget, alone: bool) -> Tensor:
         bool [K, P].
     """
     chosen = torch.zeros_like(mass, dtype=torch.bool)
-    first, last = min(budget.first, blocks) * _PIECES, max(blocks - budget.last, 0) * _PIECES
+    first, last = min(budget.first, blocks) * PIECES, max(blocks - budget.last, 0) * PIECES
     chosen[:, :first] = True
     chosen[:, last:] = True
     if last <= first:
@@ -187,7 +186,7 @@ class RoutedAttention:
         for rows, places in pieces(0, len(q), self._budget.rows):
             block, end = places.start // BLOCK, rows.stop
             if self._budget.reads_all(block + 1):
-                chosen = torch.ones(k.shape[1], (block + 1) * _PIECES, dtype=torch.bool)
+                chosen = torch.ones(k.shape[1], (block + 1) * PIECES, dtype=torch.bool)
             else:
                 at = rows.start + sampled(len(places), self._budget.queries)
                 exactly = partial(exact, q[at] * scale, k[:end])
@@ -228,7 +227,7 @@ def mass_by_piece(
     others = slice(first // PIECE, last // PIECE)
     mass[..., others] = FOUR_TOKENS * weights.amax(-1)[..., others]
     if searched is not None:
-        left_out = ~searched.repeat_interleave(_PIECES, 1)[:, None, None, others]
+        left_out = ~searched.repeat_interleave(PIECES, 1)[:, None, None, others]
         mass[..., others] = mass[..., others].masked_fill(left_out, 0)
     return (mass / mass.sum(-1, keepdim=True)).mean((1, 2))
 
@@ -305,7 +304,10 @@ class RoutedBlockAttention(BlockAttention):
             found = moved_scores(asking, read, turned, self._rope)
             return found.view(len(keys), -1, *found.shape[1:])
 
-        codes = self._codes(span, layer, own + 1)
+        directions = self._projection.encoder.shape[-1]
+        codes = torch.stack(  # [N, 64, K, R]
+            [unpacked(of[layer], directions) for of in span.table.codes[: own + 1]]
+        )
         scores = torch.cat(
             [
                 self._projection.scores(layer, self._turned(asking, own, number), of)
@@ -324,15 +326,10 @@ class RoutedBlockAttention(BlockAttention):
             )
         mass = mass_by_piece(scores, index[places], self._budget, exactly, within)
         if span.start // BLOCK > self._budget.flat and rows.stop == whole.stop:
-            far = mass.view(len(keys), -1, _PIECES).sum(-1)
+            far = mass.view(len(keys), -1, PIECES).sum(-1)
             far[:, : self._budget.first] = far[:, own + 1 - self._budget.last :] = 0
             remember(self._outline(span), layer, far, len(index))
         return choose(mass, own + 1, self._budget, len(index) == 1)
-
-    def _codes(self, span: Span, layer: int, blocks: int) -> Tensor:
-        """[blocks, 64, K, R]."""
-        directions = self._projection.encoder.shape[-1]
-        return torch.stack([unpacked(c[layer], directions) for c in span.table.codes[:blocks]])
 
     def _turned(self, asking: Tensor, own: int, number: int) -> Tensor:
         """Queries as the codes of a block are asked with them."""
@@ -397,14 +394,13 @@ class RoutedBlockAttention(BlockAttention):
         group = q.shape[1] // self._projection.centre.shape[1]
         heads = slice(head * group, (head + 1) * group)
         parts = (
-            table.blocks[n // _PIECES][layer, head, :, n % _PIECES * PIECE :][:, :PIECE]
-            for n in read
+            table.blocks[n // PIECES][layer, head, :, n % PIECES * PIECE :][:, :PIECE] for n in read
         )
         stored = torch.cat(list(parts), 1).to(q.dtype)
         tokens = (numbers[:, None] * PIECE + torch.arange(PIECE)).flatten()
         there = tokens <= index[-1]
         keys, values = stored[:, there]
-        turns = self._turns([n // _PIECES for n in read], own)
+        turns = self._turns([n // PIECES for n in read], own)
         scores = moved_scores(q[rows, heads], keys[None], turns, self._rope, PIECE).float()
         scores = scores * q.shape[-1] ** -0.5
         weights = scores.masked_fill(tokens[there] > index[:, None], float("-inf")).softmax(-1)

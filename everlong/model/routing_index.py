@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from everlong.model.attention import turn_back
-from everlong.model.cache import BLOCK, EVERYWHERE, PIECE, frames
+from everlong.model.cache import BLOCK, EVERYWHERE, PIECE, PIECES, frames
 from everlong.model.config import ModelConfig
 from everlong.model.rope import Rope
 
@@ -27,7 +27,6 @@ DIRECTIONS = 32
 """R: 16 bytes a token and kv head, 6 % of keys and values of 64 numbers in bfloat16."""
 STEPS = 7
 """Codes are from -8 to 7; so many steps reach what is seldom exceeded."""
-_PIECES = BLOCK // PIECE
 
 
 @dataclass(frozen=True)
@@ -59,9 +58,7 @@ class Projection:
         Returns:
             float32 [K, G, n, T].
         """
-        kv_heads = codes.shape[1]
-        q = queries.float().reshape(len(queries), kv_heads, -1, queries.shape[-1])  # [n, K, G, D]
-        along = torch.einsum("nkgd,kdr->kgnr", q, self.decoder[layer])
+        q, along = self._along(layer, queries)
         # Queries are rounded to 8 bits.
         scale = along.abs().amax(-1, keepdim=True).clamp_min(1e-30) / 127
         along = (along / scale).round() * scale
@@ -70,10 +67,14 @@ class Projection:
 
     def norms(self, layer: int, queries: Tensor) -> Tensor:
         """Of queries [n, H, D], beside what queries ask along each direction: [K, G, n]."""
-        decoder, worth = self.decoder[layer], self.worth[layer]
-        q = queries.float().reshape(len(queries), len(worth), -1, queries.shape[-1])
-        along = torch.einsum("nkgd,kdr->kgnr", q, decoder) / worth[:, None, None]
-        return along.square().mean(-1).sqrt()
+        _, along = self._along(layer, queries)
+        return (along / self.worth[layer][:, None, None]).square().mean(-1).sqrt()
+
+    def _along(self, layer: int, queries: Tensor) -> tuple[Tensor, Tensor]:
+        """Queries by their kv head [n, K, G, D], and as they meet codes [K, G, n, R]."""
+        decoder = self.decoder[layer]
+        q = queries.float().reshape(len(queries), len(decoder), -1, queries.shape[-1])
+        return q, torch.einsum("nkgd,kdr->kgnr", q, decoder)
 
     def index(self, block: Tensor, number: int, rope: Rope, reach: int = EVERYWHERE) -> Tensor:
         """The routing index of a block, see :func:`packed`.
@@ -121,12 +122,12 @@ def packed(codes: Tensor) -> Tensor:
     """
     whole = pad(codes + STEPS + 1, (0, DIRECTIONS - codes.shape[-1])).to(torch.uint8)
     # [pieces, tokens, K, groups, 4 bytes]
-    low, high = whole.view(_PIECES, PIECE, -1, 4, 2, 4).unbind(4)
+    low, high = whole.view(PIECES, PIECE, -1, 4, 2, 4).unbind(4)
     return (low | high << 4).permute(2, 1, 3, 0, 4).flatten(1)
 
 
 def unpacked(index: Tensor, directions: int) -> Tensor:
     """The reverse of :func:`packed`: int8 [64, K, R]."""
-    both = index.view(len(index), PIECE, 4, _PIECES, 4).permute(3, 1, 0, 2, 4)  # as above
+    both = index.view(len(index), PIECE, 4, PIECES, 4).permute(3, 1, 0, 2, 4)  # as above
     codes = torch.stack((both & 15, both >> 4), dim=4).flatten(3).flatten(0, 1)
     return codes[..., :directions].to(torch.int8) - (STEPS + 1)

@@ -11,11 +11,10 @@ import torch
 from everlong.engine.config import EngineConfig
 from everlong.errors import ConfigError
 from everlong.memory.memory import Memory
-from everlong.model.cache import BLOCK, PIECE
+from everlong.model.cache import BLOCK, PIECES
 from everlong.model.routing import Budget
 from tests.engine.tiny import WINDOW, all_blocks_free, config, model, tiny_llm, tokenizer
 
-PIECES = BLOCK // PIECE
 SPARING = Budget(0.5, 4, 32, 0.5, 32, last=2, dense=0)
 ALL = Budget(1, 1 << 14, 1 << 14, 1, 1 << 14, dense=0)
 ROUTED = {"attention": "routed", "budget": SPARING}

@@ -13,7 +13,7 @@ from everlong.model.assemble import assemble
 from everlong.model.cache import (
     BLOCK,
     EVERYWHERE,
-    PIECE,
+    PIECES,
     Batch,
     BlockTable,
     Span,
@@ -280,5 +280,5 @@ def test_layers_with_a_window_are_not_routed() -> None:
     batch = Batch([Span(tokens(20 * BLOCK), table(20 * BLOCK, config))])
     step(batch)
     rows = range(3, 20)  # the own block and before it
-    most = sum(n + 1 - 3 for n in rows) * (BLOCK // PIECE) * BLOCK * 2  # of one layer
+    most = sum(n + 1 - 3 for n in rows) * PIECES * BLOCK * 2  # of one layer
     assert 0 < int(batch.skipped) <= most

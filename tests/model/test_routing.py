@@ -12,7 +12,7 @@ from torch import Tensor
 
 from everlong.errors import ConfigError
 from everlong.model.attention import SequenceAttention
-from everlong.model.cache import BLOCK, PIECE
+from everlong.model.cache import BLOCK, PIECE, PIECES
 from everlong.model.calibration import calibrate
 from everlong.model.routing import (
     Budget,
@@ -25,7 +25,6 @@ from everlong.model.routing import (
 from everlong.model.routing_index import Projection, packed, unpacked
 from tests.engine.tiny import model
 
-PIECES = BLOCK // PIECE
 ALL = Budget(1, 1 << 14, 1 << 14, 1, 1 << 14, dense=0)
 KV_HEADS, GROUP, SIZE = 2, 3, 32
 

@@ -5,7 +5,8 @@
 
 namespace everlong {
 
-// How blocks are chosen; twin of `Budget` and `Projection` in everlong/model/routing.py.
+// How blocks are chosen; twin of `Budget` in everlong/model/routing.py and of `Projection` in
+// everlong/model/routing_index.py.
 struct Routing {
   // What a key and a query become in the index, [layers][kv heads] each.
   const float* encoder;           // [D][kDirections]
@@ -23,7 +24,8 @@ struct Routing {
   int32_t searched;               // so many
 };
 
-// What is kept of a long sequence to search it in two levels; twin of everlong/model/outline.py.
+// What is kept of a long sequence to search it in two levels; twin of `Outline` in
+// everlong/model/cache.py.
 struct Outline {
   const uint8_t* groups;  // [layers][kv heads][capacity][kGroupBytes], see outline.h
   int64_t capacity;

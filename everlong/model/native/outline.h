@@ -50,9 +50,7 @@ inline void write_outline(const uint8_t* codes, const float* worth, int number, 
       spread += (float(squares[r]) / kTokens - exact * exact) * worth[r] * worth[r];
     }
     const int lane = half * kOutlined + number % kOutlined;
-    for (int g = 0; g < 4; ++g)
-      for (int j = 0; j < 4; ++j)
-        group[64 * g + 4 * lane + j] = uint8_t(mean[8 * g + j] | mean[8 * g + 4 + j] << 4);
+    store_codes(mean, lane, group);
     spread = kBestAbove * std::sqrt(std::max(0.0f, spread));
     std::memcpy(group + kMeansBytes + 4 * lane, &spread, 4);
   }

@@ -60,7 +60,7 @@ class Router {
     outline_size_ = size_t(outlines + kOutlined) / kOutlined * kOutlineQueries * 16;
     const size_t items = groups_.size() * m_.kv_heads;
     work_.resize(items);
-    queries_ = queries_buffer_.get(items * most_queries_ * m_.head_dim);
+    queries_ = queries_buffer_.get(size_t(threads_) * most_queries_ * m_.head_dim);
     asked_ = asked_buffer_.get(items * asked_size_);
     fixed_ = fixed_buffer_.get(items * most_queries_);
     shares_ = shares_buffer_.get((shared_ ? items : threads_) * candidates_ * most_queries_ *
@@ -111,7 +111,7 @@ class Router {
     const Group& g = groups_[i / m_.kv_heads];
     const int h = i % m_.kv_heads, d = m_.head_dim;
     Work& work = work_[i];
-    float* q = queries_ + size_t(i) * most_queries_ * d;
+    float* q = queries_ + size_t(t) * most_queries_ * d;
     const int step = (g.rows + r_.queries - 1) / r_.queries;
     const int begin = (g.rows - 1) % step;
     int seen[kMaxQueries], none[kMaxQueries] = {};
@@ -265,7 +265,7 @@ class Router {
     std::vector<int>& surely = work.blocks;
     const int most = r_.searched / 2;
     if (g.only) {
-      const int32_t* lately = o.lately + (size_t(layer) * m_.kv_heads + i % m_.kv_heads) * kLately;
+      const int32_t* lately = o.lately + lh(layer, i) * kLately;
       for (int n = 0; n < kLately && lately[n] >= 0; ++n)
         for (int number = lately[n]; number < std::min(lately[n] + 2, outlined); ++number)
           if (number >= r_.first && promise[number] != kTaken && int(surely.size()) < most)
@@ -286,8 +286,7 @@ class Router {
     const Group& g = groups_[i / m_.kv_heads];
     const Outline& o = outline(b, g);
     Work& work = work_[i];
-    const uint8_t* groups =
-        o.groups + (size_t(layer) * m_.kv_heads + i % m_.kv_heads) * o.capacity * kGroupBytes;
+    const uint8_t* groups = o.groups + lh(layer, i) * o.capacity * kGroupBytes;
     // Of tokens that choose together, some search.
     const int choosers = work.queries / group_;
     const int step = (choosers * group_ + kOutlineQueries - 1) / kOutlineQueries;
@@ -329,9 +328,8 @@ class Router {
     const Group& g = groups_[i / m_.kv_heads];
     const Outline& o = outline(b, g);
     Work& work = work_[i];
-    const size_t lh = size_t(layer) * m_.kv_heads + i % m_.kv_heads;
-    int32_t* lately = o.lately + lh * kLately;
-    float* shares = o.shares + lh * kLately;
+    int32_t* lately = o.lately + lh(layer, i) * kLately;
+    float* shares = o.shares + lh(layer, i) * kLately;
     const float fading = std::pow(kFading, float(g.rows));
     std::vector<Candidate>& best = work.best;
     best.clear();
@@ -374,6 +372,7 @@ class Router {
   }
 
   int item(int group, int h) const { return group * m_.kv_heads + h; }
+  size_t lh(int layer, int item) const { return size_t(layer) * m_.kv_heads + item % m_.kv_heads; }
 
   static const uint64_t* blocks_of(const Batch& b, const Group& g) {
     return b.blocks + b.first[b.sequence[g.row]];

@@ -1,4 +1,4 @@
-// The routing index, and what queries ask of it; twin of everlong/model/routing.py.
+// The routing index, and what queries ask of it; twin of everlong/model/routing_index.py.
 //
 // The routing index of a block has kDirections codes of 4 bits for each of its tokens:
 // [layer][kv head][token % 4][4][token / 4][4], where byte j of group g has code 8 g + j in its low
@@ -29,6 +29,13 @@ inline void project(const float* x, const float* matrix, int d, __m512 out[2]) {
   out[1] = _mm512_add_ps(sum[1], sum[3]);
 }
 
+// Puts kDirections codes, plus 8, in one lane of the sixteen that lie at `out`.
+inline void store_codes(const uint8_t* code, int lane, uint8_t* out) {
+  for (int g = 0; g < 4; ++g)
+    for (int j = 0; j < 4; ++j)
+      out[64 * g + 4 * lane + j] = uint8_t(code[8 * g + j] | code[8 * g + 4 + j] << 4);
+}
+
 // Puts the key of one token in the index of its block, layer and kv head.
 inline void write_codes(const float* key, int d, const float* encoder, const float* offset,
                         int token, uint8_t* index) {
@@ -42,10 +49,7 @@ inline void write_codes(const float* key, int d, const float* encoder, const flo
                              _mm512_setzero_si512());
     _mm_store_si128((__m128i*)(code + 16 * j), _mm512_cvtepi32_epi8(whole));
   }
-  uint8_t* out = index + token % kPiece * 256 + token / kPiece * 4;
-  for (int g = 0; g < 4; ++g)
-    for (int j = 0; j < 4; ++j)
-      out[64 * g + j] = uint8_t(code[8 * g + j] | code[8 * g + 4 + j] << 4);
+  store_codes(code, token / kPiece, index + token % kPiece * 256);
 }
 
 // Attention to the four tokens of a piece by the largest of their scores alone: times this, as
