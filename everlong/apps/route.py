@@ -22,7 +22,8 @@ from everlong.model.assemble import WeightsOption
 from everlong.model.attention import Attend, SequenceAttention
 from everlong.model.cache import BLOCK
 from everlong.model.config import ModelConfig
-from everlong.model.routing import Budget, RoutedAttention
+from everlong.model.routed_sequence import RoutedAttention
+from everlong.model.routing import Budget
 from everlong.model.transformer import Transformer
 from everlong.tokenizer import Tokenizer
 

@@ -33,6 +33,7 @@ PIECES = BLOCK // PIECE
 EVERYWHERE = 1 << 30
 """A reach in blocks that no sequence exceeds."""
 
+_SAMPLES = 64
 _RUN = 32
 _RUNS_WITHIN = 8
 
@@ -73,6 +74,17 @@ def run(reach: int) -> int:
 def frames(number: int, reach: int) -> int:
     """Blocks of the frames before that of block ``number``; a frame has ``reach + 1`` blocks."""
     return number - number % (reach + 1)
+
+
+def sampled_blocks(blocks: int) -> range:
+    """Numbers of some of the first ``blocks`` blocks, at most 63, for their mean values.
+
+    They are other ones only when a sequence has doubled. The first is not among them: values at
+    the very beginning are like no others.
+    """
+    among = 1 << blocks.bit_length() >> 1
+    step = max(1, among // _SAMPLES)
+    return range(step, among, step)
 
 
 class Outline:
@@ -118,6 +130,8 @@ class BlockTable:
         """Of each block its routing index, where there is one; see ``model/routing_index.py``."""
         self.outline: Outline | None = None
         """Made by the steps when the sequence is long enough."""
+        self._mean_of = range(0)
+        self._mean: Tensor | None = None
         self._addresses: NDArray[np.int64] = np.empty((2, 8), dtype=np.int64)
 
     def __len__(self) -> int:
@@ -138,6 +152,18 @@ class BlockTable:
         """Memory address of the routing index of each block; every block has one."""
         assert len(self.codes) == len(self.blocks), "every block has its routing index"
         return self._addresses[1, : len(self.blocks)]
+
+    def mean_values(self, blocks: int) -> Tensor | None:
+        """The mean value of a sample of the first ``blocks`` blocks, float32 [layers, K, D].
+
+        What is not read is taken to have it; None where there are too few.
+        """
+        sample = sampled_blocks(blocks)
+        if sample != self._mean_of:
+            values = [self.blocks[n][:, :, 1].float().mean(2) for n in sample]
+            self._mean = torch.stack(values).mean(0) if values else None
+            self._mean_of = sample
+        return self._mean
 
     def append(self, block: Tensor, codes: Tensor | None = None) -> None:
         """Add a block at the end.

@@ -44,8 +44,13 @@ class Projection:
 
     def codes(self, layer: int, keys: Tensor) -> Tensor:
         """Keys [T, K, D] in the index: int8 [T, K, R], from -8 to 7."""
+        return self.rounded(layer, keys).to(torch.int8)
+
+    def rounded(self, layer: int, keys: Tensor) -> Tensor:
+        """The same in float32, for training: gradients pass the rounding straight through (Bengio
+        et al., 2013)."""
         along = torch.einsum("tkd,kdr->tkr", keys.float() - self.centre[layer], self.encoder[layer])
-        return along.round().clamp(-STEPS - 1, STEPS).to(torch.int8)
+        return _straight_through(along.round().clamp(-STEPS - 1, STEPS), along)
 
     def scores(self, layer: int, queries: Tensor, codes: Tensor) -> Tensor:
         """Estimated scores of tokens, before the softmax and without its scale.
@@ -61,7 +66,7 @@ class Projection:
         q, along = self._along(layer, queries)
         # Queries are rounded to 8 bits.
         scale = along.abs().amax(-1, keepdim=True).clamp_min(1e-30) / 127
-        along = (along / scale).round() * scale
+        along = _straight_through((along / scale).round() * scale, along)
         mean = torch.einsum("nkgd,kd->kgn", q, self.centre[layer])
         return torch.einsum("kgnr,tkr->kgnt", along, codes.float()) + mean[..., None]
 
@@ -106,6 +111,11 @@ class Projection:
         for part in (self.centre, self.encoder, self.decoder, self.worth):
             found.update(part.contiguous().numpy().tobytes())
         return found.hexdigest()
+
+
+def _straight_through(value: Tensor, smooth: Tensor) -> Tensor:
+    """``value``, exactly, with the gradient of ``smooth``."""
+    return value.detach() + (smooth - smooth.detach())
 
 
 def index_shape(config: ModelConfig) -> tuple[int, int, int]:

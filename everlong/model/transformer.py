@@ -17,7 +17,8 @@ from everlong.model.config import ModelConfig
 from everlong.model.mlp import MLP
 from everlong.model.norm import RMSNorm
 from everlong.model.rope import Rope
-from everlong.model.routing import RoutedBlockAttention, Routing
+from everlong.model.routed_blocks import RoutedBlockAttention
+from everlong.model.routing import Routing
 
 
 class Block(nn.Module):

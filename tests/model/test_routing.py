@@ -14,10 +14,9 @@ from everlong.errors import ConfigError
 from everlong.model.attention import SequenceAttention
 from everlong.model.cache import BLOCK, PIECE, PIECES
 from everlong.model.calibration import calibrate
+from everlong.model.routed_sequence import RoutedAttention, attend_chosen
 from everlong.model.routing import (
     Budget,
-    RoutedAttention,
-    attend_chosen,
     by_piece,
     choose,
     sampled,
@@ -25,7 +24,7 @@ from everlong.model.routing import (
 from everlong.model.routing_index import Projection, packed, unpacked
 from tests.engine.tiny import model
 
-ALL = Budget(1, 1 << 14, 1 << 14, 1, 1 << 14, dense=0)
+ALL = Budget(0, 1 << 14, 1 << 14, 1, 1 << 14, 1, 1 << 14, dense=0)
 KV_HEADS, GROUP, SIZE = 2, 3, 32
 
 
@@ -61,7 +60,7 @@ def test_with_an_unlimited_budget_it_is_dense(tokens: int) -> None:
 def test_no_query_reads_a_later_token(seed: int, after: int, mass: float) -> None:
     q, k, v = heads(1100, seed % 3)
     other = heads(1100, seed + 7)
-    budget = Budget(mass, 1, 3, mass, 3, last=2, dense=0)
+    budget = Budget(0.1, 1, 3, mass, 3, last=2, dense=0)
     routed = RoutedAttention(projection(k), budget)
     before = routed(0, q, k, v, None)[:, :after]
     changed = [
@@ -82,7 +81,7 @@ def test_what_a_query_asks_for_is_read_and_little_else() -> None:
     q[:, -BLOCK:] += 3 * wanted  # asked at the end
     v[:, told] = 100.0
     read: list[Tensor] = []
-    budget = Budget(0.9, 0, 20, 0.9, 20, dense=0)
+    budget = Budget(least=0, prompt_mass=0.9, prompt_most=20, dense=0)
     routed = RoutedAttention(
         projection(k), budget, lambda layer, places, chosen: read.append(chosen)
     )
@@ -105,16 +104,16 @@ def test_the_smallest_set_with_the_mass_is_chosen(data: st.DataObject) -> None:
     mass /= mass.sum()
     most = data.draw(st.integers(0, 30))
     budget = Budget(
-        mass=data.draw(st.floats(0.01, 1)),
         least=data.draw(st.integers(0, most)),
-        most=most,
+        prompt_mass=data.draw(st.floats(0.01, 1)),
+        prompt_most=most,
         first=data.draw(st.integers(0, 3)),
         last=data.draw(st.integers(1, 4)),
         dense=0,
     )
-    chosen = choose(mass, blocks, budget, alone=True)[0]
-    together = replace(budget, mass=0.5, most=30, prompt_mass=budget.mass, prompt_most=budget.most)
-    assert torch.equal(choose(mass, blocks, together, alone=False)[0], chosen)
+    chosen = choose(mass, blocks, budget, "together")[0]
+    asked = replace(budget, prompt_mass=0.5, asked_mass=budget.prompt_mass, asked_most=most)
+    assert torch.equal(choose(mass, blocks, asked, "asked")[0], chosen)
     always = torch.zeros(PIECES * blocks, dtype=torch.bool)
     always[: PIECES * budget.first] = True
     always[PIECES * max(0, blocks - budget.last) :] = True
@@ -123,12 +122,12 @@ def test_the_smallest_set_with_the_mass_is_chosen(data: st.DataObject) -> None:
     if len(left) and len(taken):
         assert taken.min() >= left.max() - 1e-12
     others = int((~always).sum())
-    assert min(budget.least, others) <= len(taken) <= budget.most
+    assert min(budget.least, others) <= len(taken) <= most
     total = mass[0][chosen].sum()
-    if len(taken) < min(budget.most, others):
-        assert total >= budget.mass - 1e-9
+    if len(taken) < min(most, others):
+        assert total >= budget.prompt_mass - 1e-9
     if len(taken) > budget.least:
-        assert total - taken.min() < budget.mass + 1e-9
+        assert total - taken.min() < budget.prompt_mass + 1e-9
 
 
 def test_codes_estimate_scores() -> None:
@@ -177,7 +176,14 @@ def test_pieces() -> None:
     seen = torch.tensor([*range(64), *range(128, 130)])
     expected = SequenceAttention()(0, q[:, seen], k[:, seen], v[:, seen], None)[0, -2:]
     torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-5)
-    wrongs = {"mass": 0}, {"mass": 1.5}, {"least": 17, "most": 16}, {"last": 0}, {"queries": 0}
+    wrongs = (
+        {"share": -1},
+        {"asked_mass": 0},
+        {"prompt_mass": 1.5},
+        {"least": 17, "most": 16},
+        {"last": 0},
+        {"queries": 0},
+    )
     for wrong in (*wrongs, {"most": 70000}, {"first": 63}, {"dense": -1}, {"rows": 48}):
         with pytest.raises(ConfigError):
             Budget(**wrong)  # type: ignore[arg-type]

@@ -14,9 +14,11 @@ struct Routing {
   const float* decoder;           // [D][kDirections]
   const float* centre;            // [D]
   const float* worth;             // [kDirections]: what a code's step is worth in a score
-  float mass, prompt_mass;        // share of the estimated attention that is read, at least: by a
-                                  // row alone, by rows together
-  int32_t least, most, prompt_most;  // pieces that are chosen
+  float share;                    // of the attention of a head that a piece has that a row reads
+                                  // which is computed alone
+  float prompt_mass, asked_mass;  // share of the attention that is read by rows together, and by
+                                  // those of a prompt's end
+  int32_t least, most, prompt_most, asked_most;  // pieces that are chosen
   int32_t first, last;            // blocks that are always read
   int32_t rows, queries;          // of so many neighbouring rows so many choose for all
   int32_t dense;                  // so many blocks are read without choosing
@@ -63,6 +65,8 @@ struct Batch {
   const uint64_t* blocks;    // addresses
   const uint64_t* codes;     // beside `blocks`: addresses of their routing index, or null
   const Outline* outlines;   // [sequences]; without blocks where there is none
+  const uint64_t* means;     // [sequences] addresses of the mean values of what is not read,
+                             // [layers][kv heads][D], or 0
   int64_t* skipped;          // [sequences] pieces that were not read: summed over rows, layers and
                              // kv heads
   int32_t reach;             // blocks that lie farther back are read as if they lay nearer

@@ -48,8 +48,9 @@ class Routing(Structure):
 
     _fields_ = (
         *_each(c_void_p, "encoder", "offset", "decoder", "centre", "worth"),
-        *_each(c_float, "mass", "prompt_mass"),
-        *_each(c_int32, "least", "most", "prompt_most", "first", "last", "rows", "queries"),
+        *_each(c_float, "share", "prompt_mass", "asked_mass"),
+        *_each(c_int32, "least", "most", "prompt_most", "asked_most"),
+        *_each(c_int32, "first", "last", "rows", "queries"),
         *_each(c_int32, "dense", "flat", "searched"),
     )
 
@@ -98,7 +99,7 @@ class Batch(Structure):
     _fields_ = (
         ("rows", c_int32),
         *_each(c_void_p, "tokens", "rope", "index", "visible", "sequence"),
-        *_each(c_void_p, "first", "blocks", "codes", "outlines", "skipped"),
+        *_each(c_void_p, "first", "blocks", "codes", "outlines", "means", "skipped"),
         ("reach", c_int32),
         ("run", c_int32),
         ("turns", c_void_p),

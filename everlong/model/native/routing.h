@@ -14,6 +14,7 @@ constexpr int kScanBlocks = 128;  // that a thread scans at once
 struct Group {
   int row, rows, own;       // own: number of their block
   bool outlined;            // whether they search in two levels
+  bool thorough;            // whether they are a prompt's end
   bool last, only;          // of their sequence in this step
   std::vector<int> turns;   // by so many blocks queries are turned to ask, each once
   std::vector<int> turned;  // of each block, which of these; empty: all the first
@@ -52,7 +53,7 @@ class Router {
       candidates_ = std::max(candidates_, g.outlined ? r_.searched + g.own - outlined : blocks);
       if (g.outlined) outlines = std::max(outlines, outlined);
     }
-    const int64_t most = std::max(r_.most, r_.prompt_most);
+    const int64_t most = std::max({r_.most, r_.prompt_most, r_.asked_most});
     length_ = int(std::min<int64_t>(kPieces * longest, most + kPieces * fixed));
     // A thread that chooses for an item alone needs its estimates no longer than that.
     shared_ = parts() > 1 && items() < 4 * threads_;
@@ -84,6 +85,23 @@ class Router {
   }
   int count(int group, int h) const { return work_[item(group, h)].count; }
 
+  // The share of its attention that a query does not read, as estimated by the next one that
+  // chooses; 0 where nothing is known of the values that it would read.
+  //   head: among those of kv head h
+  float unread(const Batch& b, int group, int row, int h, int head) const {
+    const Group& g = groups_[group];
+    if (!b.means[b.sequence[g.row]]) return 0;
+    const int step = chooser_step(g), begin = (g.rows - 1) % step, after = row - g.row - begin;
+    const int chooser = after <= 0 ? 0 : (after + step - 1) / step;
+    return work_[item(group, h)].unread[size_t(chooser) * group_ + head];
+  }
+
+  // The mean value of what is not read.
+  const float* mean_value(const Batch& b, int group, int layer, int h) const {
+    return (const float*)b.means[b.sequence[groups_[group].row]] +
+           (size_t(layer) * m_.kv_heads + h) * m_.head_dim;
+  }
+
   // Puts a key in the index.
   //   lh: layer * kv heads + head
   //   before: blocks of the frames before that of its block
@@ -112,8 +130,7 @@ class Router {
     const int h = i % m_.kv_heads, d = m_.head_dim;
     Work& work = work_[i];
     float* q = queries_ + size_t(t) * most_queries_ * d;
-    const int step = (g.rows + r_.queries - 1) / r_.queries;
-    const int begin = (g.rows - 1) % step;
+    const int step = chooser_step(g), begin = (g.rows - 1) % step;
     int seen[kMaxQueries], none[kMaxQueries] = {};
     work.queries = 0;
     const int near = g.own + 1 - r_.last;
@@ -177,7 +194,7 @@ class Router {
     const Group& g = groups_[i / m_.kv_heads];
     Work& work = work_[i];
     const int near = g.own + 1 - r_.last;
-    choose(i, slot, g.rows == 1, work);
+    choose(b, i, slot, work);
     int32_t* pieces = pieces_ + size_t(i) * length_;
     work.count = 0;
     auto read = [&](int piece) { pieces[work.count++] = piece; };
@@ -204,6 +221,7 @@ class Router {
   static constexpr int kOutlineQueries = 32;  // that search outlines; all those of a token alone
   static constexpr int kThorough = 2 * kBlock;
   static constexpr float kFading = 0.95f;
+  static constexpr float kUnread = 0.4f;
 
   struct Candidate {
     float mass;
@@ -218,7 +236,8 @@ class Router {
     int count = 0;  // of the pieces that are read
     std::vector<int> blocks;  // that are searched, ascending
     std::vector<int> chosen;  // pieces, ascending
-    std::vector<float> inverse, mass;
+    std::vector<float> inverse, mass, read;
+    std::vector<float> unread;  // share of the attention of each query that it does not read
     std::vector<float> of_block;  // by number
     std::vector<Candidate> best;
   };
@@ -238,13 +257,16 @@ class Router {
         ++next;
       } while (next < end && next - row < most && b.index[next] % r_.rows);
       if (!causal || own + 1 <= r_.dense || own + 1 <= r_.first + r_.last) continue;
-      Group g{row, next - row, own, false, next == end, row == begin && next == end, {0}, {}};
+      Group g{row, next - row, own, false, thorough, next == end, row == begin && next == end,
+              {0}, {}};
       g.outlined = own + 1 > r_.flat && !thorough && outline(b, g).blocks > 0;
       if (own > b.reach) find_turns(b, g);
       std::fill(of_row_.begin() + row, of_row_.begin() + next, int(groups_.size()));
       groups_.push_back(std::move(g));
     }
   }
+
+  int chooser_step(const Group& g) const { return (g.rows + r_.queries - 1) / r_.queries; }
 
   static const Outline& outline(const Batch& b, const Group& g) {
     return b.outlines[b.sequence[g.row]];
@@ -335,7 +357,7 @@ class Router {
     best.clear();
     for (size_t n = 0; n < work.blocks.size(); ++n) {
       const float mass = sum16(_mm512_loadu_ps(&work.mass[n * kPieces]));
-      best.push_back({mass / float(work.queries), work.blocks[n]});
+      best.push_back({mass, work.blocks[n]});
     }
     for (int n = 0; n < kLately && lately[n] >= 0; ++n) {
       auto at = std::lower_bound(work.blocks.begin(), work.blocks.end(), lately[n]);
@@ -393,37 +415,71 @@ class Router {
                inverse_worth_.data() + lh * kDirections, shift);
   }
 
-  // The best of the pieces that were searched, until with what is read anyway they have the wanted
-  // share.
-  void choose(int i, int slot, bool alone, Work& work) const {
-    const int n = work.queries, count = int(work.blocks.size()) * kPieces;
-    const float had = find_mass(i, slot, work);
-    const int most = std::min(alone ? r_.most : r_.prompt_most, count);
+  // The best of the pieces that were searched. For a row alone those that have the wanted share of
+  // the attention of some head; for rows together, until with what is read anyway they have the
+  // wanted share of all.
+  void choose(const Batch& b, int i, int slot, Work& work) const {
+    const Group& g = groups_[i / m_.kv_heads];
+    const bool alone = g.rows == 1;
+    const int count = int(work.blocks.size()) * kPieces;
+    float sum = find_mass(i, slot, alone, work);
+    const int wanted = alone ? r_.most : g.thorough ? r_.asked_most : r_.prompt_most;
+    const int most = std::min(wanted, count);
     find_best(work.mass.data(), count, most, work.best);
-    const float enough = (alone ? r_.mass : r_.prompt_mass) * float(n);
+    const float enough = g.thorough ? r_.asked_mass : r_.prompt_mass;
+    auto needed = [&](int c) {
+      return c < r_.least || (alone ? work.best[c].mass >= r_.share : sum < enough);
+    };
     work.chosen.clear();
-    float sum = had;
-    for (int c = 0; c < int(work.best.size()) && (c < r_.least || sum < enough); ++c) {
+    for (int c = 0; c < int(work.best.size()) && needed(c); ++c) {
       sum += work.best[c].mass;
       const int number = work.best[c].number;
       work.chosen.push_back(work.blocks[number / kPieces] * kPieces + number % kPieces);
     }
     std::sort(work.chosen.begin(), work.chosen.end());
+    const int best = int(work.best.size());
+    const bool all = int(work.chosen.size()) == best && (most == count || best < most);
+    work.unread.assign(work.queries, 0.0f);
+    if (!all && b.means[b.sequence[g.row]]) find_unread(i, slot, work);
   }
 
-  // The attention to each piece, summed over queries that have 1 each. Returns what is read anyway.
-  float find_mass(int i, int slot, Work& work) const {
+  // The share of the attention of each query that it does not read.
+  void find_unread(int i, int slot, Work& work) const {
+    const int count = work.queries;
+    std::vector<float>& read = work.read;
+    read.assign(size_t(count) * kPieces, 0.0f);
+    for (size_t c = 0, block = 0; c < work.chosen.size(); ++block) {
+      unsigned mask = 0;
+      for (; c < work.chosen.size() && work.chosen[c] / kPieces == work.blocks[block]; ++c)
+        mask |= 1u << work.chosen[c] % kPieces;
+      if (!mask) continue;
+      for (int n = 0; n < count; ++n) {
+        float* at = &read[size_t(n) * kPieces];
+        const __m512 sum = _mm512_loadu_ps(at);
+        _mm512_storeu_ps(at, _mm512_mask_add_ps(sum, __mmask16(mask), sum,
+                                                share_of(slot, int(block), n)));
+      }
+    }
+    const float* fixed = fixed_ + size_t(i) * most_queries_;
+    for (int n = 0; n < count; ++n) {
+      const float had = sum16(_mm512_loadu_ps(&read[size_t(n) * kPieces])) + fixed[n];
+      const float left = std::max(0.0f, 1 - had * work.inverse[size_t(n) * kPieces]);
+      // What is left is many small estimates, of which errors of scores make too much.
+      work.unread[n] = kUnread * left / (1 - left + kUnread * left);
+    }
+  }
+
+  // The share of the attention of each piece: of rows together the mean of their queries', of a row
+  // alone the largest. Returns that of what is read anyway.
+  float find_mass(int i, int slot, bool alone, Work& work) const {
     const int blocks = int(work.blocks.size()), count = work.queries;
     const float* fixed = fixed_ + size_t(i) * most_queries_;
     std::vector<float>& inverse = work.inverse;  // of the attention of each query
     inverse.assign(size_t(count) * kPieces, 0.0f);
-    auto share = [&](int block, int n) {
-      return widen(_mm256_loadu_si256((const __m256i*)(shares(slot, block) + n * kPieces)));
-    };
     for (int block = 0; block < blocks; ++block)
       for (int n = 0; n < count; ++n) {
         float* sum = &inverse[size_t(n) * kPieces];
-        _mm512_storeu_ps(sum, _mm512_add_ps(_mm512_loadu_ps(sum), share(block, n)));
+        _mm512_storeu_ps(sum, _mm512_add_ps(_mm512_loadu_ps(sum), share_of(slot, block, n)));
       }
     float had = 0;
     for (int n = 0; n < count; ++n) {
@@ -432,15 +488,26 @@ class Router {
       had += fixed[n] * one;
       _mm512_storeu_ps(sum, _mm512_set1_ps(one));
     }
+    const __m512 part = _mm512_set1_ps(1 / float(count));
     work.mass.resize(size_t(blocks) * kPieces);
     for (int block = 0; block < blocks; ++block) {
       __m512 mass = _mm512_setzero_ps();
-      for (int n = 0; n < count; ++n)
-        mass = _mm512_fmadd_ps(share(block, n), _mm512_loadu_ps(&inverse[size_t(n) * kPieces]),
-                               mass);
+      auto share = [&](int n) {
+        return _mm512_mul_ps(share_of(slot, block, n),
+                             _mm512_loadu_ps(&inverse[size_t(n) * kPieces]));
+      };
+      if (alone)
+        for (int n = 0; n < count; ++n) mass = _mm512_max_ps(mass, share(n));
+      else
+        for (int n = 0; n < count; ++n) mass = _mm512_fmadd_ps(share(n), part, mass);
       _mm512_storeu_ps(&work.mass[size_t(block) * kPieces], mass);
     }
-    return had;
+    return had / float(count);
+  }
+
+  // Estimated attention of a query to the pieces of a block that was searched.
+  __m512 share_of(int slot, int block, int query) const {
+    return widen(_mm256_loadu_si256((const __m256i*)(shares(slot, block) + query * kPieces)));
   }
 
   // The `most` best of `count` candidates, the best one first; none that has nothing.

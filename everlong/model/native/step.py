@@ -97,10 +97,12 @@ class NativeStep:
         tables = [span.table for span in batch.spans]
         lengths = np.array([0, *(len(t) for t in tables[:-1])], dtype=np.int64)
         first, addresses = lengths.cumsum(), np.concatenate([t.addresses for t in tables])
-        codes = outlines = None
+        codes = outlines = means = None
         if self._routing is not None:
             codes = np.concatenate([t.code_addresses for t in tables])
             outlines = (native.Outline * len(tables))(*map(self._outline, batch.spans))
+            values = [self._mean_values(span) for span in batch.spans]
+            means = np.array([0 if v is None else v.data_ptr() for v in values], dtype=np.uint64)
         longest = max(map(len, tables))
         turns = self._model.rope.turns(longest if longest > batch.reach else 1)
         wanted = 0 if states else len(batch.wanted)
@@ -117,6 +119,7 @@ class NativeStep:
             blocks=addresses.ctypes.data,
             codes=None if codes is None else codes.ctypes.data,
             outlines=None if outlines is None else ctypes.addressof(outlines),
+            means=None if means is None else means.ctypes.data,
             skipped=batch.skipped.data_ptr(),
             reach=batch.reach,
             run=run(batch.reach),
@@ -146,6 +149,14 @@ class NativeStep:
             self._handle, block.data_ptr(), before, turns.data_ptr(), made.data_ptr()
         )
         return made
+
+    def _mean_values(self, span: Span) -> Tensor | None:
+        """Of what a span's tokens do not read, where they are routed."""
+        assert self._routing is not None, "only what is routed leaves something out"
+        end = -(-(span.start + len(span.tokens)) // BLOCK)
+        if self._routing.budget.reads_all(end):
+            return None
+        return span.table.mean_values(span.start // BLOCK)
 
     def _outline(self, span: Span) -> native.Outline:
         """The outline of what a span's sequence has already, where it is long enough."""

@@ -68,7 +68,7 @@ class StepAttention {
         const int h = head_of(i), group = tile_of(i).group;
         write_keys(b, layer, layer_index, offset, tile_of(i).row, h);
         if (routed && group >= 0) choose_alone(b, layer_index, offset, group * m_.kv_heads + h, t);
-        attend_tile(b, layer, offset, rest, i, -1, routed);
+        attend_tile(b, layer, layer_index, rest, i, -1, routed);
       }
       return;
     }
@@ -79,14 +79,14 @@ class StepAttention {
     barrier.wait();
     if (routed) choose(b, layer_index, offset, t, barrier);
     if (!split_) {
-      each(items, [&](int i) { attend_tile(b, layer, offset, rest, i, -1, routed); });
+      each(items, [&](int i) { attend_tile(b, layer, layer_index, rest, i, -1, routed); });
       return;
     }
     each(items * segments_, [&](int i) {
-      attend_tile(b, layer, offset, rest, i / segments_, i % segments_, routed);
+      attend_tile(b, layer, layer_index, rest, i / segments_, i % segments_, routed);
     });
     barrier.wait();
-    for (int i = mine.begin; i < mine.end; ++i) merge_tile(rest, i);
+    for (int i = mine.begin; i < mine.end; ++i) merge_tile(b, layer_index, rest, i, routed);
   }
 
   const Router& router() const { return router_; }
@@ -184,12 +184,12 @@ class StepAttention {
   }
 
   // Attention of one tile of rows and one kv head, over all segments or (split) over one of them.
-  void attend_tile(const Batch& b, const Layer& layer, int64_t offset, const Rest& rest, int item,
+  void attend_tile(const Batch& b, const Layer& layer, int layer_index, const Rest& rest, int item,
                    int segment_only, bool routed) {
     const int d = m_.head_dim, h = head_of(item);
     const Tile& tile = tile_of(item);
     if (!goes_on(tile, rest)) return;
-    const int64_t head_offset = offset + int64_t(h) * 2 * kBlock * d;
+    const int64_t head_offset = (int64_t(layer_index) * m_.kv_heads + h) * 2 * kBlock * d;
     const int own = b.index[tile.row] / kBlock;
     Keys keys{b.blocks + b.first[b.sequence[tile.row]], nullptr, head_offset, own, b.reach,
               b.run, b.turns};
@@ -226,7 +226,8 @@ class StepAttention {
       }
       for (int i = 0; i < size; ++i) {
         if (segment_only < 0) {
-          finish(rest, all[i], tile.row + (start + i) / group_, h * group_ + (start + i) % group_);
+          const int row = tile.row + (start + i) / group_, head = (start + i) % group_;
+          finish(b, layer_index, rest, all[i], row, h, head, routed);
         } else {
           float* p = partial(item, segment_only, start + i);
           p[0] = all[i].max, p[1] = all[i].sum;
@@ -241,7 +242,7 @@ class StepAttention {
            ((size_t(item) * segments_ + s) * tile_queries_ + query) * (m_.head_dim + 2);
   }
 
-  void merge_tile(const Rest& rest, int item) {
+  void merge_tile(const Batch& b, int layer_index, const Rest& rest, int item, bool routed) {
     const int d = m_.head_dim, h = head_of(item);
     const Tile& tile = tile_of(item);
     if (!goes_on(tile, rest)) return;
@@ -252,7 +253,7 @@ class StepAttention {
         float* p = partial(item, s, i);
         merge(all, {p[0], p[1], p + 2}, d);
       }
-      finish(rest, all, tile.row + i / group_, h * group_ + i % group_);
+      finish(b, layer_index, rest, all, tile.row + i / group_, h, i % group_, routed);
     }
   }
 
@@ -262,13 +263,22 @@ class StepAttention {
     return false;
   }
 
-  void finish(const Rest& rest, const Reduced& r, int row, int head) {
+  // Puts the result of one row and head where it goes on; what a routed row does not read is taken
+  // to have the mean value.
+  //   head: among those of kv head h
+  void finish(const Batch& b, int layer, const Rest& rest, const Reduced& r, int row, int h,
+              int head, bool routed) {
     if (rest.of(row) < 0) return;
-    __m512 scale = _mm512_set1_ps(1.0f / r.sum);
-    for (int j = 0; j < m_.head_dim; j += 32)
-      rest.attended.put(rest.of(row), head * m_.head_dim + j,
-                        _mm512_mul_ps(_mm512_loadu_ps(r.value + j), scale),
-                        _mm512_mul_ps(_mm512_loadu_ps(r.value + j + 16), scale));
+    const int d = m_.head_dim, group = routed ? router_.group_of(row) : -1;
+    const float unread = group < 0 ? 0 : router_.unread(b, group, row, h, head);
+    const float* mean = unread > 0 ? router_.mean_value(b, group, layer, h) : nullptr;
+    const __m512 scale = _mm512_set1_ps((1 - unread) / r.sum), share = _mm512_set1_ps(unread);
+    auto at = [&](int j) {
+      const __m512 read = _mm512_mul_ps(_mm512_loadu_ps(r.value + j), scale);
+      return mean ? _mm512_fmadd_ps(_mm512_loadu_ps(mean + j), share, read) : read;
+    };
+    for (int j = 0; j < d; j += 32)
+      rest.attended.put(rest.of(row), (h * group_ + head) * d + j, at(j), at(j + 16));
   }
 
   Model m_;
