@@ -45,20 +45,24 @@ measured (``docs/experiments.md``, section 23)."""
 UNREAD = 0.4
 """What is not read are many small estimates, of which errors of scores make too much: so much of it
 counts, as measured (``docs/experiments.md``, section 24)."""
+KNOWN = 4
+"""Of so many of those that choose together, at most, it is known how much they do not read."""
 _MOST_CHOSEN = 1 << 16
 _MOST_FIXED = 64
+_SHARE_BLOCKS = 256
 
 
 @dataclass(frozen=True)
 class Budget:
     """How much a query reads."""
 
-    share: float = 0.0009
+    share: float = 0.0008
     """Of the estimated attention of one of its heads that a piece has, at least, that a token
-    reads which is computed alone, as in decoding."""
+    reads which is computed alone, as in decoding. Past 16,384 tokens less, in proportion, down to
+    half: there is more to share it with."""
     least: int = 16
     """Pieces of 4 tokens that are chosen at least, besides the first and the last blocks."""
-    most: int = 512
+    most: int = 1024
     """And at most."""
     prompt_mass: float = 0.97
     """Share of the estimated attention that what they read has, at least, of tokens that are
@@ -117,6 +121,10 @@ class Budget:
                 f"first and last are at most {_MOST_FIXED} together, not {self.first + self.last}"
             )
 
+    def share_of(self, blocks: int) -> float:
+        """The share that counts in a sequence of so many blocks."""
+        return self.share * min(1.0, max(0.5, _SHARE_BLOCKS / blocks))
+
     def reads_all(self, blocks: int) -> bool:
         """Whether a query with so many blocks, its own included, reads them all."""
         return blocks <= max(self.dense, self.first + self.last)
@@ -154,7 +162,8 @@ def choose(worth: Tensor, blocks: int, budget: Budget, who: Choosers) -> Tensor:
         return chosen
     best, place = worth[:, first:last].sort(dim=1, descending=True, stable=True)
     if who == "alone":
-        needed, most = (best >= budget.share).sum(1, keepdim=True), budget.most
+        enough = budget.share_of(blocks)
+        needed, most = (best >= enough).sum(1, keepdim=True), budget.most
     else:
         asked = who == "asked"
         most = budget.asked_most if asked else budget.prompt_most
@@ -178,11 +187,12 @@ def unread(shares: Tensor, chosen: Tensor, rows: int) -> Tensor:
     Args:
         shares: of each piece, of the queries that choose, [K, G, n, P].
         chosen: bool [K, P].
-        rows: of the group of queries; each is taken to be as the next one that chooses.
+        rows: of the group of queries; each is taken to be as the next one of which it is known.
     """
-    left = (shares * ~chosen[:, None, None]).sum(-1)
-    found = UNREAD * left / (1 - left + UNREAD * left)  # [K, G, n]
-    at = sampled(rows, shares.shape[2])
+    known = sampled(shares.shape[2], KNOWN)
+    left = (shares[:, :, known] * ~chosen[:, None, None]).sum(-1)
+    found = UNREAD * left / (1 - left + UNREAD * left)  # [K, G, known]
+    at = sampled(rows, shares.shape[2])[known]
     return found[..., torch.searchsorted(at, torch.arange(rows))].flatten(0, 1).T
 
 

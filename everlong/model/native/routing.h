@@ -93,7 +93,9 @@ class Router {
     if (!b.means[b.sequence[g.row]]) return 0;
     const int step = chooser_step(g), begin = (g.rows - 1) % step, after = row - g.row - begin;
     const int chooser = after <= 0 ? 0 : (after + step - 1) / step;
-    return work_[item(group, h)].unread[size_t(chooser) * group_ + head];
+    const Work& work = work_[item(group, h)];
+    const int last = work.queries / group_ - 1, known = last - (last - chooser) / known_step(work) * known_step(work);
+    return work.unread[size_t(known) * group_ + head];
   }
 
   // The mean value of what is not read.
@@ -222,6 +224,8 @@ class Router {
   static constexpr int kThorough = 2 * kBlock;
   static constexpr float kFading = 0.95f;
   static constexpr float kUnread = 0.4f;
+  static constexpr int kKnown = 4;
+  static constexpr float kShareBlocks = 256;
 
   struct Candidate {
     float mass;
@@ -237,7 +241,7 @@ class Router {
     std::vector<int> blocks;  // that are searched, ascending
     std::vector<int> chosen;  // pieces, ascending
     std::vector<float> inverse, mass, read;
-    std::vector<float> unread;  // share of the attention of each query that it does not read
+    std::vector<float> unread;  // share of the attention that is not read, of some of the queries
     std::vector<float> of_block;  // by number
     std::vector<Candidate> best;
   };
@@ -267,6 +271,11 @@ class Router {
   }
 
   int chooser_step(const Group& g) const { return (g.rows + r_.queries - 1) / r_.queries; }
+
+  // Of how many that choose the share that is not read is known of one.
+  int known_step(const Work& work) const {
+    return (work.queries / group_ + kKnown - 1) / kKnown;
+  }
 
   static const Outline& outline(const Batch& b, const Group& g) {
     return b.outlines[b.sequence[g.row]];
@@ -427,8 +436,9 @@ class Router {
     const int most = std::min(wanted, count);
     find_best(work.mass.data(), count, most, work.best);
     const float enough = g.thorough ? r_.asked_mass : r_.prompt_mass;
+    const float part = r_.share * std::clamp(kShareBlocks / float(g.own + 1), 0.5f, 1.0f);
     auto needed = [&](int c) {
-      return c < r_.least || (alone ? work.best[c].mass >= r_.share : sum < enough);
+      return c < r_.least || (alone ? work.best[c].mass >= part : sum < enough);
     };
     work.chosen.clear();
     for (int c = 0; c < int(work.best.size()) && needed(c); ++c) {
@@ -443,30 +453,34 @@ class Router {
     if (!all && b.means[b.sequence[g.row]]) find_unread(i, slot, work);
   }
 
-  // The share of the attention of each query that it does not read.
+  // The share of the attention that is not read, of some of the queries that choose.
   void find_unread(int i, int slot, Work& work) const {
-    const int count = work.queries;
     std::vector<float>& read = work.read;
-    read.assign(size_t(count) * kPieces, 0.0f);
+    read.assign(size_t(work.queries) * kPieces, 0.0f);
+    auto each_known = [&](auto work_on) {
+      const int step = known_step(work) * group_;
+      for (int n = work.queries - group_; n >= 0; n -= step)
+        for (int k = n; k < n + group_; ++k) work_on(k);
+    };
     for (size_t c = 0, block = 0; c < work.chosen.size(); ++block) {
       unsigned mask = 0;
       for (; c < work.chosen.size() && work.chosen[c] / kPieces == work.blocks[block]; ++c)
         mask |= 1u << work.chosen[c] % kPieces;
       if (!mask) continue;
-      for (int n = 0; n < count; ++n) {
+      each_known([&](int n) {
         float* at = &read[size_t(n) * kPieces];
         const __m512 sum = _mm512_loadu_ps(at);
         _mm512_storeu_ps(at, _mm512_mask_add_ps(sum, __mmask16(mask), sum,
                                                 share_of(slot, int(block), n)));
-      }
+      });
     }
     const float* fixed = fixed_ + size_t(i) * most_queries_;
-    for (int n = 0; n < count; ++n) {
+    each_known([&](int n) {
       const float had = sum16(_mm512_loadu_ps(&read[size_t(n) * kPieces])) + fixed[n];
       const float left = std::max(0.0f, 1 - had * work.inverse[size_t(n) * kPieces]);
       // What is left is many small estimates, of which errors of scores make too much.
       work.unread[n] = kUnread * left / (1 - left + kUnread * left);
-    }
+    });
   }
 
   // The share of the attention of each piece: of rows together the mean of their queries', of a row
