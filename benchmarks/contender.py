@@ -181,7 +181,11 @@ def find_interpreter(module: str, candidates: Sequence[str]) -> str | None:
 
 
 def ask_once(
-    module: str, *arguments: str, given: str = "", environment: Mapping[str, str] | None = None
+    module: str,
+    *arguments: str,
+    given: str = "",
+    environment: Mapping[str, str] | None = None,
+    shown: bool = False,
 ) -> dict[str, Any]:
     """Run a module in a process of its own; returns the JSON object of its last line.
 
@@ -190,6 +194,7 @@ def ask_once(
         arguments: of its command line.
         given: its standard input.
         environment: variables besides this process's own.
+        shown: whether what it tells on its standard error is shown while it runs.
 
     Raises:
         RuntimeError: it failed.
@@ -199,11 +204,12 @@ def ask_once(
         input=given,
         cwd=ROOT,
         env={**os.environ, **(environment or {})},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=None if shown else subprocess.PIPE,
         text=True,
         check=False,
     )
     if done.returncode:
-        raise RuntimeError(f"{module} failed:\n{done.stderr[-2000:]}")
+        raise RuntimeError(f"{module} failed" + ("" if shown else f":\n{done.stderr[-2000:]}"))
     answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return answer

@@ -14,7 +14,7 @@ from typing import Any
 if __package__ in (None, ""):  # run as a file
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks import routing_loss, routing_retrieval, routing_speed
+from benchmarks import routing_loss, routing_million, routing_retrieval, routing_speed
 from benchmarks.memory import versions
 from benchmarks.report import (
     Goal,
@@ -26,6 +26,7 @@ from benchmarks.report import (
     say,
 )
 from everlong.errors import EverlongError
+from everlong.files import cache_dir
 
 NAME = "routing"
 
@@ -51,6 +52,7 @@ PARTS = {
     "loss": routing_loss.CLAIMS,
     "retrieval": routing_retrieval.CLAIMS,
     "speed": routing_speed.CLAIMS,
+    "million": routing_million.CLAIMS,
 }
 """Claims by the part that measures them."""
 
@@ -66,10 +68,7 @@ BOOKS = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; returns the exit status."""
     options = _parser().parse_args(arguments)
-    measured = {
-        name: Measured(None, "not measured yet: its part of this benchmark is not there")
-        for name in GOALS
-    }
+    measured: dict[str, Measured] = {}
     samples: dict[str, Any] = {}
     for part, claims in PARTS.items():
         if part not in options.parts:
@@ -89,9 +88,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     options.retrieval_log,
                     say,
                 )
-            else:
+            elif part == "speed":
                 found, samples[part] = routing_speed.measure(
                     _model(options), _books(options, options.books), options.longest, say
+                )
+            else:
+                found, samples[part] = routing_million.measure(
+                    _model(options),
+                    _books(options, options.haystack_books),
+                    options.million,
+                    options.million_folder or cache_dir() / "benchmarks" / "million",
+                    options.seed,
+                    say,
                 )
         except KeyboardInterrupt:
             say("interrupted")
@@ -129,6 +137,8 @@ def _parser() -> argparse.ArgumentParser:
         help="as --books: one for each haystack of a length",
     )
     add("--retrieval-log", type=Path, help="keeps answers for runs to come (default: in the cache)")
+    add("--million", type=int, default=routing_million.TOKENS, help="tokens of the longest text")
+    add("--million-folder", type=Path, help="its memory, 13 GB (default: in the cache)")
     return parser
 
 

@@ -232,17 +232,22 @@ def _detail(figures: dict[str, dict[str, Any]], counted: Sequence[str]) -> str:
     return "; ".join(lines)
 
 
-def _asked(tokenizer: Tokenizer, book: Path, length: int, seed: int) -> _Asked:
-    """A haystack of a book and its questions, that have so many tokens with their answers."""
+def opening_of(tokenizer: Tokenizer) -> tuple[str, str]:
+    """What stands before a text, and between a question and its answer."""
     if tokenizer.chat_template is None:
         raise ConfigError("the model has no chat template; name one that follows instructions")
+    shown = tokenizer.chat_template.render([{"role": "user", "content": "\0"}])
+    before, turn = shown.split("\0")
+    return f"{before}{INSTRUCTION}\n\n", turn
+
+
+def _asked(tokenizer: Tokenizer, book: Path, length: int, seed: int) -> _Asked:
+    """A haystack of a book and its questions, that have so many tokens with their answers."""
 
     def encode(text: str) -> list[int]:
         return tokenizer.encode(text, bos=False)
 
-    shown = tokenizer.chat_template.render([{"role": "user", "content": "\0"}])
-    before, turn = shown.split("\0")
-    before += INSTRUCTION + "\n\n"
+    before, turn = opening_of(tokenizer)
     hay = haystack(
         read_book(book),
         length - len(encode(f"{before}\n\n")) - _QUESTION - _ANSWER,
