@@ -14,7 +14,13 @@ from typing import Any
 if __package__ in (None, ""):  # run as a file
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks import routing_loss, routing_million, routing_retrieval, routing_speed
+from benchmarks import (
+    routing_kinds,
+    routing_loss,
+    routing_million,
+    routing_retrieval,
+    routing_speed,
+)
 from benchmarks.memory import versions
 from benchmarks.report import (
     Goal,
@@ -53,6 +59,7 @@ PARTS = {
     "retrieval": routing_retrieval.CLAIMS,
     "speed": routing_speed.CLAIMS,
     "million": routing_million.CLAIMS,
+    "kinds": (),
 }
 """Claims by the part that measures them."""
 
@@ -92,6 +99,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 found, samples[part] = routing_speed.measure(
                     _model(options), _books(options, options.books), options.longest, say
                 )
+            elif part == "kinds":
+                samples[part] = routing_kinds.measure(
+                    _model(options),
+                    _books(options, options.books)[0],
+                    _data(options) / "linguameta" / "linguameta.tsv",
+                    options.kinds_tokens,
+                    say,
+                )
+                found = {}
             else:
                 found, samples[part] = routing_million.measure(
                     _model(options),
@@ -138,6 +154,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--retrieval-log", type=Path, help="keeps answers for runs to come (default: in the cache)")
     add("--million", type=int, default=routing_million.TOKENS, help="tokens of the longest text")
+    add("--kinds-tokens", type=int, default=16384, help="of texts of different kinds")
     add("--million-folder", type=Path, help="its memory, 13 GB (default: in the cache)")
     return parser
 
@@ -149,11 +166,15 @@ def _model(options: argparse.Namespace) -> Path:
     return named
 
 
-def _books(options: argparse.Namespace, names: Sequence[str]) -> list[Path]:
-    data: Path | None = options.data or from_environment("EVERLONG_DATA")
-    if data is None:
+def _data(options: argparse.Namespace) -> Path:
+    named: Path | None = options.data or from_environment("EVERLONG_DATA")
+    if named is None:
         raise FileNotFoundError("no books; name their folder with --data or EVERLONG_DATA")
-    return [data / "books" / f"{name}.txt.gz" for name in names]
+    return named
+
+
+def _books(options: argparse.Namespace, names: Sequence[str]) -> list[Path]:
+    return [_data(options) / "books" / f"{name}.txt.gz" for name in names]
 
 
 if __name__ == "__main__":

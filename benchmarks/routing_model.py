@@ -36,7 +36,8 @@ class Steps:
 
     def __init__(self, path: Path, weights: WeightsOption, reach: int = EVERYWHERE) -> None:
         opened = open_model(str(path), weights)
-        self.tokenizer, model = opened.tokenizer, opened.model
+        self.tokenizer, self.model = opened.tokenizer, opened.model
+        model = self.model
         if not supports(model.config):
             raise ConfigError("no native kernels for this model on this processor")
         self.config = model.config

@@ -244,7 +244,7 @@ def route(
     from everlong.apps.route import route as show
     from everlong.model.routing import Budget
 
-    budget = Budget(least=least, prompt_mass=mass, prompt_most=most, dense=0)
+    budget = Budget(prompt_least=least, prompt_mass=mass, prompt_most=most, dense=0)
     show(model, prompt_file, out, weights=weights, budget=budget, text=text, tokens=tokens)
 
 

@@ -49,26 +49,28 @@ KNOWN = 4
 """Of so many of those that choose together, at most, it is known how much they do not read."""
 _MOST_CHOSEN = 1 << 16
 _MOST_FIXED = 64
-_SHARE_BLOCKS = 256
 
 
 @dataclass(frozen=True)
 class Budget:
     """How much a query reads."""
 
-    share: float = 0.0008
-    """Of the estimated attention of one of its heads that a piece has, at least, that a token
-    reads which is computed alone, as in decoding. Past 16,384 tokens less, in proportion, down to
-    half: there is more to share it with."""
-    least: int = 16
-    """Pieces of 4 tokens that are chosen at least, besides the first and the last blocks."""
+    least: int = 224
+    """Pieces of 4 tokens that a token which is computed alone, as in decoding, chooses at least,
+    besides the first and the last blocks: a sixteenth of all, from so many"""
+    least_of_long: int = 512
+    """to so many. Estimates err, so a head that seems to need few reads as many as others."""
+    share: float = 0.002
+    """Besides, it chooses whatever has such a share of the estimated attention of a head."""
     most: int = 1024
-    """And at most."""
+    """And so many pieces at most."""
     prompt_mass: float = 0.97
     """Share of the estimated attention that what they read has, at least, of tokens that are
     computed together, as those of a prompt."""
+    prompt_least: int = 16
+    """Pieces that they choose at least."""
     prompt_most: int = 1536
-    """And so many pieces at most."""
+    """And at most."""
     asked_mass: float = 0.995
     """The same of a prompt's last tokens, which say what is asked for."""
     asked_most: int = 4096
@@ -97,10 +99,16 @@ class Budget:
         for mass in (self.prompt_mass, self.asked_mass):
             if not 0 < mass <= 1:
                 raise ConfigError(f"mass is a share above 0 and at most 1, not {mass}")
-        mosts = (self.most, self.prompt_most, self.asked_most)
-        if not 0 <= self.least <= min(mosts):
+        if not 0 <= self.least <= self.least_of_long <= self.most:
             raise ConfigError(
-                f"least is from 0 to most, not {self.least} to {', '.join(map(str, mosts))}"
+                f"least is from 0 to least_of_long, and that to most, not {self.least} to "
+                f"{self.least_of_long} to {self.most}"
+            )
+        mosts = (self.most, self.prompt_most, self.asked_most)
+        if not 0 <= self.prompt_least <= min(mosts[1:]):
+            raise ConfigError(
+                f"prompt_least is from 0 to prompt_most and asked_most, not {self.prompt_least} to "
+                f"{self.prompt_most} and {self.asked_most}"
             )
         for name, low in (
             ("first", 0),
@@ -121,9 +129,9 @@ class Budget:
                 f"first and last are at most {_MOST_FIXED} together, not {self.first + self.last}"
             )
 
-    def share_of(self, blocks: int) -> float:
-        """The share that counts in a sequence of so many blocks."""
-        return self.share * min(1.0, max(0.5, _SHARE_BLOCKS / blocks))
+    def least_of(self, blocks: int) -> int:
+        """Pieces that a token alone chooses at least, with so many blocks, its own included."""
+        return min(max(blocks, self.least), self.least_of_long)
 
     def reads_all(self, blocks: int) -> bool:
         """Whether a query with so many blocks, its own included, reads them all."""
@@ -162,16 +170,16 @@ def choose(worth: Tensor, blocks: int, budget: Budget, who: Choosers) -> Tensor:
         return chosen
     best, place = worth[:, first:last].sort(dim=1, descending=True, stable=True)
     if who == "alone":
-        enough = budget.share_of(blocks)
-        needed, most = (best >= enough).sum(1, keepdim=True), budget.most
+        needed = (best >= budget.share).sum(1, keepdim=True)
+        least, most = budget.least_of(blocks), budget.most
     else:
         asked = who == "asked"
-        most = budget.asked_most if asked else budget.prompt_most
+        least, most = budget.prompt_least, budget.asked_most if asked else budget.prompt_most
         enough = budget.asked_mass if asked else budget.prompt_mass
         # Those before which the share is not reached.
         before = (worth * chosen).sum(1, keepdim=True) + best.cumsum(1) - best
         needed = (before < enough * worth.sum(1, keepdim=True)).sum(1, keepdim=True)
-    taken = torch.arange(last - first).expand_as(place) < needed.clamp(budget.least, most)
+    taken = torch.arange(last - first).expand_as(place) < needed.clamp(least, most)
     chosen[:, first:last].scatter_(1, place, taken)
     return chosen
 

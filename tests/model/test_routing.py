@@ -24,7 +24,7 @@ from everlong.model.routing import (
 from everlong.model.routing_index import Projection, packed, unpacked
 from tests.engine.tiny import model
 
-ALL = Budget(0, 1 << 14, 1 << 14, 1, 1 << 14, 1, 1 << 14, dense=0)
+ALL = Budget(1 << 14, 1 << 14, 0, 1 << 14, 1, 1 << 14, 1 << 14, 1, 1 << 14, dense=0)
 KV_HEADS, GROUP, SIZE = 2, 3, 32
 
 
@@ -60,7 +60,7 @@ def test_with_an_unlimited_budget_it_is_dense(tokens: int) -> None:
 def test_no_query_reads_a_later_token(seed: int, after: int, mass: float) -> None:
     q, k, v = heads(1100, seed % 3)
     other = heads(1100, seed + 7)
-    budget = Budget(0.1, 1, 3, mass, 3, last=2, dense=0)
+    budget = Budget(1, 2, 0.1, 3, mass, 1, 3, last=2, dense=0)
     routed = RoutedAttention(projection(k), budget)
     before = routed(0, q, k, v, None)[:, :after]
     changed = [
@@ -81,7 +81,7 @@ def test_what_a_query_asks_for_is_read_and_little_else() -> None:
     q[:, -BLOCK:] += 3 * wanted  # asked at the end
     v[:, told] = 100.0
     read: list[Tensor] = []
-    budget = Budget(least=0, prompt_mass=0.9, prompt_most=20, dense=0)
+    budget = Budget(prompt_least=0, prompt_mass=0.9, prompt_most=20, dense=0)
     routed = RoutedAttention(
         projection(k), budget, lambda layer, places, chosen: read.append(chosen)
     )
@@ -104,7 +104,7 @@ def test_the_smallest_set_with_the_mass_is_chosen(data: st.DataObject) -> None:
     mass /= mass.sum()
     most = data.draw(st.integers(0, 30))
     budget = Budget(
-        least=data.draw(st.integers(0, most)),
+        prompt_least=data.draw(st.integers(0, most)),
         prompt_mass=data.draw(st.floats(0.01, 1)),
         prompt_most=most,
         first=data.draw(st.integers(0, 3)),
@@ -122,11 +122,11 @@ def test_the_smallest_set_with_the_mass_is_chosen(data: st.DataObject) -> None:
     if len(left) and len(taken):
         assert taken.min() >= left.max() - 1e-12
     others = int((~always).sum())
-    assert min(budget.least, others) <= len(taken) <= most
+    assert min(budget.prompt_least, others) <= len(taken) <= most
     total = mass[0][chosen].sum()
     if len(taken) < min(most, others):
         assert total >= budget.prompt_mass - 1e-9
-    if len(taken) > budget.least:
+    if len(taken) > budget.prompt_least:
         assert total - taken.min() < budget.prompt_mass + 1e-9
 
 
@@ -151,7 +151,7 @@ def test_a_whole_model_is_dense_where_it_may_read_all() -> None:
         routed = tiny.states(text[None], attend=RoutedAttention(found, ALL))
         sparing = tiny.states(
             text[None],
-            attend=RoutedAttention(found, replace(ALL, least=0, most=1, prompt_most=1, last=1)),
+            attend=RoutedAttention(found, replace(ALL, prompt_least=0, prompt_most=1, last=1)),
         )
     torch.testing.assert_close(routed, dense, rtol=1e-4, atol=1e-4)
     assert not torch.allclose(sparing, dense, rtol=1e-2, atol=1e-2)

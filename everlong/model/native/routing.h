@@ -225,7 +225,6 @@ class Router {
   static constexpr float kFading = 0.95f;
   static constexpr float kUnread = 0.4f;
   static constexpr int kKnown = 4;
-  static constexpr float kShareBlocks = 256;
 
   struct Candidate {
     float mass;
@@ -424,9 +423,9 @@ class Router {
                inverse_worth_.data() + lh * kDirections, shift);
   }
 
-  // The best of the pieces that were searched. For a row alone those that have the wanted share of
-  // the attention of some head; for rows together, until with what is read anyway they have the
-  // wanted share of all.
+  // The best of the pieces that were searched. For a row alone so many, and those that have the
+  // wanted share of the attention of some head; for rows together, until with what is read anyway
+  // they have the wanted share of all.
   void choose(const Batch& b, int i, int slot, Work& work) const {
     const Group& g = groups_[i / m_.kv_heads];
     const bool alone = g.rows == 1;
@@ -436,9 +435,10 @@ class Router {
     const int most = std::min(wanted, count);
     find_best(work.mass.data(), count, most, work.best);
     const float enough = g.thorough ? r_.asked_mass : r_.prompt_mass;
-    const float part = r_.share * std::clamp(kShareBlocks / float(g.own + 1), 0.5f, 1.0f);
+    const int least =
+        alone ? std::min(std::max(g.own + 1, r_.least), r_.least_of_long) : r_.prompt_least;
     auto needed = [&](int c) {
-      return c < r_.least || (alone ? work.best[c].mass >= part : sum < enough);
+      return c < least || (alone ? work.best[c].mass >= r_.share : sum < enough);
     };
     work.chosen.clear();
     for (int c = 0; c < int(work.best.size()) && needed(c); ++c) {
