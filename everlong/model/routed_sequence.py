@@ -76,7 +76,7 @@ class RoutedAttention:
             block, end = places.start // BLOCK, rows.stop
             mean = None
             if self._budget.reads_all(block + 1):
-                chosen = torch.ones(k.shape[1], (block + 1) * PIECES, dtype=torch.bool)
+                chosen = k.new_ones(k.shape[1], (block + 1) * PIECES, dtype=torch.bool)
             else:
                 at = rows.start + sampled(len(places), self._budget.queries)
                 with torch.no_grad():
@@ -123,8 +123,8 @@ def index_loss(
         The mean over queries and heads, in nats.
     """
     q, k = q.detach(), k.detach()
-    place = torch.arange(first, len(k))
-    unseen = place > at[:, None]
+    place = torch.arange(first, len(k), device=k.device)
+    unseen = place > at.to(k.device)[:, None]
     wanted = exact(q, k, slice(first, None)).masked_fill(unseen, float("-inf")).log_softmax(-1)
     estimated = projection.scores(layer, q, projection.rounded(layer, k[first:]))
     estimated = estimated.masked_fill(unseen, float("-inf")).log_softmax(-1)
@@ -151,7 +151,7 @@ def attend_chosen(q: Tensor, k: Tensor, v: Tensor, chosen: Tensor) -> Tensor:
     """
     out = torch.empty_like(q)
     group = q.shape[1] // k.shape[1]
-    at = torch.arange(len(k) - len(q), len(k))
+    at = torch.arange(len(k) - len(q), len(k), device=k.device)
     for head, read in enumerate(chosen):
         tokens = torch.nonzero(read.repeat_interleave(PIECE)[: len(k)])[:, 0]
         heads = slice(head * group, (head + 1) * group)

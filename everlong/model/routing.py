@@ -179,7 +179,9 @@ def choose(worth: Tensor, blocks: int, budget: Budget, who: Choosers) -> Tensor:
         # Those before which the share is not reached.
         before = (worth * chosen).sum(1, keepdim=True) + best.cumsum(1) - best
         needed = (before < enough * worth.sum(1, keepdim=True)).sum(1, keepdim=True)
-    taken = torch.arange(last - first).expand_as(place) < needed.clamp(least, most)
+    taken = torch.arange(last - first, device=worth.device).expand_as(place) < needed.clamp(
+        least, most
+    )
     chosen[:, first:last].scatter_(1, place, taken)
     return chosen
 
@@ -226,7 +228,7 @@ def shares_by_piece(
     first, last = budget.first * BLOCK, (block + 1 - budget.last) * BLOCK
     for part in (slice(first), slice(last, None)):
         scores[..., part] = exactly(part)
-    seen = torch.arange(scores.shape[-1]) <= at[:, None]
+    seen = torch.arange(scores.shape[-1], device=scores.device) <= at.to(scores.device)[:, None]
     scores = scores.masked_fill(~seen, float("-inf"))
     weights = by_piece((scores - scores.amax(-1, keepdim=True)).exp(), block + 1)
     mass = weights.sum(-1)  # [K, G, n, P]
