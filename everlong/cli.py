@@ -221,9 +221,7 @@ def route(
     *,
     prompt_file: Path,
     out: Path = Path("routing"),
-    mass: float = 0.97,
-    least: int = 16,
-    most: int = 1536,
+    pieces: int = 768,
     tokens: int | None = None,
     text: Path | None = None,
     weights: Weights = "auto",
@@ -234,9 +232,7 @@ def route(
         model: name, folder or file.
         prompt_file: the text, in UTF-8.
         out: folder for reads.png, routing.json and blocks.md.
-        mass: share of the estimated attention that what is read has, at least.
-        least: pieces of 4 tokens that are chosen at least, besides the beginning and the end.
-        most: and at most.
+        pieces: of 4 tokens that are chosen, besides the beginning and the end.
         tokens: read so many of the text; default: as many as the window holds.
         text: file to calibrate the index on; default: Python's own manual, once for each model.
         weights: how weights are kept; auto keeps the file's own values.
@@ -244,7 +240,7 @@ def route(
     from everlong.apps.route import route as show
     from everlong.model.routing import Budget
 
-    budget = Budget(prompt_least=least, prompt_mass=mass, prompt_most=most, dense=0)
+    budget = Budget(prompt=pieces, prompt_of_long=pieces, dense=0)
     show(model, prompt_file, out, weights=weights, budget=budget, text=text, tokens=tokens)
 
 

@@ -3,22 +3,22 @@
 Attention is concentrated: nearly all of it falls on a few places. To know which without reading
 the keys, queries estimate their scores of all tokens from an index (``routing_index.py``), and so
 how much of their attention falls on each *piece* of 4 tokens. Read are the first blocks, the last
-ones, and of the others the best pieces: few where attention is concentrated, many where it is
-spread. What is not read is taken to have the mean value (Ribar et al., "SparQ", 2023, section 4).
+ones, and of the others the best pieces: a share of all, as estimates err most where attention
+seems to be in few places, and what stands out. What is not read is taken to have the mean value
+(Ribar et al., "SparQ", 2023, section 4).
 
 Neighbouring tokens of a block that are computed together read the same pieces, for all heads of a
-kv head, chosen by some of their queries: the best of them, until together they have a given share
-of the attention. A token that is computed alone chooses alone: what has a given share of the
-attention of any of its heads. Of a prompt's last tokens, which say what is asked for, all choose.
-Long sequences are searched in two levels (``outline.py``).
+kv head, chosen by some of their queries: the best of them in the mean; so what is read is read once
+for all of them. A token that is computed alone chooses alone, by the largest share in any head. Of
+a prompt's last tokens, which say what is asked for, all choose. Long sequences are searched in two
+levels (``outline.py``).
 
 Keys are rotated at their position. What lies farther back than a model was trained for is asked as
 if it lay within reach (queries are turned, keys stay); and as the directions are found on positions
 within reach, codes are those of the key at its place in a *frame* of that length.
 
 Here is what is chosen; who reads it are whole sequences (``routed_sequence.py``) and the rows of a
-step (``routed_blocks.py``), in PyTorch, and ``native/routing.h`` in the kernels. A share of the
-attention instead of a number of tokens is that of Lin et al., "Twilight" (2025). Pieces, and
+step (``routed_blocks.py``), in PyTorch, and ``native/routing.h`` in the kernels. Pieces, and
 queries that choose for others: ours, as measured in ``docs/experiments.md``.
 
 Letters: T tokens, N blocks, P pieces, H query heads, K kv heads, G = H / K, D head size, R
@@ -64,17 +64,13 @@ class Budget:
     """Besides, it chooses whatever has such a share of the estimated attention of a head."""
     most: int = 1024
     """And so many pieces at most."""
-    prompt_mass: float = 0.97
-    """Share of the estimated attention that what they read has, at least, of tokens that are
-    computed together, as those of a prompt."""
-    prompt_least: int = 16
-    """Pieces that they choose at least."""
-    prompt_most: int = 1536
-    """And at most."""
-    asked_mass: float = 0.995
-    """The same of a prompt's last tokens, which say what is asked for."""
-    asked_most: int = 4096
-    """And at most."""
+    prompt: int = 768
+    """Pieces that tokens choose which are computed together, as those of a prompt: an eighth of
+    all, from so many"""
+    prompt_of_long: int = 1536
+    """to so many."""
+    asked: int = 3072
+    """Pieces that a prompt's last tokens choose, which say what is asked for."""
     first: int = 1
     """Blocks at the beginning that are always read: much attention rests there (Xiao et al., 2023,
     section 3.1)."""
@@ -96,21 +92,17 @@ class Budget:
     def __post_init__(self) -> None:
         if not 0 <= self.share <= 1:
             raise ConfigError(f"share is from 0 to 1, not {self.share}")
-        for mass in (self.prompt_mass, self.asked_mass):
-            if not 0 < mass <= 1:
-                raise ConfigError(f"mass is a share above 0 and at most 1, not {mass}")
         if not 0 <= self.least <= self.least_of_long <= self.most:
             raise ConfigError(
                 f"least is from 0 to least_of_long, and that to most, not {self.least} to "
                 f"{self.least_of_long} to {self.most}"
             )
-        mosts = (self.most, self.prompt_most, self.asked_most)
-        if not 0 <= self.prompt_least <= min(mosts[1:]):
+        if not 0 <= self.prompt <= self.prompt_of_long:
             raise ConfigError(
-                f"prompt_least is from 0 to prompt_most and asked_most, not {self.prompt_least} to "
-                f"{self.prompt_most} and {self.asked_most}"
+                f"prompt is from 0 to prompt_of_long, not {self.prompt} to {self.prompt_of_long}"
             )
         for name, low in (
+            ("asked", 0),
             ("first", 0),
             ("last", 1),
             ("queries", 1),
@@ -122,6 +114,7 @@ class Budget:
                 raise ConfigError(f"{name} is at least {low}, not {getattr(self, name)}")
         if not 1 <= self.rows <= BLOCK or BLOCK % self.rows:
             raise ConfigError(f"rows divides {BLOCK}, and {self.rows} does not")
+        mosts = (self.most, self.prompt_of_long, self.asked)
         if max(mosts) > _MOST_CHOSEN:
             raise ConfigError(f"most is at most {_MOST_CHOSEN}, not {max(mosts)}")
         if self.first + self.last > _MOST_FIXED:
@@ -131,7 +124,11 @@ class Budget:
 
     def least_of(self, blocks: int) -> int:
         """Pieces that a token alone chooses at least, with so many blocks, its own included."""
-        return min(max(blocks, self.least), self.least_of_long)
+        return min(max(blocks * PIECES // 16, self.least), self.least_of_long)
+
+    def prompt_of(self, blocks: int) -> int:
+        """Pieces that tokens together choose, with so many blocks, their own included."""
+        return min(max(blocks * PIECES // 8, self.prompt), self.prompt_of_long)
 
     def reads_all(self, blocks: int) -> bool:
         """Whether a query with so many blocks, its own included, reads them all."""
@@ -169,19 +166,12 @@ def choose(worth: Tensor, blocks: int, budget: Budget, who: Choosers) -> Tensor:
     if last <= first:
         return chosen
     best, place = worth[:, first:last].sort(dim=1, descending=True, stable=True)
+    needed = budget.asked if who == "asked" else budget.prompt_of(blocks)
+    count = torch.full((len(best), 1), needed, device=worth.device)
     if who == "alone":
-        needed = (best >= budget.share).sum(1, keepdim=True)
-        least, most = budget.least_of(blocks), budget.most
-    else:
-        asked = who == "asked"
-        least, most = budget.prompt_least, budget.asked_most if asked else budget.prompt_most
-        enough = budget.asked_mass if asked else budget.prompt_mass
-        # Those before which the share is not reached.
-        before = (worth * chosen).sum(1, keepdim=True) + best.cumsum(1) - best
-        needed = (before < enough * worth.sum(1, keepdim=True)).sum(1, keepdim=True)
-    taken = torch.arange(last - first, device=worth.device).expand_as(place) < needed.clamp(
-        least, most
-    )
+        count = (best >= budget.share).sum(1, keepdim=True)
+        count = count.clamp(budget.least_of(blocks), budget.most)
+    taken = torch.arange(last - first, device=worth.device).expand_as(place) < count
     chosen[:, first:last].scatter_(1, place, taken)
     return chosen
 

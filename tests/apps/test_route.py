@@ -29,12 +29,12 @@ def routed(model: Path, out: Path, *options: str) -> int:
 def test_figures_picture_and_passages(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert routed(model, tmp_path / "few", "--most", "32", "--least", "16") == 0
+    assert routed(model, tmp_path / "few", "--pieces", "16") == 0
     assert "once for each model" in capsys.readouterr().out
     few = json.loads((tmp_path / "few" / "routing.json").read_text())
     assert (tmp_path / "few" / "reads.png").read_bytes().startswith(b"\x89PNG")
     assert "Tokens 0 to 63: read by 100.0 %" in (tmp_path / "few" / "blocks.md").read_text()
-    assert routed(model, tmp_path / "all", "--most", "4000", "--least", "4000") == 0
+    assert routed(model, tmp_path / "all", "--pieces", "4000") == 0
     assert "once for each model" not in capsys.readouterr().out  # it was kept
     whole = json.loads((tmp_path / "all" / "routing.json").read_text())
     assert whole["share_read"] == pytest.approx(1)
@@ -57,8 +57,8 @@ def test_what_is_refused(model: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     short.write_text("too short")
     assert routed(model, tmp_path / "x", "--text", str(short))
     assert "too few to calibrate on" in capsys.readouterr().err
-    assert routed(model, tmp_path / "y", "--mass", "2")
-    assert "mass is a share" in capsys.readouterr().err
+    assert routed(model, tmp_path / "y", "--pieces", "-1")
+    assert "prompt is from 0" in capsys.readouterr().err
 
 
 def test_an_own_text_calibrates_for_good(

@@ -18,8 +18,8 @@ from everlong.model.routing import Budget
 from everlong.model.routing_index import Projection
 from tests.engine.tiny import model
 
-ALL = Budget(1 << 14, 1 << 14, 0, 1 << 14, 1, 1 << 14, 1 << 14, 1, 1 << 14, dense=0)
-SPARING = Budget(prompt_least=2, prompt_mass=0.6, prompt_most=12, first=1, last=1, dense=0)
+ALL = Budget(1 << 14, 1 << 14, 0, 1 << 14, 1 << 14, 1 << 14, 1 << 14, dense=0)
+SPARING = Budget(prompt=6, prompt_of_long=12, first=1, last=1, dense=0)
 KV_HEADS, GROUP, SIZE = 2, 3, 32
 
 
@@ -139,7 +139,7 @@ def test_an_index_that_is_taught_estimates_better() -> None:
     learnt = {
         name: getattr(start, name).clone().requires_grad_() for name in ("encoder", "decoder")
     }
-    budget = replace(SPARING, prompt_mass=1.0)
+    budget = SPARING
     attend = RoutedAttention(replace(start, **learnt), budget, teach=True)
     rates = (
         {"params": [one], "lr": 0.05 * float(one.detach().abs().mean())} for one in learnt.values()

@@ -16,10 +16,9 @@ struct Routing {
   const float* worth;             // [kDirections]: what a code's step is worth in a score
   float share;                    // of the attention of a head that a piece has that a row reads
                                   // which is computed alone
-  float prompt_mass, asked_mass;  // share of the attention that is read by rows together, and by
-                                  // those of a prompt's end
   int32_t least, least_of_long, most;  // pieces that a row alone chooses
-  int32_t prompt_least, prompt_most, asked_most;  // and rows together
+  int32_t prompt, prompt_of_long;      // and rows together
+  int32_t asked;                       // and those of a prompt's end
   int32_t first, last;            // blocks that are always read
   int32_t rows, queries;          // of so many neighbouring rows so many choose for all
   int32_t dense;                  // so many blocks are read without choosing

@@ -53,7 +53,7 @@ class Router {
       candidates_ = std::max(candidates_, g.outlined ? r_.searched + g.own - outlined : blocks);
       if (g.outlined) outlines = std::max(outlines, outlined);
     }
-    const int64_t most = std::max({r_.most, r_.prompt_most, r_.asked_most});
+    const int64_t most = std::max({r_.most, r_.prompt_of_long, r_.asked});
     length_ = int(std::min<int64_t>(kPieces * longest, most + kPieces * fixed));
     // A thread that chooses for an item alone needs its estimates no longer than that.
     shared_ = parts() > 1 && items() < 4 * threads_;
@@ -271,6 +271,10 @@ class Router {
 
   int chooser_step(const Group& g) const { return (g.rows + r_.queries - 1) / r_.queries; }
 
+  static int within(int number, int least, int most) {
+    return std::min(std::max(number, least), most);
+  }
+
   // Of how many that choose the share that is not read is known of one.
   int known_step(const Work& work) const {
     return (work.queries / group_ + kKnown - 1) / kKnown;
@@ -423,26 +427,20 @@ class Router {
                inverse_worth_.data() + lh * kDirections, shift);
   }
 
-  // The best of the pieces that were searched. For a row alone so many, and those that have the
-  // wanted share of the attention of some head; for rows together, until with what is read anyway
-  // they have the wanted share of all.
+  // The best of the pieces that were searched; by a row alone besides those that have the wanted
+  // share of the attention of some head.
   void choose(const Batch& b, int i, int slot, Work& work) const {
     const Group& g = groups_[i / m_.kv_heads];
     const bool alone = g.rows == 1;
-    const int count = int(work.blocks.size()) * kPieces;
-    float sum = find_mass(i, slot, alone, work);
-    const int wanted = alone ? r_.most : g.thorough ? r_.asked_most : r_.prompt_most;
-    const int most = std::min(wanted, count);
+    const int pieces = (g.own + 1) * kPieces, count = int(work.blocks.size()) * kPieces;
+    find_mass(i, slot, alone, work);
+    const int together = g.thorough ? r_.asked : within(pieces / 8, r_.prompt, r_.prompt_of_long);
+    const int most = std::min(alone ? r_.most : together, count);
+    const int least = within(pieces / 16, r_.least, r_.least_of_long);
     find_best(work.mass.data(), count, most, work.best);
-    const float enough = g.thorough ? r_.asked_mass : r_.prompt_mass;
-    const int least =
-        alone ? std::min(std::max(g.own + 1, r_.least), r_.least_of_long) : r_.prompt_least;
-    auto needed = [&](int c) {
-      return c < least || (alone ? work.best[c].mass >= r_.share : sum < enough);
-    };
+    auto wanted = [&](int c) { return !alone || c < least || work.best[c].mass >= r_.share; };
     work.chosen.clear();
-    for (int c = 0; c < int(work.best.size()) && needed(c); ++c) {
-      sum += work.best[c].mass;
+    for (int c = 0; c < int(work.best.size()) && wanted(c); ++c) {
       const int number = work.best[c].number;
       work.chosen.push_back(work.blocks[number / kPieces] * kPieces + number % kPieces);
     }
@@ -484,8 +482,8 @@ class Router {
   }
 
   // The share of the attention of each piece: of rows together the mean of their queries', of a row
-  // alone the largest. Returns that of what is read anyway.
-  float find_mass(int i, int slot, bool alone, Work& work) const {
+  // alone the largest.
+  void find_mass(int i, int slot, bool alone, Work& work) const {
     const int blocks = int(work.blocks.size()), count = work.queries;
     const float* fixed = fixed_ + size_t(i) * most_queries_;
     std::vector<float>& inverse = work.inverse;  // of the attention of each query
@@ -495,11 +493,9 @@ class Router {
         float* sum = &inverse[size_t(n) * kPieces];
         _mm512_storeu_ps(sum, _mm512_add_ps(_mm512_loadu_ps(sum), share_of(slot, block, n)));
       }
-    float had = 0;
     for (int n = 0; n < count; ++n) {
       float* sum = &inverse[size_t(n) * kPieces];
       const float one = 1 / (sum16(_mm512_loadu_ps(sum)) + fixed[n]);
-      had += fixed[n] * one;
       _mm512_storeu_ps(sum, _mm512_set1_ps(one));
     }
     const __m512 part = _mm512_set1_ps(1 / float(count));
@@ -516,7 +512,6 @@ class Router {
         for (int n = 0; n < count; ++n) mass = _mm512_fmadd_ps(share(n), part, mass);
       _mm512_storeu_ps(&work.mass[size_t(block) * kPieces], mass);
     }
-    return had / float(count);
   }
 
   // Estimated attention of a query to the pieces of a block that was searched.
