@@ -94,7 +94,8 @@ class Router {
     const int step = chooser_step(g), begin = (g.rows - 1) % step, after = row - g.row - begin;
     const int chooser = after <= 0 ? 0 : (after + step - 1) / step;
     const Work& work = work_[item(group, h)];
-    const int last = work.queries / group_ - 1, known = last - (last - chooser) / known_step(work) * known_step(work);
+    const int last = work.queries / group_ - 1, each = known_step(work);
+    const int known = last - (last - chooser) / each * each;
     return work.unread[size_t(known) * group_ + head];
   }
 
