@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ def main(
     memory: str,
     text: list[int],
     turns: int = 0,
-    questions: list[tuple[list[int], int]] | None = None,
+    questions: list[list[int]] | None = None,
+    answer: int = 0,
     near: int = 0,
     rounds: int = 0,
     tokens: int = 0,
@@ -33,8 +35,8 @@ def main(
         text: token ids.
         turns: tokens of the text that are read at a time; what the memory has is not read again.
             0: nothing is read ahead.
-        questions: what is asked behind the text, each with the most tokens of its answer; each is
-            answered greedily by itself.
+        questions: what is asked behind the text; each is answered greedily by itself.
+        answer: tokens of an answer at most.
         near: so many tokens of the text's end are the shorter text beside which tokens are timed.
         rounds: of timing, in turn.
         tokens: that are timed in each.
@@ -46,12 +48,11 @@ def main(
     begin = time.perf_counter()
     blocks = -(-(len(text) + _SPARE) // BLOCK) + (16 * _SPARE + near) // BLOCK
     config = _config(model)
-    size = 2 * _product(block_shape(config)) + _product(index_shape(config))
+    size = 2 * prod(block_shape(config)) + prod(index_shape(config))
     engine = EngineConfig(
         attention="routed",
         max_model_len=len(text) + _SPARE,
         kv_cache_memory=blocks * size,
-        memory_kv_dtype="auto",
     )
     llm = load(model, weights=weights, memory=memory, engine=engine)
     options: dict[str, Any] = {"temperature": 0.0}
@@ -69,8 +70,8 @@ def main(
     if questions:
         began = time.perf_counter()
         answers = llm.generate(
-            [text + asked for asked, _ in questions],
-            max_tokens=max(most for _, most in questions),
+            [text + asked for asked in questions],
+            max_tokens=answer,
             stop=["\n"],
             **options,
         )
@@ -102,13 +103,6 @@ def _config(model: str) -> Any:
     from everlong.checkpoint import open_checkpoint
 
     return open_checkpoint(Path(model)).config
-
-
-def _product(shape: tuple[int, ...]) -> int:
-    count = 1
-    for size in shape:
-        count *= size
-    return count
 
 
 if __name__ == "__main__":

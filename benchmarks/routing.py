@@ -154,8 +154,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--retrieval-log", type=Path, help="keeps answers for runs to come (default: in the cache)")
     add("--million", type=int, default=routing_million.TOKENS, help="tokens of the longest text")
-    add("--kinds-tokens", type=int, default=16384, help="of texts of different kinds")
     add("--million-folder", type=Path, help="its memory, 13 GB (default: in the cache)")
+    add("--kinds-tokens", type=int, default=16384, help="of texts of different kinds")
     return parser
 
 

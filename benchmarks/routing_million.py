@@ -80,7 +80,7 @@ def measure(
     tokenizer = open_checkpoint(model).tokenizer()
     long = _long(tokenizer, books, tokens, seed)
     asked = [*long.far, *long.near]
-    questions = [(tokenizer.encode(q.part(long.turn, []).text, bos=False), _ANSWER) for q in asked]
+    questions = [tokenizer.encode(q.part(long.turn, []).text, bos=False) for q in asked]
     common = {"model": str(model), "weights": "int4", "memory": str(folder), "text": long.ids}
 
     def once(**more: Any) -> dict[str, Any]:
@@ -88,7 +88,7 @@ def measure(
 
     read = once(turns=_TURN)
     say(f"{tokens:,} tokens: read in {read['read_seconds']:.0f} s")
-    answered = once(questions=questions)
+    answered = once(questions=questions, answer=_ANSWER)
     assert min(answered["cached"]) >= tokens - 64, "the memory has the text"
     scores = [q.score(answer) for q, answer in zip(asked, answered["answers"], strict=True)]
     far, near = scores[: len(long.far)], scores[len(long.far) :]

@@ -72,9 +72,10 @@ class RoutedAttention:
             codes = self._projection.codes(layer, k)
         scale = q.shape[-1] ** -0.5
         out = []
+        sample, mean = range(0), v  # other ones only when the text has doubled
         for rows, places in pieces(0, len(q), self._budget.rows):
             block, end = places.start // BLOCK, rows.stop
-            mean = None
+            left = None
             if self._budget.reads_all(block + 1):
                 chosen = k.new_ones(k.shape[1], (block + 1) * PIECES, dtype=torch.bool)
             else:
@@ -87,7 +88,8 @@ class RoutedAttention:
                     who: Choosers = "alone" if len(places) == 1 else "together"
                     chosen = choose(worth_of(shares, who), block + 1, self._budget, who)
                     left = unread(shares, chosen, len(places))
-                if sample := sampled_blocks(block):
+                if (now := sampled_blocks(block)) != sample:
+                    sample = now
                     mean = torch.stack([v[n * BLOCK :][:BLOCK] for n in sample]).mean((0, 1))
                 if self._teach:
                     first = self._budget.first * BLOCK
@@ -96,7 +98,7 @@ class RoutedAttention:
                     )
             self._observe(layer, places, chosen)
             found = attend_chosen(q[rows], k[:end], v[:end], chosen)
-            if mean is not None:
+            if left is not None and sample:
                 of_heads = mean.repeat_interleave(q.shape[1] // len(mean), 0).to(found)
                 found = torch.lerp(found, of_heads.expand_as(found), left[..., None].to(found))
             out.append(found)
