@@ -221,7 +221,7 @@ def route(
     *,
     prompt_file: Path,
     out: Path = Path("routing"),
-    pieces: int = 768,
+    pieces: int | None = None,
     tokens: int | None = None,
     text: Path | None = None,
     weights: Weights = "auto",
@@ -232,7 +232,8 @@ def route(
         model: name, folder or file.
         prompt_file: the text, in UTF-8.
         out: folder for reads.png, routing.json and blocks.md.
-        pieces: of 4 tokens that are chosen, besides the beginning and the end.
+        pieces: of 4 tokens that are chosen, besides the beginning and the end; default: as many
+            as a prompt's tokens choose.
         tokens: read so many of the text; default: as many as the window holds.
         text: file to calibrate the index on; default: Python's own manual, once for each model.
         weights: how weights are kept; auto keeps the file's own values.
@@ -240,7 +241,7 @@ def route(
     from everlong.apps.route import route as show
     from everlong.model.routing import Budget
 
-    budget = Budget(prompt=pieces, prompt_of_long=pieces, dense=0)
+    budget = Budget(prompt=Budget.prompt if pieces is None else pieces, dense=0)
     show(model, prompt_file, out, weights=weights, budget=budget, text=text, tokens=tokens)
 
 

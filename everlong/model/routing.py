@@ -18,8 +18,9 @@ if it lay within reach (queries are turned, keys stay); and as the directions ar
 within reach, codes are those of the key at its place in a *frame* of that length.
 
 Here is what is chosen; who reads it are whole sequences (``routed_sequence.py``) and the rows of a
-step (``routed_blocks.py``), in PyTorch, and ``native/routing.h`` in the kernels. Pieces, and
-queries that choose for others: ours, as measured in ``docs/experiments.md``.
+step (``routed_blocks.py``), in PyTorch, and ``native/routing.h`` in the kernels, which choose in
+``native/choosing.h``. Pieces, and queries that choose for others: ours, as measured in
+``docs/experiments.md``.
 
 Letters: T tokens, N blocks, P pieces, H query heads, K kv heads, G = H / K, D head size, R
 directions.
@@ -55,7 +56,7 @@ _MOST_FIXED = 64
 class Budget:
     """How much a query reads."""
 
-    least: int = 224
+    least: int = 256
     """Pieces of 4 tokens that a token which is computed alone, as in decoding, chooses at least,
     besides the first and the last blocks: a sixteenth of all, from so many"""
     least_of_long: int = 512
@@ -64,12 +65,9 @@ class Budget:
     """Besides, it chooses whatever has such a share of the estimated attention of a head."""
     most: int = 1024
     """And so many pieces at most."""
-    prompt: int = 768
-    """Pieces that tokens choose which are computed together, as those of a prompt: an eighth of
-    all, from so many"""
-    prompt_of_long: int = 1536
-    """to so many."""
-    asked: int = 3072
+    prompt: int = 1536
+    """Pieces that tokens choose which are computed together, as those of a prompt."""
+    asked: int = 4096
     """Pieces that a prompt's last tokens choose, which say what is asked for."""
     first: int = 1
     """Blocks at the beginning that are always read: much attention rests there (Xiao et al., 2023,
@@ -97,11 +95,8 @@ class Budget:
                 f"least is from 0 to least_of_long, and that to most, not {self.least} to "
                 f"{self.least_of_long} to {self.most}"
             )
-        if not 0 <= self.prompt <= self.prompt_of_long:
-            raise ConfigError(
-                f"prompt is from 0 to prompt_of_long, not {self.prompt} to {self.prompt_of_long}"
-            )
         for name, low in (
+            ("prompt", 0),
             ("asked", 0),
             ("first", 0),
             ("last", 1),
@@ -114,7 +109,7 @@ class Budget:
                 raise ConfigError(f"{name} is at least {low}, not {getattr(self, name)}")
         if not 1 <= self.rows <= BLOCK or BLOCK % self.rows:
             raise ConfigError(f"rows divides {BLOCK}, and {self.rows} does not")
-        mosts = (self.most, self.prompt_of_long, self.asked)
+        mosts = (self.most, self.prompt, self.asked)
         if max(mosts) > _MOST_CHOSEN:
             raise ConfigError(f"most is at most {_MOST_CHOSEN}, not {max(mosts)}")
         if self.first + self.last > _MOST_FIXED:
@@ -125,10 +120,6 @@ class Budget:
     def least_of(self, blocks: int) -> int:
         """Pieces that a token alone chooses at least, with so many blocks, its own included."""
         return min(max(blocks * PIECES // 16, self.least), self.least_of_long)
-
-    def prompt_of(self, blocks: int) -> int:
-        """Pieces that tokens together choose, with so many blocks, their own included."""
-        return min(max(blocks * PIECES // 8, self.prompt), self.prompt_of_long)
 
     def reads_all(self, blocks: int) -> bool:
         """Whether a query with so many blocks, its own included, reads them all."""
@@ -166,7 +157,7 @@ def choose(worth: Tensor, blocks: int, budget: Budget, who: Choosers) -> Tensor:
     if last <= first:
         return chosen
     best, place = worth[:, first:last].sort(dim=1, descending=True, stable=True)
-    needed = budget.asked if who == "asked" else budget.prompt_of(blocks)
+    needed = budget.asked if who == "asked" else budget.prompt
     count = torch.full((len(best), 1), needed, device=worth.device)
     if who == "alone":
         count = (best >= budget.share).sum(1, keepdim=True)

@@ -58,7 +58,7 @@ def test_what_is_refused(model: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     assert routed(model, tmp_path / "x", "--text", str(short))
     assert "too few to calibrate on" in capsys.readouterr().err
     assert routed(model, tmp_path / "y", "--pieces", "-1")
-    assert "prompt is from 0" in capsys.readouterr().err
+    assert "prompt is at least 0" in capsys.readouterr().err
 
 
 def test_an_own_text_calibrates_for_good(

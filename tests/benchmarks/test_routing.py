@@ -65,7 +65,7 @@ def test_books_are_read_dense_and_routed(tmp_path: Path, monkeypatch: pytest.Mon
     if library.library() is None:
         pytest.skip("no native kernels on this machine")
     text = torch.randint(10, 300, (1024,), generator=torch.Generator().manual_seed(1)).tolist()
-    unlimited = Budget(1 << 14, 1 << 14, 0, 1 << 14, 1 << 14, 1 << 14, 1 << 14, dense=0)
+    unlimited = Budget(1 << 14, 1 << 14, 0, 1 << 14, 1 << 14, 1 << 14, dense=0)
     routing = Routing(calibrate(model("bf16"), text), unlimited)
 
     steps = Steps.__new__(Steps)  # without a file

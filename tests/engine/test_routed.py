@@ -15,8 +15,8 @@ from everlong.model.cache import BLOCK, PIECES
 from everlong.model.routing import Budget
 from tests.engine.tiny import WINDOW, all_blocks_free, config, model, tiny_llm, tokenizer
 
-SPARING = Budget(4, 12, 0.01, 32, 20, 28, 32, last=2, dense=0)
-ALL = Budget(1 << 14, 1 << 14, 0, 1 << 14, 1 << 14, 1 << 14, 1 << 14, dense=0)
+SPARING = Budget(4, 12, 0.01, 32, 24, 32, last=2, dense=0)
+ALL = Budget(1 << 14, 1 << 14, 0, 1 << 14, 1 << 14, 1 << 14, dense=0)
 ROUTED = {"attention": "routed", "budget": SPARING}
 
 

@@ -325,6 +325,6 @@ def test_unsupported_sizes_are_left_to_pytorch() -> None:
 def test_structures_have_the_layout_of_the_kernels() -> None:
     assert ctypes.sizeof(native.Matrix) == 48
     assert ctypes.sizeof(native.Layer) == 7 * 48 + 4 * 8 + 8
-    assert ctypes.sizeof(native.Routing) == 5 * 8 + 14 * 4
+    assert ctypes.sizeof(native.Routing) == 5 * 8 + 13 * 4 + 4
     assert ctypes.sizeof(native.Outline) == 5 * 8
     assert ctypes.sizeof(native.Batch) == 152

@@ -45,8 +45,8 @@ CONFIG = ModelConfig(
     max_position=1 << 20,
     tied_head=True,
 )
-SPARING = Budget(4, 12, 0.01, 56, 24, 40, 50, last=2, dense=0, rows=16, queries=4)
-ALL = Budget(1 << 14, 1 << 14, 0, 1 << 14, 1 << 14, 1 << 14, 1 << 14, dense=0)
+SPARING = Budget(4, 12, 0.01, 56, 40, 50, last=2, dense=0, rows=16, queries=4)
+ALL = Budget(1 << 14, 1 << 14, 0, 1 << 14, 1 << 14, 1 << 14, dense=0)
 
 
 def tokens(count: int, seed: int = 0) -> list[int]:

@@ -18,8 +18,8 @@ from everlong.model.routing import Budget
 from everlong.model.routing_index import Projection
 from tests.engine.tiny import model
 
-ALL = Budget(1 << 14, 1 << 14, 0, 1 << 14, 1 << 14, 1 << 14, 1 << 14, dense=0)
-SPARING = Budget(prompt=6, prompt_of_long=12, first=1, last=1, dense=0)
+ALL = Budget(1 << 14, 1 << 14, 0, 1 << 14, 1 << 14, 1 << 14, dense=0)
+SPARING = Budget(prompt=12, first=1, last=1, dense=0)
 KV_HEADS, GROUP, SIZE = 2, 3, 32
 
 

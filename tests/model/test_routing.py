@@ -25,7 +25,7 @@ from everlong.model.routing import (
 from everlong.model.routing_index import Projection, packed, unpacked
 from tests.engine.tiny import model
 
-ALL = Budget(1 << 14, 1 << 14, 0, 1 << 14, 1 << 14, 1 << 14, 1 << 14, dense=0)
+ALL = Budget(1 << 14, 1 << 14, 0, 1 << 14, 1 << 14, 1 << 14, dense=0)
 KV_HEADS, GROUP, SIZE = 2, 3, 32
 
 
@@ -61,7 +61,7 @@ def test_with_an_unlimited_budget_it_is_dense(tokens: int) -> None:
 def test_no_query_reads_a_later_token(seed: int, after: int, pieces: int) -> None:
     q, k, v = heads(1100, seed % 3)
     other = heads(1100, seed + 7)
-    budget = Budget(1, 2, 0.1, 3, pieces, pieces, last=2, dense=0)
+    budget = Budget(1, 2, 0.1, 3, pieces, last=2, dense=0)
     routed = RoutedAttention(projection(k), budget)
     before = routed(0, q, k, v, None)[:, :after]
     changed = [
@@ -82,7 +82,7 @@ def test_what_a_query_asks_for_is_read() -> None:
     q[:, -BLOCK:] += 3 * wanted  # asked at the end
     v[:, told] = 100.0
     read: list[Tensor] = []
-    budget = Budget(prompt=20, prompt_of_long=20, dense=0)
+    budget = Budget(prompt=20, dense=0)
     routed = RoutedAttention(
         projection(k), budget, lambda layer, places, chosen: read.append(chosen)
     )
@@ -104,8 +104,7 @@ def test_the_best_are_chosen(data: st.DataObject) -> None:
     numbers = sorted(data.draw(st.lists(st.integers(0, 300), min_size=3, max_size=3)))
     budget = Budget(
         *(numbers[0], numbers[1], data.draw(st.floats(0, 1)), numbers[2]),
-        prompt=numbers[0],
-        prompt_of_long=numbers[2],
+        prompt=numbers[2],
         asked=numbers[1],
         first=data.draw(st.integers(0, 3)),
         last=data.draw(st.integers(1, 4)),
@@ -128,8 +127,7 @@ def test_the_best_are_chosen(data: st.DataObject) -> None:
             least = min(max(blocks, budget.least), budget.least_of_long)
             assert len(taken) == min(others, max(least, min(outstanding, budget.most)))
         elif who == "together":
-            # An eighth.
-            assert len(taken) == min(others, max(2 * blocks, numbers[0]), numbers[2])
+            assert len(taken) == min(others, budget.prompt)
         else:
             assert len(taken) == min(others, budget.asked)
 
@@ -155,7 +153,7 @@ def test_a_whole_model_is_dense_where_it_may_read_all() -> None:
         routed = tiny.states(text[None], attend=RoutedAttention(found, ALL))
         sparing = tiny.states(
             text[None],
-            attend=RoutedAttention(found, replace(ALL, prompt=1, prompt_of_long=1, last=1)),
+            attend=RoutedAttention(found, replace(ALL, prompt=1, last=1)),
         )
     torch.testing.assert_close(routed, dense, rtol=1e-4, atol=1e-4)
     assert not torch.allclose(sparing, dense, rtol=1e-2, atol=1e-2)
@@ -183,7 +181,7 @@ def test_pieces() -> None:
     wrongs = (
         {"share": -1},
         {"asked": -1},
-        {"prompt": 2000},
+        {"prompt": -1},
         {"least": 17, "most": 16},
         {"last": 0},
         {"queries": 0},

@@ -17,8 +17,8 @@ struct Routing {
   float share;                    // of the attention of a head that a piece has that a row reads
                                   // which is computed alone
   int32_t least, least_of_long, most;  // pieces that a row alone chooses
-  int32_t prompt, prompt_of_long;      // and rows together
-  int32_t asked;                       // and those of a prompt's end
+  int32_t prompt;                 // and rows together
+  int32_t asked;                  // and those of a prompt's end
   int32_t first, last;            // blocks that are always read
   int32_t rows, queries;          // of so many neighbouring rows so many choose for all
   int32_t dense;                  // so many blocks are read without choosing

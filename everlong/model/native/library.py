@@ -50,7 +50,7 @@ class Routing(Structure):
         *_each(c_void_p, "encoder", "offset", "decoder", "centre", "worth"),
         *_each(c_float, "share"),
         *_each(c_int32, "least", "least_of_long", "most"),
-        *_each(c_int32, "prompt", "prompt_of_long", "asked"),
+        *_each(c_int32, "prompt", "asked"),
         *_each(c_int32, "first", "last", "rows", "queries"),
         *_each(c_int32, "dense", "flat", "searched"),
     )

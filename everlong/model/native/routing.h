@@ -3,6 +3,7 @@
 
 #include <vector>
 
+#include "choosing.h"
 #include "outline.h"
 #include "workspace.h"
 
@@ -53,7 +54,7 @@ class Router {
       candidates_ = std::max(candidates_, g.outlined ? r_.searched + g.own - outlined : blocks);
       if (g.outlined) outlines = std::max(outlines, outlined);
     }
-    const int64_t most = std::max({r_.most, r_.prompt_of_long, r_.asked});
+    const int64_t most = std::max({r_.most, r_.prompt, r_.asked});
     length_ = int(std::min<int64_t>(kPieces * longest, most + kPieces * fixed));
     // A thread that chooses for an item alone needs its estimates no longer than that.
     shared_ = parts() > 1 && items() < 4 * threads_;
@@ -94,9 +95,7 @@ class Router {
     const int step = chooser_step(g), begin = (g.rows - 1) % step, after = row - g.row - begin;
     const int chooser = after <= 0 ? 0 : (after + step - 1) / step;
     const Work& work = work_[item(group, h)];
-    const int last = work.queries / group_ - 1, each = known_step(work);
-    const int known = last - (last - chooser) / each * each;
-    return work.unread[size_t(known) * group_ + head];
+    return work.unread[size_t(known_chooser(work.queries / group_, chooser)) * group_ + head];
   }
 
   // The mean value of what is not read.
@@ -197,7 +196,12 @@ class Router {
     const Group& g = groups_[i / m_.kv_heads];
     Work& work = work_[i];
     const int near = g.own + 1 - r_.last;
-    choose(b, i, slot, work);
+    const int64_t estimates = int64_t(slot) * candidates_ * most_queries_ * kPieces;
+    const Estimates found{shares_ + estimates, fixed_ + size_t(i) * most_queries_, most_queries_,
+                          work.queries, group_, int(work.blocks.size())};
+    find_mass(found, g.rows == 1, work);
+    choose(r_, g.own, g.rows == 1, g.thorough, work);
+    if (!work.all && b.means[b.sequence[g.row]]) find_unread(found, work);
     int32_t* pieces = pieces_ + size_t(i) * length_;
     work.count = 0;
     auto read = [&](int piece) { pieces[work.count++] = piece; };
@@ -224,27 +228,6 @@ class Router {
   static constexpr int kOutlineQueries = 32;  // that search outlines; all those of a token alone
   static constexpr int kThorough = 2 * kBlock;
   static constexpr float kFading = 0.95f;
-  static constexpr float kUnread = 0.4f;
-  static constexpr int kKnown = 4;
-
-  struct Candidate {
-    float mass;
-    int number;
-    bool operator<(const Candidate& other) const {  // the better one first
-      return mass != other.mass ? mass > other.mass : number < other.number;
-    }
-  };
-
-  struct Work {  // of one group and kv head
-    int queries = 0;
-    int count = 0;  // of the pieces that are read
-    std::vector<int> blocks;  // that are searched, ascending
-    std::vector<int> chosen;  // pieces, ascending
-    std::vector<float> inverse, mass, read;
-    std::vector<float> unread;  // share of the attention that is not read, of some of the queries
-    std::vector<float> of_block;  // by number
-    std::vector<Candidate> best;
-  };
 
   // The routed rows of one sequence in groups.
   void group(const Batch& b, int begin, int end) {
@@ -271,15 +254,6 @@ class Router {
   }
 
   int chooser_step(const Group& g) const { return (g.rows + r_.queries - 1) / r_.queries; }
-
-  static int within(int number, int least, int most) {
-    return std::min(std::max(number, least), most);
-  }
-
-  // Of how many that choose the share that is not read is known of one.
-  int known_step(const Work& work) const {
-    return (work.queries / group_ + kKnown - 1) / kKnown;
-  }
 
   static const Outline& outline(const Batch& b, const Group& g) {
     return b.outlines[b.sequence[g.row]];
@@ -426,108 +400,6 @@ class Router {
     const size_t lh = size_t(layer) * m_.kv_heads + h, d = m_.head_dim;
     return ask(q, int(d), r_.decoder + lh * d * kDirections, r_.centre + lh * d,
                inverse_worth_.data() + lh * kDirections, shift);
-  }
-
-  // The best of the pieces that were searched; by a row alone besides those that have the wanted
-  // share of the attention of some head.
-  void choose(const Batch& b, int i, int slot, Work& work) const {
-    const Group& g = groups_[i / m_.kv_heads];
-    const bool alone = g.rows == 1;
-    const int pieces = (g.own + 1) * kPieces, count = int(work.blocks.size()) * kPieces;
-    find_mass(i, slot, alone, work);
-    const int together = g.thorough ? r_.asked : within(pieces / 8, r_.prompt, r_.prompt_of_long);
-    const int most = std::min(alone ? r_.most : together, count);
-    const int least = within(pieces / 16, r_.least, r_.least_of_long);
-    find_best(work.mass.data(), count, most, work.best);
-    auto wanted = [&](int c) { return !alone || c < least || work.best[c].mass >= r_.share; };
-    work.chosen.clear();
-    for (int c = 0; c < int(work.best.size()) && wanted(c); ++c) {
-      const int number = work.best[c].number;
-      work.chosen.push_back(work.blocks[number / kPieces] * kPieces + number % kPieces);
-    }
-    std::sort(work.chosen.begin(), work.chosen.end());
-    const int best = int(work.best.size());
-    const bool all = int(work.chosen.size()) == best && (most == count || best < most);
-    work.unread.assign(work.queries, 0.0f);
-    if (!all && b.means[b.sequence[g.row]]) find_unread(i, slot, work);
-  }
-
-  // The share of the attention that is not read, of some of the queries that choose.
-  void find_unread(int i, int slot, Work& work) const {
-    std::vector<float>& read = work.read;
-    read.assign(size_t(work.queries) * kPieces, 0.0f);
-    auto each_known = [&](auto work_on) {
-      const int step = known_step(work) * group_;
-      for (int n = work.queries - group_; n >= 0; n -= step)
-        for (int k = n; k < n + group_; ++k) work_on(k);
-    };
-    for (size_t c = 0, block = 0; c < work.chosen.size(); ++block) {
-      unsigned mask = 0;
-      for (; c < work.chosen.size() && work.chosen[c] / kPieces == work.blocks[block]; ++c)
-        mask |= 1u << work.chosen[c] % kPieces;
-      if (!mask) continue;
-      each_known([&](int n) {
-        float* at = &read[size_t(n) * kPieces];
-        const __m512 sum = _mm512_loadu_ps(at);
-        _mm512_storeu_ps(at, _mm512_mask_add_ps(sum, __mmask16(mask), sum,
-                                                share_of(slot, int(block), n)));
-      });
-    }
-    const float* fixed = fixed_ + size_t(i) * most_queries_;
-    each_known([&](int n) {
-      const float had = sum16(_mm512_loadu_ps(&read[size_t(n) * kPieces])) + fixed[n];
-      const float left = std::max(0.0f, 1 - had * work.inverse[size_t(n) * kPieces]);
-      // What is left is many small estimates, of which errors of scores make too much.
-      work.unread[n] = kUnread * left / (1 - left + kUnread * left);
-    });
-  }
-
-  // The share of the attention of each piece: of rows together the mean of their queries', of a row
-  // alone the largest.
-  void find_mass(int i, int slot, bool alone, Work& work) const {
-    const int blocks = int(work.blocks.size()), count = work.queries;
-    const float* fixed = fixed_ + size_t(i) * most_queries_;
-    std::vector<float>& inverse = work.inverse;  // of the attention of each query
-    inverse.assign(size_t(count) * kPieces, 0.0f);
-    for (int block = 0; block < blocks; ++block)
-      for (int n = 0; n < count; ++n) {
-        float* sum = &inverse[size_t(n) * kPieces];
-        _mm512_storeu_ps(sum, _mm512_add_ps(_mm512_loadu_ps(sum), share_of(slot, block, n)));
-      }
-    for (int n = 0; n < count; ++n) {
-      float* sum = &inverse[size_t(n) * kPieces];
-      const float one = 1 / (sum16(_mm512_loadu_ps(sum)) + fixed[n]);
-      _mm512_storeu_ps(sum, _mm512_set1_ps(one));
-    }
-    const __m512 part = _mm512_set1_ps(1 / float(count));
-    work.mass.resize(size_t(blocks) * kPieces);
-    for (int block = 0; block < blocks; ++block) {
-      __m512 mass = _mm512_setzero_ps();
-      auto share = [&](int n) {
-        return _mm512_mul_ps(share_of(slot, block, n),
-                             _mm512_loadu_ps(&inverse[size_t(n) * kPieces]));
-      };
-      if (alone)
-        for (int n = 0; n < count; ++n) mass = _mm512_max_ps(mass, share(n));
-      else
-        for (int n = 0; n < count; ++n) mass = _mm512_fmadd_ps(share(n), part, mass);
-      _mm512_storeu_ps(&work.mass[size_t(block) * kPieces], mass);
-    }
-  }
-
-  // Estimated attention of a query to the pieces of a block that was searched.
-  __m512 share_of(int slot, int block, int query) const {
-    return widen(_mm256_loadu_si256((const __m256i*)(shares(slot, block) + query * kPieces)));
-  }
-
-  // The `most` best of `count` candidates, the best one first; none that has nothing.
-  static void find_best(const float* mass, int count, int most, std::vector<Candidate>& best) {
-    best.clear();
-    if (most == 0) return;
-    const float bar = most < count ? bar_of(mass, count, most) : 0;
-    each_above(mass, count, bar, [&](int number) { best.push_back({mass[number], number}); });
-    std::sort(best.begin(), best.end());
-    if (int(best.size()) > most) best.resize(most);
   }
 
   Model m_;
