@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import queue
@@ -160,6 +161,22 @@ class Contender:
         self._log.seek(0)
         lines = deque((line.strip() for line in self._log if line.strip()), maxlen=3)
         return "".join(f"; {line.decode(errors='replace')[:300]}" for line in lines)
+
+
+def add_peers_option(parser: argparse.ArgumentParser) -> None:
+    """``--python``, for :func:`interpreters`."""
+    parser.add_argument(
+        "--python",
+        action="append",
+        help="an interpreter that has peers, before this one; may be repeated "
+        "(default: $EVERLONG_PEERS_PYTHON)",
+    )
+
+
+def interpreters(given: Sequence[str] | None) -> list[str]:
+    """Where peers may be installed, in order."""
+    named = given or os.environ.get("EVERLONG_PEERS_PYTHON", "").split(os.pathsep)
+    return [*filter(None, named), sys.executable]
 
 
 def find_interpreter(module: str, candidates: Sequence[str]) -> str | None:

@@ -6,7 +6,6 @@ Usage: ``python benchmarks/inference.py --json``; see ``benchmarks/README.md``.
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -18,7 +17,12 @@ from typing import Any
 if __package__ in (None, ""):  # run as a file
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.contender import ContenderError, find_interpreter
+from benchmarks.contender import (
+    ContenderError,
+    add_peers_option,
+    find_interpreter,
+    interpreters,
+)
 from benchmarks.loading import measure_loading
 from benchmarks.peers import everlong, llamacpp, openvino, openvino_export, transformers
 from benchmarks.perplexity import claim as perplexity_claim
@@ -128,12 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--model", type=Path, help="SmolLM2-135M as GGUF (default: what everlong pull brings)")
     add("--qwen", type=Path, help="Qwen2.5-0.5B as GGUF (default: $EVERLONG_QWEN_GGUF)")
     add("--data", type=Path, help="folder that holds wikitext2/test.txt (default: $EVERLONG_DATA)")
-    add(
-        "--python",
-        action="append",
-        help="an interpreter that has peers, before this one; may be repeated "
-        "(default: $EVERLONG_PEERS_PYTHON)",
-    )
+    add_peers_option(parser)
     add("--peers", nargs="*", choices=[*PEERS], default=[*PEERS], help="who takes part")
     add("--parts", nargs="+", choices=PARTS, default=[*PARTS], help="what is measured")
     add(
@@ -194,7 +193,7 @@ def _part_of(claim: str) -> str:
 def _measure_speed(
     subject: Subject, path: Path, options: argparse.Namespace, found: Found
 ) -> str | None:
-    pythons = _interpreters(options.python)
+    pythons = interpreters(options.python)
     entrants = [
         Entrant(
             "everlong",
@@ -342,12 +341,6 @@ def _wikitext(given: Path | None) -> Path | str:
     if path.is_file():
         return path
     return f"there is no {path}; give --data FOLDER with WikiText-2's test part in it"
-
-
-def _interpreters(given: Sequence[str] | None) -> list[str]:
-    """Where peers may be installed, in order."""
-    named = given or os.environ.get("EVERLONG_PEERS_PYTHON", "").split(os.pathsep)
-    return [*filter(None, named), sys.executable]
 
 
 def _openvino_export(file: Path, pythons: Sequence[str]) -> Path | str:

@@ -21,7 +21,9 @@ from benchmarks import (
     routing_retrieval,
     routing_speed,
 )
+from benchmarks.contender import add_peers_option, find_interpreter, interpreters
 from benchmarks.memory import versions
+from benchmarks.peers import llamacpp
 from benchmarks.report import (
     Goal,
     Measured,
@@ -97,7 +99,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 )
             elif part == "speed":
                 found, samples[part] = routing_speed.measure(
-                    _model(options), _books(options, options.books), options.longest, say
+                    _model(options),
+                    _books(options, options.books),
+                    options.longest,
+                    find_interpreter(llamacpp.MODULE, interpreters(options.python)),
+                    say,
                 )
             elif part == "kinds":
                 samples[part] = routing_kinds.measure(
@@ -144,6 +150,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--books", nargs="+", default=BOOKS, help="files among them, without .txt.gz")
     add("--tokens", type=int, default=32768, help="longest text whose loss is compared")
     add("--longest", type=int, default=131072, help="longest text whose speed is compared")
+    add_peers_option(parser)
     add("--seed", type=int, default=0, help="of what is planted in haystacks, and where")
     add("--lengths", type=int, nargs="+", default=routing_retrieval.LENGTHS, help="of haystacks")
     add(

@@ -3,6 +3,9 @@
 Reading 4,096 tokens is timed whole. Of longer texts the steps of 512 tokens are timed at nine
 depths, both ways in turn over the same keys, and summed up by the trapezoid rule: a dense step's
 time grows in proportion to its depth. Weights are int4, keys and values bfloat16 on both sides.
+
+llama.cpp reads and goes on with the same tokens in a process of its own, from the same file; it is
+no part of the ratios, and shows that what they compare with is no slow baseline.
 """
 
 from __future__ import annotations
@@ -14,6 +17,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import torch
+
+from benchmarks.contender import Contender
+from benchmarks.peers import llamacpp
 from benchmarks.report import Measured
 from benchmarks.routing_model import CHUNK, Steps
 from everlong.model.cache import BLOCK, BlockTable
@@ -29,10 +36,16 @@ _DEPTHS = 8
 _ROUNDS_SHORT = 7
 _ROUNDS_DECODE = 9
 _DECODED = 8
+_PEER_LENGTHS = (4096, 32768)
+_PEER_DECODED = 9
 
 
 def measure(
-    model: Path, books: list[Path], longest: int, say: Callable[[str], None]
+    model: Path,
+    books: list[Path],
+    longest: int,
+    peer: str | None,
+    say: Callable[[str], None],
 ) -> tuple[dict[str, Measured], dict[str, Any]]:
     """The claims, and the single times in seconds.
 
@@ -40,6 +53,7 @@ def measure(
         model: a GGUF file.
         books: their texts follow each other, again and again.
         longest: tokens that are read at most.
+        peer: an interpreter that has llama.cpp; None: there is none.
         say: told how far it is.
     """
     steps = Steps(model, "int4")
@@ -48,6 +62,8 @@ def measure(
     ids = list(itertools.islice(text, longest))
     table = steps.table(longest)
     samples: dict[str, Any] = {"short": _short(steps, ids, table)}
+    if peer is not None:
+        samples["llama.cpp"] = _peer(model, ids, peer, say)
     found = {"prefill_4k_vs_dense": _ratio(samples["short"], "4,096 tokens whole")}
     say(f"4,096 tokens: {found['prefill_4k_vs_dense'].value:.3f} x")
     at = 0
@@ -78,6 +94,31 @@ def measure(
                 samples["decode"], f"{_DECODED} tokens after {length - _DECODED:,}"
             )
     return found, samples
+
+
+def _peer(
+    model: Path, ids: list[int], python: str, say: Callable[[str], None]
+) -> dict[int, dict[str, float]]:
+    """Seconds in which llama.cpp reads so many tokens, and those of a token behind them."""
+    found = {}
+    lengths = [length for length in _PEER_LENGTHS if length <= len(ids)]
+    with Contender(
+        "llama.cpp", llamacpp.__name__, python=python, threads=torch.get_num_threads()
+    ) as worker:
+        options = {"slots": 1, "context": max(lengths) + BLOCK}
+        worker.ask("load", path=str(model), threads=torch.get_num_threads(), options=options)
+        for length in lengths:
+            prompt = ids[: length - _PEER_DECODED]
+            ran = worker.ask("run", timeout=3600, prompts=[prompt], tokens=_PEER_DECODED)
+            found[length] = {
+                "read": ran["seconds"] - ran["decode_seconds"],
+                "each": ran["decode_seconds"] / (_PEER_DECODED - 1),
+            }
+            say(
+                f"llama.cpp: {length:,} tokens in {found[length]['read']:.1f} s, then "
+                f"{1000 * found[length]['each']:.1f} ms a token"
+            )
+    return found
 
 
 def _short(steps: Steps, ids: list[int], table: BlockTable) -> dict[str, list[float]]:

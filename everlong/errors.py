@@ -6,6 +6,7 @@ Every message says what was given, what is allowed, and what to change. A bug of
     EverlongError
     ├── ConfigError            a setting or option that cannot be
     │   └── MissingDataError       a data set that is not there
+    ├── DataError              training data that cannot be used as it is
     ├── CheckpointError        a model folder or file that cannot be read
     │   ├── UnsupportedError       well-formed, but of a kind that is not implemented
     │   └── DownloadError          could not be fetched, or its checksum differs
@@ -33,6 +34,10 @@ class ConfigError(EverlongError, ValueError):
 
 class MissingDataError(ConfigError):
     """A data set is not where it was looked for."""
+
+
+class DataError(EverlongError):
+    """Training data are missing, damaged, or not what they say they are."""
 
 
 class CheckpointError(EverlongError):

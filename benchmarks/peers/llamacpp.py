@@ -36,7 +36,7 @@ BEST = {"prefill": "16 slots", "decode1": "16 slots", "decode16": "16 slots"}
 """Found with ``benchmarks/inference.py --tune``; the figures are in ``benchmarks/README.md``."""
 
 _CONTEXT = 1280
-"""Tokens that a slot can hold: the longest prompt and its output."""
+"""The longest prompt and its output in ``benchmarks/inference.py``."""
 
 
 class LlamaCpp:
@@ -49,6 +49,7 @@ class LlamaCpp:
         flash_attention: 1 on, 0 off, -1 as llama.cpp chooses.
         unified: one key/value buffer for all slots instead of one each.
         micro_batch: tokens in one product.
+        context: tokens that a slot can hold, a prompt and its output.
     """
 
     def __init__(
@@ -60,13 +61,14 @@ class LlamaCpp:
         flash_attention: int = -1,
         unified: bool = False,
         micro_batch: int = 512,
+        context: int = _CONTEXT,
     ) -> None:
         import xllamacpp
 
         params = xllamacpp.CommonParams()
         params.model.path = path
         params.n_parallel = slots
-        params.n_ctx = slots * _CONTEXT
+        params.n_ctx = slots * context
         params.n_batch = 2048
         params.n_ubatch = micro_batch
         params.kv_unified = unified
