@@ -85,14 +85,18 @@ class Transformer(nn.Module):
         sight: Sight = "causal",
         lengths: Tensor | None = None,
         attend: Attend | None = None,
+        positions: Tensor | None = None,
     ) -> Tensor:
-        """Last hidden states after the final norm, float32 [B, T, hidden].
+        """Last hidden states after the final norm, float32 [..., T, hidden].
 
         Args:
-            tokens, sight, lengths: see ``forward``.
+            tokens: integers [..., T].
+            sight, lengths: see ``forward``.
             attend: how queries meet keys; None: every one that ``sight`` lets it see.
+            positions: of the tokens, as many; None: 0, 1, ...
         """
-        positions = torch.arange(tokens.shape[1]).expand(tokens.shape)
+        if positions is None:
+            positions = torch.arange(tokens.shape[-1]).expand(tokens.shape)
         attend = attend or SequenceAttention(sight, lengths)
         return self._run(tokens, self.rope(positions), attend)
 

@@ -1,0 +1,222 @@
+"""From files to token shards: text, JSON lines, conversations; made once and kept.
+
+What a set of files becomes is kept in a folder whose name is a digest of their contents, the
+tokenizer and the way they are read, so a run that is started again reads shards at once.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import shutil
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+from everlong.data.conversations import encode_conversation
+from everlong.data.token_shards import INDEX, ShardWriter, TokenShards
+from everlong.errors import ConfigError, DataError, MissingDataError, RequestError, TemplateError
+from everlong.files import FileLock, sha256_file
+from everlong.tokenizer import Tokenizer
+
+Reading = Literal["text", "chat", "shards"]
+
+_VERSION = 1
+"""Of how files become tokens; another one makes shards anew."""
+_LINE_BYTES = 64 << 20
+_JSON_LINES = (".jsonl", ".jsonl.gz")
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Files that are a source of documents."""
+
+    name: str
+    paths: tuple[Path, ...]
+    """Files, folders (all files in them, in the order of their names) and patterns such as
+    ``books/*.txt.gz``; with ``shards`` one folder."""
+    kind: Reading = "text"
+    """``text``: a file is a document, and so is each line of a ``.jsonl`` with its ``text``.
+    ``chat``: lines of ``.jsonl`` with ``messages``, or with ``prompt`` and ``response``; answers
+    are learned, the rest is context. ``shards``: a folder of token shards."""
+
+    def __post_init__(self) -> None:
+        if not self.name or not self.paths:
+            raise ConfigError("a corpus needs a name and paths")
+        if self.kind == "shards" and len(self.paths) > 1:
+            raise ConfigError(f"{self.name}: shards are one folder, not {len(self.paths)}")
+
+
+def open_corpus(
+    corpus: Corpus,
+    tokenizer: Tokenizer,
+    kept: Path,
+    say: Callable[[str], None] = lambda text: None,
+) -> TokenShards:
+    """The token shards of a corpus, made if they are not there yet.
+
+    Args:
+        corpus: what to read.
+        tokenizer: of the model.
+        kept: folder for shards that are made.
+        say: told how far it is.
+
+    Raises:
+        MissingDataError: a path is not there, or a pattern has no files.
+        DataError: a file cannot be read as it should be; shards are of another tokenizer.
+    """
+    wanted = tokenizer.fingerprint().hex()
+    if corpus.kind == "shards":
+        shards = TokenShards(corpus.paths[0])
+        if shards.index.tokenizer != wanted:
+            raise DataError(
+                f"{corpus.paths[0]} was made with another tokenizer than the model's; make the "
+                "shards anew from their texts"
+            )
+        return shards
+    files = _files(corpus)
+    folder = kept / f"{corpus.name}-{_digest(corpus, files, wanted)}"
+    kept.mkdir(parents=True, exist_ok=True)
+    with FileLock(kept / f".{folder.name}.lock"):  # other processes of the run wait for it
+        if not (folder / INDEX).exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            _make(corpus, files, tokenizer, folder, say)
+    return TokenShards(folder)
+
+
+def _make(
+    corpus: Corpus,
+    files: Sequence[Path],
+    tokenizer: Tokenizer,
+    folder: Path,
+    say: Callable[[str], None],
+) -> None:
+    end = _end_of_text(tokenizer)
+    with ShardWriter(
+        folder,
+        tokenizer=tokenizer.fingerprint().hex(),
+        vocab_size=tokenizer.vocab_size,
+        partly_learned=corpus.kind == "chat",
+    ) as writer:
+        for number, path in enumerate(files, start=1):
+            for place, document in _documents(corpus, path):
+                try:
+                    if corpus.kind == "chat":
+                        writer.add(*encode_conversation(tokenizer, document))
+                    else:
+                        writer.add([*tokenizer.encode(document, special=False, bos=False), end])
+                except (DataError, TemplateError, RequestError) as error:
+                    raise DataError(f"{place}: {error}") from None
+            say(f"{corpus.name}: {number:,} of {len(files):,} files read")
+
+
+def _end_of_text(tokenizer: Tokenizer) -> int:
+    ends = sorted(tokenizer.eos_token_ids)
+    if not ends:
+        raise DataError("the tokenizer has no end of sequence, with which documents end")
+    named = tokenizer.token_id(tokenizer.named_tokens.get("eos_token", ""))
+    return ends[0] if named is None else named
+
+
+def _files(corpus: Corpus) -> list[Path]:
+    """All files of a corpus, in order."""
+    found: list[Path] = []
+    for path in corpus.paths:
+        if path.is_file():
+            found.append(path)
+        elif path.is_dir():
+            found += sorted(
+                one
+                for one in path.rglob("*")
+                if one.is_file() and not any(part.startswith(".") for part in one.parts[-1:])
+            )
+        elif any(sign in str(path) for sign in "*?["):
+            anchor = Path(path.anchor)
+            pattern = path.relative_to(anchor) if path.anchor else path
+            found += sorted(one for one in anchor.glob(str(pattern)) if one.is_file())
+        else:
+            raise MissingDataError(f"{corpus.name}: {path} is not there; change its paths")
+    if not found:
+        named = ", ".join(map(str, corpus.paths))
+        raise MissingDataError(f"{corpus.name}: there are no files in {named}; change its paths")
+    return found
+
+
+def _digest(corpus: Corpus, files: Sequence[Path], tokenizer: str) -> str:
+    digest = hashlib.blake2b(f"{_VERSION} {corpus.kind} {tokenizer}".encode(), digest_size=8)
+    for path in files:
+        # Contents, not names and times: a checkout or a copy is the same corpus.
+        digest.update(f"{_is_lines(path)} {sha256_file(path)}".encode())
+    return digest.hexdigest()
+
+
+def _is_lines(path: Path) -> bool:
+    return path.name.endswith(_JSON_LINES)
+
+
+def _documents(corpus: Corpus, path: Path) -> Iterator[tuple[str, Any]]:
+    """Where a document stands, for messages, and its text or messages."""
+    with _opened(path) as file:
+        if not _is_lines(path):
+            if corpus.kind == "chat":
+                raise DataError(f"{path}: conversations are lines of a .jsonl file")
+            yield str(path), _decoded(path, file.read())
+            return
+        number = 0
+        while line := file.readline(_LINE_BYTES):
+            number += 1
+            place = f"{path}, line {number:,}"
+            if len(line) == _LINE_BYTES:
+                raise DataError(f"{place}: longer than {_LINE_BYTES >> 20} MiB; split it")
+            if not line.strip():
+                continue
+            try:
+                value = json.loads(_decoded(path, line))
+            except ValueError as error:
+                raise DataError(f"{place}: not JSON: {error}") from None
+            yield place, _document(corpus, place, value)
+
+
+def _document(corpus: Corpus, place: str, value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        raise DataError(f"{place}: must be an object, not {type(value).__name__}")
+    if corpus.kind == "text":
+        if not isinstance(text := value.get("text"), str):
+            raise DataError(f"{place}: has no text; its fields: {', '.join(map(str, value))}")
+        return text
+    if isinstance(messages := value.get("messages"), list):
+        if not all(isinstance(one, Mapping) for one in messages):
+            raise DataError(f"{place}: messages must be objects with role and content")
+        return messages
+    prompt, response = value.get("prompt"), value.get("response")
+    if not (isinstance(prompt, str) and isinstance(response, str)):
+        raise DataError(
+            f"{place}: has neither messages nor prompt and response; its fields: "
+            f"{', '.join(map(str, value))}"
+        )
+    return [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    try:
+        with path.open("rb") as file:
+            if path.suffix == ".gz":
+                with gzip.open(file) as inflated:
+                    yield io.BufferedReader(inflated)
+            else:
+                yield file
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} cannot be read: {error}") from None
+
+
+def _decoded(path: Path, data: bytes) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is no UTF-8: {error}") from None

@@ -1,0 +1,99 @@
+"""Losses of one backbone: predicting the next token, tokens that were hidden, pairs that belong.
+
+Letters: N tokens, V vocabulary, h width.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.nn.functional import cross_entropy, normalize
+
+from everlong.data.batches import NOT_LEARNED
+
+_CHUNK_LOGITS = 1 << 23
+"""Logits that are in memory at a time, 32 MB in float32."""
+
+
+class _LinearCrossEntropy(Function):
+    """Sum of the cross-entropies of ``states @ weight.T``, whose logits are never all there.
+
+    Gradients of a chunk are computed along with its loss, so nothing is computed twice (Hsu et
+    al., "Liger Kernel", 2024, section 3.2).
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, states: Tensor, weight: Tensor, targets: Tensor, precision: torch.dtype
+    ) -> Tensor:
+        w, h = weight.to(precision), states.to(precision)
+        chunk = max(1, _CHUNK_LOGITS // len(weight))
+        total = states.new_zeros((), dtype=torch.float32)
+        wanted = ctx.needs_input_grad
+        of_states = torch.empty_like(states) if wanted[0] else None
+        of_weight = torch.zeros_like(weight) if wanted[1] else None
+        for at in range(0, len(h), chunk):
+            here, goal = h[at : at + chunk], targets[at : at + chunk, None]
+            logits = (here @ w.T).float()
+            logits -= logits.logsumexp(-1, keepdim=True)
+            total -= logits.gather(1, goal).sum()
+            if of_states is None and of_weight is None:
+                continue
+            gradient = logits.exp_()
+            gradient.scatter_add_(1, goal, torch.full_like(goal, -1, dtype=gradient.dtype))
+            gradient = gradient.to(precision)
+            if of_states is not None:
+                of_states[at : at + chunk] = gradient @ w
+            if of_weight is not None:
+                of_weight += gradient.T @ here
+        ctx.save_for_backward(of_states, of_weight)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, of_loss: Tensor) -> Any:
+        of_states, of_weight = ctx.saved_tensors
+        return (
+            None if of_states is None else of_states * of_loss,
+            None if of_weight is None else of_weight * of_loss,
+            None,
+            None,
+        )
+
+
+def next_token_loss(
+    states: Tensor, weight: Tensor, targets: Tensor, precision: torch.dtype = torch.float32
+) -> Tensor:
+    """Sum of the cross-entropies of the tokens that are learned, in nats.
+
+    Equals ``cross_entropy(states @ weight.T, targets, reduction="sum")`` within rounding, in memory
+    that does not grow with N.
+
+    Args:
+        states: last hidden states [N, h].
+        weight: of the output projection [V, h].
+        targets: int64 [N]; ``NOT_LEARNED`` where there is no loss.
+        precision: of the products.
+    """
+    learned = targets != NOT_LEARNED
+    if not bool(learned.all()):
+        states, targets = states[learned], targets[learned]
+    found: Tensor = _LinearCrossEntropy.apply(states, weight, targets, precision)  # type: ignore[no-untyped-call]
+    return found
+
+
+def contrastive_loss(one: Tensor, other: Tensor, temperature: float = 0.05) -> Tensor:
+    """How well each of ``one`` finds its own of ``other`` among all, and the other way round.
+
+    The symmetric InfoNCE (van den Oord et al. 2018; Radford et al., "CLIP", 2021, figure 3), in
+    nats, the mean over pairs.
+
+    Args:
+        one, other: embeddings [n, h]; rows of the same number belong together.
+        temperature: by which cosines are divided.
+    """
+    cosines = normalize(one.float(), dim=-1) @ normalize(other.float(), dim=-1).T / temperature
+    own = torch.arange(len(one), device=one.device)
+    return (cross_entropy(cosines, own) + cross_entropy(cosines.T, own)) / 2

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from everlong.data.batches import NOT_LEARNED
+from everlong.training import losses
+from everlong.training.losses import contrastive_loss, next_token_loss
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("chunk", [1, 7, 1000])
+def test_the_loss_and_its_gradients_are_those_of_cross_entropy(
+    monkeypatch: pytest.MonkeyPatch, precision: torch.dtype, chunk: int
+) -> None:
+    monkeypatch.setattr(losses, "_CHUNK_LOGITS", chunk * 50)
+    generator = torch.Generator().manual_seed(0)
+    states = torch.randn(23, 16, generator=generator, requires_grad=True)
+    weight = torch.randn(50, 16, generator=generator, requires_grad=True)
+    targets = torch.randint(50, (23,), generator=generator)
+    targets[::4] = NOT_LEARNED
+    found = next_token_loss(states, weight, targets, precision)
+    expected = cross_entropy(states @ weight.T, targets, reduction="sum", ignore_index=NOT_LEARNED)
+    near = (
+        {"rtol": 1e-5, "atol": 1e-5} if precision == torch.float32 else {"rtol": 0.05, "atol": 0.05}
+    )
+    torch.testing.assert_close(found, expected, **near)
+    for one, other in zip(
+        torch.autograd.grad(0.5 * found, (states, weight)),
+        torch.autograd.grad(0.5 * expected, (states, weight)),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other, **near)
+
+
+def test_frozen_weights_have_no_gradient() -> None:
+    states = torch.randn(5, 4, requires_grad=True)
+    weight = torch.randn(9, 4)
+    next_token_loss(states, weight, torch.arange(5)).backward()
+    assert states.grad is not None
+    assert weight.grad is None
+    with torch.no_grad():
+        assert next_token_loss(states, weight, torch.arange(5)) > 0
+
+
+def test_nothing_to_learn_is_no_loss() -> None:
+    states = torch.randn(3, 4, requires_grad=True)
+    loss = next_token_loss(states, torch.randn(9, 4), torch.full((3,), NOT_LEARNED))
+    loss.backward()
+    assert loss == 0
+    assert states.grad is not None
+    assert not states.grad.any()
+
+
+def test_pairs_are_told_apart() -> None:
+    one = torch.eye(6)
+    assert contrastive_loss(one, one) < 1e-6
+    assert contrastive_loss(one, one.roll(1, 0)) > 10
+    # Nothing but chance: the logarithm of their number.
+    same = torch.ones(6, 4)
+    torch.testing.assert_close(contrastive_loss(same, same), torch.tensor(6.0).log())
