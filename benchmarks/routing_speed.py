@@ -23,7 +23,7 @@ from benchmarks.contender import Contender
 from benchmarks.peers import llamacpp
 from benchmarks.report import Measured
 from benchmarks.routing_model import CHUNK, Steps
-from everlong.model.cache import BLOCK, BlockTable
+from everlong.model.cache import BLOCK, BlockTable, reach_of
 from everlong.model.native.step import NativeStep
 
 CLAIMS = (
@@ -57,7 +57,7 @@ def measure(
         say: told how far it is.
     """
     steps = Steps(model, "int4")
-    steps.reach = steps.config.max_position // BLOCK - 1
+    steps.reach = reach_of(steps.config.max_position)
     text = itertools.cycle(token for book in books for token in steps.tokens(book))
     ids = list(itertools.islice(text, longest))
     table = steps.table(longest)

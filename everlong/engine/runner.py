@@ -12,7 +12,6 @@ from everlong.engine.request import Reads
 from everlong.engine.scheduler import Scheduled
 from everlong.model.adapters import Adapter, adapted
 from everlong.model.cache import (
-    BLOCK,
     EVERYWHERE,
     Batch,
     BlockTable,
@@ -20,6 +19,7 @@ from everlong.model.cache import (
     Span,
     block_shape,
     pieces_seen,
+    reach_of,
 )
 from everlong.model.native.step import NativeStep, supports
 from everlong.model.quantization import PackedLinear
@@ -57,7 +57,7 @@ class Runner:
         self._chunk = chunk
         self._routing = routing
         trained = model.config.max_position
-        self._reach = trained // BLOCK - 1 if window > trained else EVERYWHERE
+        self._reach = reach_of(trained) if window > trained else EVERYWHERE
         packed = isinstance(model.lm_head, PackedLinear)
         self.dtype = kv_dtype(model)
         self._native = (

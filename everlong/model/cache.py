@@ -65,6 +65,18 @@ def moved(own: int, number: int, reach: int) -> int:
     return max(0, place - number // size * size)
 
 
+def reach_of(trained: int) -> int:
+    """The reach of a sequence that may become longer than a model's trained window.
+
+    Half of the window: what lies at its far end models find less well than what lies in its middle,
+    and all that is older is read as if it lay there (``docs/experiments.md``, section 25).
+
+    Args:
+        trained: tokens of the window.
+    """
+    return max(0, trained // BLOCK // 2 - 1)
+
+
 def run(reach: int) -> int:
     """Blocks that are moved together: a power of two that divides what is within reach."""
     within = reach + 1

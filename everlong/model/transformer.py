@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from everlong.model.attention import Attend, Attention, BlockAttention, SequenceAttention
 from everlong.model.cache import Batch, Sight
@@ -58,6 +59,12 @@ class Transformer(nn.Module):
         assert isinstance(found, Block)
         return found
 
+    @property
+    def head_weight(self) -> Tensor:
+        """Of the output projection of a model that trains, [V, hidden]."""
+        assert isinstance(self.lm_head, nn.Linear), "weights are dense"
+        return self.lm_head.weight
+
     def forward(
         self,
         tokens: Tensor,
@@ -86,6 +93,7 @@ class Transformer(nn.Module):
         lengths: Tensor | None = None,
         attend: Attend | None = None,
         positions: Tensor | None = None,
+        recompute: bool = False,
     ) -> Tensor:
         """Last hidden states after the final norm, float32 [..., T, hidden].
 
@@ -94,11 +102,13 @@ class Transformer(nn.Module):
             sight, lengths: see ``forward``.
             attend: how queries meet keys; None: every one that ``sight`` lets it see.
             positions: of the tokens, as many; None: 0, 1, ...
+            recompute: compute layers again for the backward pass, instead of keeping what is in
+                them (Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost").
         """
         if positions is None:
             positions = torch.arange(tokens.shape[-1]).expand(tokens.shape)
         attend = attend or SequenceAttention(sight, lengths)
-        return self._run(tokens, self.rope(positions), attend)
+        return self._run(tokens, self.rope(positions), attend, recompute)
 
     def step(self, batch: Batch, *, states: bool = False, routing: Routing | None = None) -> Tensor:
         """Compute a batch of spans, filling their blocks.
@@ -123,10 +133,13 @@ class Transformer(nn.Module):
         logits: Tensor = self.lm_head(x[batch.wanted.long()])
         return logits.float()
 
-    def _run(self, tokens: Tensor, rope: Tensor, attend: Attend) -> Tensor:
+    def _run(self, tokens: Tensor, rope: Tensor, attend: Attend, recompute: bool = False) -> Tensor:
         x = self.embed_tokens(tokens).float()
         for layer in self.layers:
-            x = layer(x, rope, attend)
+            if recompute:
+                x = checkpoint(layer, x, rope, attend, use_reentrant=False)
+            else:
+                x = layer(x, rope, attend)
         normed: Tensor = self.norm(x)
         return normed
 

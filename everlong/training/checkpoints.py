@@ -1,0 +1,229 @@
+"""Checkpoints of a run: whole or not there at all, checked when they are read.
+
+A checkpoint is a folder ``step-00000100`` with tensors in safetensors files, written and read by
+torch's distributed checkpoint, so that what some processes wrote others can read, however many;
+``state.json`` with the rest; and ``manifest.json`` with the checksum of every file, written last.
+All lie in a hidden folder that takes the checkpoint's name when it is complete.
+
+Writing goes on beside training: tensors are copied first, which takes no longer than a step.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributed.checkpoint.hf_storage import (
+    HuggingFaceStorageReader,
+    HuggingFaceStorageWriter,
+)
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
+
+from everlong.errors import CheckpointError
+from everlong.files import atomic_write, sha256_file, sync_directory
+
+_NAME = re.compile(r"step-(\d{8,})")
+_MANIFEST = "manifest.json"
+_STATE = "state.json"
+
+
+class Checkpoints:
+    """The checkpoints of one run.
+
+    Args:
+        folder: of them; made if need be.
+        keep: so many of the latest stay, and that with the lowest validation loss.
+    """
+
+    def __init__(self, folder: Path, keep: int = 2) -> None:
+        self._folder, self._keep = folder, keep
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._pending: Future[None] | None = None
+
+    def save(self, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+        """Begin to write a checkpoint; waits for the one before it.
+
+        Args:
+            step: after which it is.
+            tensors: may change after the call.
+            state: plain data; its ``validation_loss``, where there is one, says how good it is.
+
+        Raises:
+            CheckpointError: the one before could not be written.
+        """
+        self.wait()
+        copies = {name: value.detach().clone() for name, value in tensors.items()}
+        plain = json.dumps(state)
+        self._pending = self._writer.submit(self._write, step, copies, plain)
+
+    def wait(self) -> None:
+        """Wait until what was saved is on the disk.
+
+        Raises:
+            CheckpointError: it could not be written.
+        """
+        pending, self._pending = self._pending, None
+        if pending is None:
+            return
+        try:
+            pending.result()
+        except OSError as error:
+            raise CheckpointError(
+                f"the checkpoint could not be written: {error}; the ones before it are whole"
+            ) from error
+
+    def close(self) -> None:
+        """Wait, and end the thread."""
+        try:
+            self.wait()
+        finally:
+            self._writer.shutdown()
+
+    def steps(self) -> list[int]:
+        """Steps of which there is a checkpoint, ascending."""
+        return steps_in(self._folder)
+
+    def path(self, step: int) -> Path:
+        """Folder of a checkpoint."""
+        return path_of(self._folder, step)
+
+    def _write(self, step: int, tensors: dict[str, Tensor], state: str) -> None:
+        final = self.path(step)
+        partial = final.with_name(f".{final.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        with _alone():
+            save(tensors, storage_writer=_writer_to(partial), no_dist=True)
+        atomic_write(partial / _STATE, state.encode())
+        for path in partial.iterdir():
+            _sync(path)
+        manifest = {path.name: sha256_file(path) for path in sorted(partial.iterdir())}
+        atomic_write(partial / _MANIFEST, json.dumps(manifest, indent=1).encode())
+        shutil.rmtree(final, ignore_errors=True)  # of a run that was resumed before it
+        os.replace(partial, final)
+        sync_directory(self._folder)
+        self._drop()
+
+    def _drop(self) -> None:
+        """Remove checkpoints that are not to be kept."""
+        steps = self.steps()
+        losses = {}
+        for step in steps:
+            loss = read_state(self.path(step)).get("validation_loss")
+            if loss is not None:
+                losses[step] = loss
+        best = min(losses, key=lambda step: (losses[step], step)) if losses else None
+        for step in steps[: -self._keep]:
+            if step != best:
+                # Out of sight first: half a checkpoint must not be found.
+                gone = self.path(step).with_name(f".{self.path(step).name}.dropped")
+                os.replace(self.path(step), gone)
+                shutil.rmtree(gone, ignore_errors=True)
+
+
+def steps_in(folder: Path) -> list[int]:
+    """Steps of which a folder has a checkpoint, ascending."""
+    if not folder.is_dir():
+        return []
+    found = (_NAME.fullmatch(path.name) for path in folder.iterdir())
+    return sorted(int(match[1]) for match in found if match)
+
+
+def path_of(folder: Path, step: int) -> Path:
+    """Where a checkpoint lies."""
+    return folder / f"step-{step:08d}"
+
+
+def latest(folder: Path, say: Callable[[str], None] = lambda text: None) -> int | None:
+    """The last step whose checkpoint is whole; None: there is none.
+
+    Args:
+        folder: of the checkpoints.
+        say: told about those that are damaged.
+    """
+    for step in reversed(steps_in(folder)):
+        try:
+            verify(path_of(folder, step))
+        except CheckpointError as error:
+            say(f"{error}; the one before it is taken")
+        else:
+            return step
+    return None
+
+
+def verify(path: Path) -> None:
+    """Compare a checkpoint with its checksums.
+
+    Raises:
+        CheckpointError: it is not what was written.
+    """
+    try:
+        manifest = json.loads((path / _MANIFEST).read_bytes())
+        for name, wanted in manifest.items():
+            if sha256_file(path / name) != wanted:
+                raise CheckpointError(f"{path / name} is not what was written")
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged: {error}") from None
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """What a checkpoint has besides tensors.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
+    try:
+        found: dict[str, Any] = json.loads((path / _STATE).read_bytes())
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged: {error}") from None
+    return found
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a checkpoint, whole, by name.
+
+    Raises:
+        CheckpointError: they cannot be read.
+    """
+    reader = HuggingFaceStorageReader(str(path))
+    try:
+        described = reader.read_metadata().state_dict_metadata
+        tensors = {
+            name: torch.empty(of.size, dtype=of.properties.dtype)
+            for name, of in described.items()
+            if isinstance(of, TensorStorageMetadata)
+        }
+        with _alone():
+            load(tensors, storage_reader=reader, no_dist=True)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise CheckpointError(f"the tensors of {path} cannot be read: {error}") from None
+    return tensors
+
+
+def _writer_to(path: Path) -> HuggingFaceStorageWriter:
+    return HuggingFaceStorageWriter(str(path), save_distributed=True)
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Silences the advice to initialize torch.distributed: one process needs none of it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        yield
+
+
+def _sync(path: Path) -> None:
+    with suppress(IsADirectoryError), path.open("rb") as file:
+        os.fsync(file.fileno())

@@ -1,0 +1,397 @@
+"""The training loop; there is no other.
+
+A step takes the next sequences of the 32 streams, computes the mean loss of their learned tokens
+in one or more parts, and changes the weights once. Everything that decides a step is in the
+checkpoint before it: a run that is stopped, however, goes on bit for bit.
+
+Products are computed in bfloat16 where the recipe wants it; weights, gradients, what optimizers
+remember and the sums along the layers are float32 (Micikevicius et al., 2018, section 3.1).
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from everlong.config import format_config
+from everlong.data.batches import TokenBatch, read
+from everlong.data.streams import Packed, Piece, Source, Streams
+from everlong.errors import ConfigError, DataError
+from everlong.files import FileLock, atomic_write
+from everlong.model.config import ModelConfig
+from everlong.model.cost import training_flops
+from everlong.model.growth import grow, renamed_layers
+from everlong.model.packed_attention import PackedAttention
+from everlong.model.transformer import Transformer
+from everlong.training.checkpoints import Checkpoints, latest, path_of, read_state, read_tensors
+from everlong.training.losses import next_token_loss
+from everlong.training.optimizers import Optimizers, average
+from everlong.training.recipe import Phase, Recipe
+from everlong.training.run_files import LEDGER, METRICS, StepLines, seen
+from everlong.training.schedules import Schedule
+from everlong.training.start import built, open_start, parameters_of
+
+RECIPE = "recipe.yaml"
+_CHECKPOINTS = "checkpoints"
+
+
+@dataclass(frozen=True)
+class Step:
+    """What is told of a step."""
+
+    number: int
+    """Counted from 0."""
+    phase: int
+    loss: float
+    """Mean over the learned tokens, in nats."""
+    learning_rate: float
+    gradient_norm: float
+    """Before clipping; where it is no finite number, the step changed nothing."""
+    tokens: int
+    """That were read."""
+    seconds: float
+    flops: int
+    """Operations of the model for these tokens, forward and backward."""
+    validation: Mapping[str, float] | None = None
+    """Losses of the held-out corpora after the step, in nats."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended."""
+
+    steps: int
+    """That are done."""
+    why: str
+    """``finished``, ``stopped`` (by Ctrl-C; it goes on with ``resume``) or ``no better`` (an
+    early stop)."""
+    validation: Mapping[str, float]
+    """The last losses of the held-out corpora."""
+    skipped: int
+    """Steps whose gradients were not finite."""
+
+
+class Trainer:
+    """One run of a recipe.
+
+    Args:
+        recipe: what to do.
+        say: told what happens besides steps.
+
+    Raises:
+        ConfigError: what the recipe asks for cannot be.
+        CheckpointError, DataError: the model or the data cannot be read.
+    """
+
+    def __init__(self, recipe: Recipe, say: Callable[[str], None] = lambda text: None) -> None:
+        self._recipe, self._say = recipe, say
+        self._start = open_start(recipe, say)
+        self._streams = Streams(self._start.sources, recipe.seed)
+        self._held_out = [
+            _held_out(source, recipe.validation.tokens, recipe.phases[-1].sequence_length)
+            for source in self._start.held_out
+        ]
+        self._precision = torch.bfloat16 if recipe.precision == "bf16" else torch.float32
+        self._step = self._skipped = self._phase = 0
+        self._validation: dict[str, float] = {}
+        self._average: dict[str, Tensor] | None = None
+        self._best, self._waited = math.inf, 0
+        self._stop = False
+
+    def run(
+        self, resume: bool = False, tell: Callable[[Step], None] = lambda step: None
+    ) -> Outcome:
+        """Train until the recipe's end, an early stop, or Ctrl-C.
+
+        Args:
+            resume: go on from the last whole checkpoint.
+            tell: told of every step.
+
+        Raises:
+            ConfigError: there is a run in the folder, and ``resume`` was not said; or there is
+                none, and it was; or it is a run of another recipe.
+            CheckpointError: a checkpoint could not be written.
+        """
+        folder = self._recipe.run
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / ".lock", timeout=0):
+            self._open(resume)
+            checkpoints = Checkpoints(folder / _CHECKPOINTS, self._recipe.keep)
+            ledger = StepLines(folder / LEDGER, self._step)
+            metrics = StepLines(folder / METRICS, self._step)
+            try:
+                with self._interruptible():
+                    return self._loop(checkpoints, ledger, metrics, tell)
+            finally:
+                checkpoints.close()
+                ledger.close()
+                metrics.close()
+
+    def _loop(
+        self,
+        checkpoints: Checkpoints,
+        ledger: StepLines,
+        metrics: StepLines,
+        tell: Callable[[Step], None],
+    ) -> Outcome:
+        recipe, why = self._recipe, "finished"
+        saved = self._step
+        while self._step < recipe.steps:
+            number, place = recipe.place(self._step)
+            if place == 0:
+                self._enter(number)
+            packed, step = self._one_step(recipe.phases[number], place)
+            last = self._step == recipe.steps
+            if self._held_out and (last or self._step % recipe.validation.every == 0):
+                step = self._validated(step)
+            ledger.write(step.number, {"sequences": seen(self._start.sources, packed)})
+            metrics.write(step.number, _metrics(step))
+            tell(step)
+            patience = recipe.validation.patience
+            tired = patience is not None and self._waited >= patience
+            if tired or self._stop:
+                why = "no better" if tired else "stopped"
+            if last or tired or self._stop or self._step % recipe.checkpoint_every == 0:
+                checkpoints.save(self._step, self._tensors(), self._state())
+                saved = self._step
+            if tired or self._stop:
+                break
+        assert saved == self._step, "the last step is saved"
+        checkpoints.wait()
+        return Outcome(self._step, why, self._validation, self._skipped)
+
+    def _one_step(self, phase: Phase, place: int) -> tuple[list[Packed], Step]:
+        began = time.perf_counter()
+        total = sum(phase.weights.values())
+        weights = [phase.weights.get(source.name, 0.0) / total for source in self._start.sources]
+        packed = self._streams.take(phase.sequences, phase.sequence_length, weights, phase.cut)
+        size = self._recipe.micro_sequences or len(packed)
+        batches = [
+            read(packed[at : at + size], self._start.sources) for at in range(0, len(packed), size)
+        ]
+        learned = max(1, sum(batch.learned for batch in batches))
+        loss = 0.0
+        for batch in batches:
+            part = self._loss(self._model, batch) / learned
+            part.backward()  # type: ignore[no-untyped-call]
+            loss += float(part.detach())
+        rate = phase.learning_rate * self._schedule.factor(place)
+        norm = self._optimizers.step(rate)
+        if not math.isfinite(norm):
+            self._skipped += 1
+            self._say(f"step {self._step}: gradients are not finite; it changed nothing")
+        elif self._average is not None:
+            assert self._recipe.average is not None
+            average(self._average, parameters_of(self._model), self._recipe.average)
+        config = self._model.config
+        step = Step(
+            self._step,
+            self._phase,
+            loss,
+            rate,
+            norm,
+            sum(len(batch.tokens) for batch in batches),
+            time.perf_counter() - began,
+            sum(training_flops(config, n) for batch in batches for n in batch.lengths),
+        )
+        self._step += 1
+        return packed, step
+
+    def _loss(self, model: Transformer, batch: TokenBatch) -> Tensor:
+        """Sum over the learned tokens of a batch, in nats."""
+        attend = PackedAttention(batch.lengths)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self._precision == torch.bfloat16):
+            states = model.states(
+                batch.tokens,
+                positions=batch.positions,
+                attend=attend,
+                recompute=self._recipe.recompute and torch.is_grad_enabled(),
+            )
+        return next_token_loss(states, model.head_weight, batch.targets, self._precision)
+
+    def _validated(self, step: Step) -> Step:
+        model = self._model
+        if self._average is not None:
+            model = built(model.config, self._average)
+        for source, batches in zip(self._start.held_out, self._held_out, strict=True):
+            with torch.no_grad():
+                loss = sum(float(self._loss(model, batch)) for batch in batches)
+            self._validation[source.name] = loss / sum(batch.learned for batch in batches)
+        first = self._validation[self._start.held_out[0].name]
+        self._schedule.validated(first)
+        if first < self._best:
+            self._best, self._waited = first, 0
+        else:
+            self._waited += 1
+        return replace(step, validation=dict(self._validation))
+
+    def _enter(self, number: int) -> None:
+        """Begin a phase: grow, and balance the sources anew."""
+        config, before = self._start.configs[number], self._model.config
+        if config != before:
+            kept = self._optimizers.tensors()
+            self._build(config, grow(before, parameters_of(self._model), config), {})
+            self._optimizers.load(_grown_state(kept, before, config, parameters_of(self._model)))
+            if self._average is not None:
+                self._average = grow(before, self._average, config)
+            self._say(f"the model has {config.num_layers} layers of {config.num_heads} heads now")
+        self._phase = number
+        self._schedule = Schedule(
+            self._recipe.phases[number].schedule, self._recipe.phases[number].steps
+        )
+        self._streams.restart()
+
+    def _open(self, resume: bool) -> None:
+        """Begin anew, or go on."""
+        folder, text = self._recipe.run, format_config(self._recipe)
+        path = folder / RECIPE
+        if not resume:
+            if path.exists():
+                raise ConfigError(
+                    f"{folder} holds a run already; go on with it by --resume, or name another "
+                    "folder by --run"
+                )
+            atomic_write(path, text.encode())
+        elif not path.exists():
+            raise ConfigError(f"there is no run in {folder} to go on with; begin without --resume")
+        elif path.read_text(encoding="utf-8") != text:
+            raise ConfigError(
+                f"the run in {folder} is of another recipe ({path}); go on with that one, or name "
+                "another folder by --run"
+            )
+        step = latest(folder / _CHECKPOINTS, self._say) if resume else None
+        if step is None:
+            if resume:
+                self._say("there is no checkpoint yet; the run begins anew")
+            self._build(self._start.config, self._start.weights, {})
+            if self._recipe.average is not None:
+                self._average = {
+                    name: one.clone() for name, one in parameters_of(self._model).items()
+                }
+            return
+        saved = path_of(folder / _CHECKPOINTS, step)
+        self._load(read_state(saved), read_tensors(saved))
+        self._say(f"goes on after step {step}")
+
+    def _build(
+        self, config: ModelConfig, weights: Mapping[str, Tensor], kept: Mapping[str, Tensor]
+    ) -> None:
+        self._model = built(config, {name: one.clone() for name, one in weights.items()})
+        self._optimizers = Optimizers(self._model.named_parameters(), self._recipe.optimizer)
+        self._optimizers.load(kept)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        found = {f"model.{name}": one for name, one in parameters_of(self._model).items()}
+        found |= {f"optimizer.{name}": one for name, one in self._optimizers.tensors().items()}
+        if self._average is not None:
+            found |= {f"average.{name}": one for name, one in self._average.items()}
+        return found
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "step": self._step,
+            "phase": self._phase,
+            "skipped": self._skipped,
+            "streams": self._streams.state(),
+            "schedule": self._schedule.state(),
+            "validation": self._validation,
+            "validation_loss": next(iter(self._validation.values()), None),
+            "best": self._best,
+            "waited": self._waited,
+        }
+
+    def _load(self, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+        parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "average": {}}
+        for name, value in tensors.items():
+            part, rest = name.split(".", 1)
+            parts[part][rest] = value
+        self._step, self._phase = state["step"], state["phase"]
+        self._skipped = state["skipped"]
+        self._build(self._start.configs[self._phase], parts["model"], parts["optimizer"])
+        self._average = parts["average"] or None
+        phase = self._recipe.phases[self._phase]
+        self._schedule = Schedule(phase.schedule, phase.steps)
+        self._schedule.load(state["schedule"])
+        self._streams.load(state["streams"])
+        self._validation = dict(state["validation"])
+        self._best, self._waited = state["best"], state["waited"]
+
+    @contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """The first Ctrl-C ends the run after its step, the second at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            if self._stop:
+                raise KeyboardInterrupt
+            self._stop = True
+            self._say("stopping after this step; once more stops at once")
+
+        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _held_out(source: Source, tokens: int, length: int) -> list[TokenBatch]:
+    """The beginning of a corpus, in sequences."""
+    pieces: list[Piece] = []
+    left = tokens
+    for document in range(source.shards.documents):
+        end = source.shards.length(document) - 1
+        for start in range(0, end, length):
+            if left <= 0:
+                break
+            piece = Piece(0, document, start, min(end, start + length))
+            pieces.append(piece)
+            left -= len(piece)
+    batches = [
+        read([Packed(0, tuple(pieces[at : at + 16]))], [source]) for at in range(0, len(pieces), 16)
+    ]
+    if not any(batch.learned for batch in batches):
+        raise DataError(f"{source.shards.folder} has nothing that is learned in its beginning")
+    return batches
+
+
+def _grown_state(
+    kept: Mapping[str, Tensor],
+    before: ModelConfig,
+    after: ModelConfig,
+    weights: Mapping[str, Tensor],
+) -> dict[str, Tensor]:
+    """What optimizers remember of parameters that stay, by their new names.
+
+    Parameters that are new, or of another shape, begin anew.
+    """
+    parameters = {name.rsplit(".", 1)[0] for name in kept}
+    names = renamed_layers(sorted(parameters), before.num_layers, after.num_layers)
+    found: dict[str, dict[str, Tensor]] = {}
+    for name, value in kept.items():
+        parameter, kind = name.rsplit(".", 1)
+        found.setdefault(names[parameter], {})[kind] = value
+    return {
+        f"{name}.{kind}": value
+        for name, kinds in found.items()
+        if all(value.ndim == 0 or value.shape == weights[name].shape for value in kinds.values())
+        for kind, value in kinds.items()
+    }
+
+
+def _metrics(step: Step) -> dict[str, Any]:
+    found = asdict(step)
+    del found["number"]
+    return {name: value for name, value in found.items() if value is not None}

@@ -1,0 +1,306 @@
+from __future__ import annotations
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from everlong.config import format_config
+from everlong.errors import ConfigError, EverlongError
+from everlong.training.checkpoints import path_of, read_state, steps_in
+from everlong.training.recipe import Phase, Recipe
+from everlong.training.run_files import read_lines
+from everlong.training.schedules import ScheduleConfig
+from everlong.training.trainer import Outcome, Step, Trainer
+from tests.training.small import SHAPE, recipe, weights
+
+
+@pytest.fixture(autouse=True)
+def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A cache of its own; and one thread, as a tiny model gains nothing from two."""
+    monkeypatch.setenv("EVERLONG_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def run(given: Recipe, resume: bool = False) -> tuple[Outcome, list[Step]]:
+    steps: list[Step] = []
+    return Trainer(given).run(resume, steps.append), steps
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
+
+
+def test_it_learns(tmp_path: Path) -> None:
+    given = recipe(tmp_path, phases=(replace(recipe(tmp_path).phases[0], steps=60),))
+    outcome, steps = run(given)
+    assert outcome.why == "finished"
+    assert outcome.steps == len(steps) == 60
+    assert steps[0].loss == pytest.approx(math.log(SHAPE.vocab_size), abs=0.2)
+    assert steps[-1].loss < steps[0].loss - 2
+    assert outcome.validation["held out"] < 4
+    assert steps[4].validation is not None
+    assert steps[5].validation is None
+    assert all(step.tokens == 8 * 32 for step in steps)
+
+
+def test_the_ledger_tells_what_was_seen(tmp_path: Path) -> None:
+    given = recipe(tmp_path)
+    run(given)
+    ledger = [*read_lines(given.run / "ledger.jsonl")]
+    assert [line["step"] for line in ledger] == [*range(12)]
+    for line in ledger:
+        assert len(line["sequences"]) == 8
+        for sequence in line["sequences"]:
+            assert sum(end - start for _, _, start, end in sequence) == 32
+    metrics = [*read_lines(given.run / "metrics.jsonl")]
+    assert metrics[-1]["loss"] < metrics[0]["loss"]
+
+
+@pytest.mark.parametrize("precision", ["bf16", "float32"])
+def test_equal_seeds_give_equal_bits(tmp_path: Path, precision: str) -> None:
+    one = recipe(tmp_path, precision=precision)
+    other = replace(one, run=tmp_path / "other")
+    third = replace(one, run=tmp_path / "third", seed=1)
+    for given in (one, other, third):
+        run(given)
+    assert same(weights(one.run, 12), weights(other.run, 12))
+    assert not same(weights(one.run, 12), weights(third.run, 12))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"average": 0.9},
+        {"micro_sequences": 2, "recompute": True},
+        {"optimizer": {"kind": "muon"}},
+        {"phases": "growing"},
+    ],
+)
+def test_a_run_that_stopped_goes_on_bit_for_bit(tmp_path: Path, changes: dict[str, Any]) -> None:
+    changes = dict(changes)
+    if "optimizer" in changes:
+        changes["optimizer"] = replace(recipe(tmp_path).optimizer, **changes["optimizer"])
+    if "phases" in changes:
+        first = replace(recipe(tmp_path).phases[0], steps=6)
+        second = replace(first, layers=3, heads=6, sequence_length=16, sequences=4)
+        changes["phases"] = (first, second)
+    whole = recipe(tmp_path, **changes)
+    run(whole)
+    parts = replace(whole, run=tmp_path / "parts")
+    for at in (3, 7, 12):
+        trainer = Trainer(parts)
+
+        def stop(step: Step, trainer: Trainer = trainer, at: int = at) -> None:
+            trainer._stop = step.number + 1 == at
+
+        outcome = trainer.run(resume=at > 3, tell=stop)
+        assert outcome.steps == at
+    assert same(weights(whole.run, 12), weights(parts.run, 12))
+    for name in ("ledger.jsonl",):
+        assert (whole.run / name).read_bytes() == (parts.run / name).read_bytes()
+    losses = [
+        [line["loss"] for line in read_lines(one.run / "metrics.jsonl")] for one in (whole, parts)
+    ]
+    assert losses[0] == losses[1]
+
+
+def test_a_run_that_was_killed_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    phase = replace(recipe(tmp_path).phases[0], steps=150)
+    whole = recipe(tmp_path, phases=(phase,), checkpoint_every=7)
+    run(whole)
+    killed = replace(whole, run=tmp_path / "killed")
+    (tmp_path / "recipe.yaml").write_text(format_config(killed))
+    module = [sys.executable, "-m", "tests.training.killed_run"]
+    done = subprocess.run(
+        [*module, str(tmp_path / "recipe.yaml"), "0"],
+        stdout=subprocess.PIPE,
+        check=True,
+        timeout=200,
+    )
+    assert int(done.stdout) >= 5
+    assert same(weights(whole.run, 150), weights(killed.run, 150))
+    assert (whole.run / "ledger.jsonl").read_bytes() == (killed.run / "ledger.jsonl").read_bytes()
+
+
+def test_ctrl_c_saves(tmp_path: Path) -> None:
+    given = recipe(tmp_path, phases=(replace(recipe(tmp_path).phases[0], steps=10_000),))
+
+    def press(step: Step) -> None:
+        if step.number == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.01)
+
+    before = signal.getsignal(signal.SIGINT)
+    outcome = Trainer(given).run(tell=press)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert outcome.why == "stopped"
+    assert steps_in(given.run / "checkpoints")[-1] == outcome.steps <= 7
+
+
+def test_steps_whose_gradients_are_not_finite_change_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = recipe(tmp_path, phases=(replace(recipe(tmp_path).phases[0], steps=4),))
+    trainer = Trainer(given)
+    plain = trainer._loss
+
+    def poisoned(model: Any, batch: Any) -> torch.Tensor:
+        broken = torch.is_grad_enabled() and trainer._step in (1, 2)
+        return plain(model, batch) * (math.nan if broken else 1.0)
+
+    monkeypatch.setattr(trainer, "_loss", poisoned)
+    outcome = trainer.run()
+    assert outcome.skipped == 2
+    assert all(value.isfinite().all() for value in weights(given.run, 4).values())
+
+
+def test_an_early_stop(tmp_path: Path) -> None:
+    given = recipe(
+        tmp_path, phases=(replace(recipe(tmp_path).phases[0], steps=1000, learning_rate=1e-30),)
+    )
+    given = replace(given, validation=replace(given.validation, every=2, patience=3))
+    outcome, _ = run(given)
+    assert outcome.why == "no better"
+    assert outcome.steps == 8
+
+
+def test_the_best_checkpoint_stays(tmp_path: Path) -> None:
+    phase = replace(recipe(tmp_path).phases[0], steps=40, learning_rate=3.0)
+    given = recipe(tmp_path, phases=(replace(phase, learning_rate=3e-3, steps=20), phase), keep=2)
+    run(given)
+    steps = steps_in(given.run / "checkpoints")
+    assert len(steps) == 3
+    assert steps[1:] == [56, 60]
+    losses = {
+        step: read_state(path_of(given.run / "checkpoints", step))["validation_loss"]
+        for step in steps
+    }
+    assert min(losses, key=lambda step: losses[step]) == steps[0] <= 24
+
+
+def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path) -> None:
+    given = recipe(tmp_path)
+    run(given)
+    whole = weights(given.run, 12)
+    for path in path_of(given.run / "checkpoints", 12).glob("*.safetensors"):
+        data = bytearray(path.read_bytes())
+        data[-5] ^= 1
+        path.write_bytes(data)
+    told: list[str] = []
+    outcome = Trainer(given, told.append).run(resume=True)
+    assert any("is not what was written" in one for one in told)
+    assert "goes on after step 8" in told
+    assert outcome.steps == 12
+    assert same(weights(given.run, 12), whole)
+
+
+def test_grown_models_go_on(tmp_path: Path) -> None:
+    first = replace(recipe(tmp_path).phases[0], steps=20)
+    given = recipe(tmp_path, phases=(first, replace(first, steps=20, layers=4)))
+    _, steps = run(given)
+    # Nothing is lost where the model grows.
+    assert abs(steps[20].loss - steps[19].loss) < 0.5
+    assert steps[-1].loss < steps[19].loss
+    assert {
+        name.split(".")[2] for name in weights(given.run, 40) if name.startswith("model.layers.")
+    } == {"0", "1", "2", "3"}
+
+
+def test_a_run_is_not_overwritten(tmp_path: Path) -> None:
+    given = recipe(tmp_path)
+    with pytest.raises(ConfigError, match="there is no run"):
+        run(given, resume=True)
+    run(given)
+    with pytest.raises(ConfigError, match="holds a run already"):
+        run(given)
+    with pytest.raises(ConfigError, match="is of another recipe"):
+        run(replace(given, seed=5), resume=True)
+    outcome, steps = run(given, resume=True)
+    assert outcome.steps == 12
+    assert not steps
+
+
+def test_two_processes_do_not_train_one_run(tmp_path: Path) -> None:
+    given = recipe(tmp_path, phases=(replace(recipe(tmp_path).phases[0], steps=10_000),))
+    trainer = Trainer(given)
+    began = threading.Event()
+
+    def tell(step: Step) -> None:
+        began.set()
+
+    thread = threading.Thread(target=trainer.run, kwargs={"tell": tell})
+    thread.start()
+    try:
+        assert began.wait(30)
+        with pytest.raises(EverlongError, match="is held by"):
+            Trainer(given).run(resume=True)
+    finally:
+        trainer._stop = True
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"sequence_length": 65}, "beyond the model's window of 64"),
+        ({"layers": 1}, r"phases\[0\]: a model of 2 layers cannot grow to 1"),
+        ({"heads": 5}, "not to 5"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_the_first_step(
+    tmp_path: Path, change: dict[str, int], told: str
+) -> None:
+    given = recipe(tmp_path, phases=(replace(recipe(tmp_path).phases[0], **change),))
+    with pytest.raises(ConfigError, match=told):
+        Trainer(given)
+    assert not given.run.exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"steps": 0}, "steps is 1 or more"),
+        ({"learning_rate": 0.0}, "learning_rate is above 0"),
+        ({"learning_rate": math.nan}, "learning_rate is above 0"),
+        ({"weights": {"numbers": -1.0}}, "weights are 0 or more"),
+        ({"weights": {}}, "one is above 0"),
+        ({"schedule": ScheduleConfig(warmup=20)}, "longer than its phase"),
+    ],
+)
+def test_phases_that_cannot_be_are_refused(change: dict[str, Any], told: str) -> None:
+    good = {"steps": 9, "learning_rate": 1e-3, "sequence_length": 8, "sequences": 4}
+    with pytest.raises(ConfigError, match=told):
+        Phase(**({"weights": {"numbers": 1.0}} | good | change))
+
+
+def test_recipes_are_read_as_they_are_written(tmp_path: Path) -> None:
+    from everlong.config import load_config
+
+    given = recipe(tmp_path)
+    (tmp_path / "recipe.yaml").write_text(format_config(given))
+    assert load_config(Recipe, tmp_path / "recipe.yaml") == given
+    for change, told in (
+        ({"micro_sequences": 3}, "must be a multiple"),
+        ({"average": 1.5}, "average is between 0 and 1"),
+        ({"corpora": ()}, "corpora and phases"),
+        ({"keep": 0}, "keep is 1 or more"),
+        ({"phases": (replace(given.phases[0], weights={"x": 1.0}),)}, "names x; there are numbers"),
+    ):
+        with pytest.raises(ConfigError, match=told):
+            replace(given, **change)  # type: ignore[arg-type]
