@@ -14,6 +14,7 @@ from typing import Any, Literal
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 from everlong.apps import memory as memories
+from everlong.apps.train import train
 from everlong.errors import EverlongError
 from everlong.memory.memory import bytes_of, default_folder
 from everlong.memory.owner import owned
@@ -153,7 +154,7 @@ def convert(
     """Write a model in the Hugging Face layout.
 
     Args:
-        source: name, folder or GGUF file.
+        source: name, folder or GGUF file; or folder of a run of everlong train.
         folder: new folder to write.
         dtype: number format of the weights.
     """
@@ -161,7 +162,12 @@ def convert(
     from everlong.checkpoint.catalog import resolve
     from everlong.checkpoint.export import export
     from everlong.checkpoint.progress import terminal_progress
+    from everlong.training.finished import export_run, is_run
 
+    if is_run(Path(source)):
+        export_run(Path(source), folder, dtype=dtype)
+        print(folder)
+        return
     checkpoint = open_checkpoint(resolve(source))
     with terminal_progress() as progress:
         export(
@@ -355,6 +361,7 @@ _EXAMPLES: dict[str, str] = {
     "eval": "everlong eval smollm2-135m --data ./data --tasks arc_easy --limit 200",
     "eval-compare": "everlong eval compare ./figures/small ./figures/large",
     "eval-report": "everlong eval report ./figures/small --out ./report",
+    "train": "everlong train recipes/pretrain.yaml --run ./runs/first",
     "demo": "everlong demo",
     "memory-list": "everlong memory list --limit 5",
     "memory-search": "everlong memory search 'my sister'",
@@ -378,6 +385,7 @@ _FUNCTIONS: dict[str, Callable[..., None]] = {
     "eval": evaluate,
     "eval-compare": compare,
     "eval-report": report,
+    "train": train,
     "demo": demo,
     "memory-list": memories.show_list,
     "memory-search": memories.search,
@@ -390,7 +398,7 @@ _FUNCTIONS: dict[str, Callable[..., None]] = {
     "memory-verify": memories.verify,
     "memory-stats": memories.stats,
 }
-_SWITCHES = ("--no-memory", "--yes", "--everything", "--as-json")
+_SWITCHES = ("--no-memory", "--yes", "--everything", "--as-json", "--resume")
 """Options that may stand without a value, which is then true."""
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import mmap
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from math import prod
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -73,6 +75,21 @@ def has_packed_bf16() -> bool:
         return bool(torch.equal(y, x))
     except (AttributeError, RuntimeError, NotImplementedError):
         return False
+
+
+@cache
+def peak_flops(precision: Literal["bf16", "float32"]) -> float:
+    """Operations a second of PyTorch's own product of 2048 x 2048 matrices, the best of three.
+
+    What this machine can do at most, for saying how near something else comes to it.
+    """
+    size, times = 2048, []
+    matrix = torch.ones(size, size, dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
+    for _ in range(4):
+        began = time.perf_counter()
+        torch.mm(matrix, matrix)
+        times.append(time.perf_counter() - began)
+    return 2 * size**3 / min(times[1:])
 
 
 def large(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:

@@ -6,20 +6,23 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
+from torch import Tensor
 
-from everlong.checkpoint.checkpoint import Checkpoint
+from everlong.checkpoint.checkpoint import Checkpoint, GenerationDefaults
 from everlong.checkpoint.hf_config import config_to_json
+from everlong.checkpoint.names import expected_tensors
 from everlong.checkpoint.safetensors import INDEX_NAME, SINGLE_NAME
 from everlong.checkpoint.stored import StoredTensor
 from everlong.errors import CheckpointError, ConfigError
 from everlong.files import atomic_write, sync_directory
+from everlong.model.config import ModelConfig
 from everlong.tokenizer import Tokenizer
 
 DTYPES: dict[str, torch.dtype] = {
@@ -38,6 +41,16 @@ _TOKENIZER_FILES = (
     "special_tokens_map.json",
     "chat_template.jinja",
 )
+
+
+@dataclass(frozen=True)
+class _Exported:
+    """A model as it is written."""
+
+    config: ModelConfig
+    tensors: list[StoredTensor]
+    tokenizer: Tokenizer
+    generation: GenerationDefaults
 
 
 def export(
@@ -66,21 +79,65 @@ def export(
         CheckpointError: the tokenizer cannot be read, or the folder cannot be written.
         UnsupportedError: transformers has no such architecture.
     """
+    tokenizer = checkpoint.tokenizer()
+    model = _Exported(
+        checkpoint.config, [*checkpoint.tensors.values()], tokenizer, checkpoint.generation
+    )
+
+    def write_tokenizer(into: Path) -> None:
+        _write_tokenizer(checkpoint, tokenizer, into)
+
+    _write(model, folder, dtype, max_shard_bytes, write_tokenizer, progress)
+
+
+def export_trained(
+    config: ModelConfig,
+    weights: Mapping[str, Tensor],
+    tokenizer: Tokenizer,
+    folder: Path,
+    *,
+    dtype: str = "bfloat16",
+) -> None:
+    """Write a model that was trained here; as :func:`export`.
+
+    Args:
+        config: its shape.
+        weights: by the names of :class:`everlong.model.transformer.Transformer`, float32; without a
+            head that is the embedding.
+        tokenizer: its own.
+        folder, dtype: see :func:`export`.
+    """
+    tensors = []
+    for name, shape in expected_tensors(config).items():
+        value = weights[name.removeprefix("model.")].float().contiguous()
+        raw = value.view(-1).view(torch.uint8)
+        tensors.append(StoredTensor(name, shape, "F32", raw))
+    model = _Exported(config, tensors, tokenizer, GenerationDefaults())
+    _write(model, folder, dtype, 4 << 30, tokenizer.save, None)
+
+
+def _write(
+    model: _Exported,
+    folder: Path,
+    dtype: str,
+    max_shard_bytes: int,
+    write_tokenizer: Callable[[Path], None],
+    progress: Callable[[int, int], None] | None,
+) -> None:
     if dtype not in DTYPES:
         raise ConfigError(f"dtype {dtype!r} is unknown; allowed: {', '.join(DTYPES)}")
     if max_shard_bytes < 1:
         raise ConfigError(f"max_shard_bytes must be positive, not {max_shard_bytes}")
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise ConfigError(f"{folder} exists already; name a new folder, or remove it first")
-    tokenizer = checkpoint.tokenizer()
-    config = config_to_json(checkpoint.config, dtype) | _token_ids(tokenizer)
+    config = config_to_json(model.config, dtype) | _token_ids(model.tokenizer)
     partial = folder.with_name(f".{folder.name}.{secrets.token_hex(6)}.partial")
     try:
         partial.mkdir(parents=True)
-        _write_weights(checkpoint, partial, DTYPES[dtype], max_shard_bytes, progress)
+        _write_weights(model.tensors, partial, DTYPES[dtype], max_shard_bytes, progress)
         _write_json(partial / "config.json", config)
-        _write_json(partial / "generation_config.json", _generation_json(checkpoint, tokenizer))
-        _write_tokenizer(checkpoint, tokenizer, partial)
+        _write_json(partial / "generation_config.json", _generation_json(model))
+        write_tokenizer(partial)
         sync_directory(partial)
         if folder.exists():
             folder.rmdir()
@@ -93,13 +150,13 @@ def export(
 
 
 def _write_weights(
-    checkpoint: Checkpoint,
+    tensors: list[StoredTensor],
     folder: Path,
     dtype: torch.dtype,
     max_shard_bytes: int,
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    shards = _shards(list(checkpoint.tensors.values()), dtype, max_shard_bytes)
+    shards = _shards(tensors, dtype, max_shard_bytes)
     total = sum(_bytes_as(tensor, dtype) for shard in shards for tensor in shard)
     done = 0
     places: dict[str, str] = {}
@@ -174,11 +231,11 @@ def _token_ids(tokenizer: Tokenizer) -> dict[str, Any]:
     return ids
 
 
-def _generation_json(checkpoint: Checkpoint, tokenizer: Tokenizer) -> dict[str, Any]:
-    given = {k: v for k, v in asdict(checkpoint.generation).items() if v is not None}
+def _generation_json(model: _Exported) -> dict[str, Any]:
+    given = {k: v for k, v in asdict(model.generation).items() if v is not None}
     if given.get("temperature", 0) > 0:
         given["do_sample"] = True  # else transformers warns that the others have no effect
-    return {**_token_ids(tokenizer), **given}
+    return {**_token_ids(model.tokenizer), **given}
 
 
 def _write_tokenizer(checkpoint: Checkpoint, tokenizer: Tokenizer, folder: Path) -> None:

@@ -24,8 +24,8 @@ class ModelSource:
     """The model that is trained: one that exists, or a new one of some shape."""
 
     checkpoint: str | None = None
-    """Name of the catalog, folder in the Hugging Face layout, GGUF file, or the ``export`` of
-    another run."""
+    """Name of the catalog, folder in the Hugging Face layout, GGUF file, or folder of another
+    run, whose last checkpoint it is."""
     shape: ModelConfig | None = None
     """Of a new one, whose weights are drawn by the seed."""
     tokenizer: str | None = None

@@ -1,4 +1,4 @@
-"""What a run writes as it goes on, line by line: the ledger and the metrics.
+"""The files of a run's folder, and those among them that grow line by line.
 
 The ledger has a line for each step: which tokens of which documents it saw. A run that goes on from
 a checkpoint drops the lines of steps behind it, so that both files tell of each step once.
@@ -15,6 +15,9 @@ from everlong.data.streams import Packed, Source
 from everlong.errors import DataError
 from everlong.files import atomic_writer
 
+RECIPE = "recipe.yaml"
+TOKENIZER = "tokenizer"
+CHECKPOINTS = "checkpoints"
 LEDGER = "ledger.jsonl"
 METRICS = "metrics.jsonl"
 

@@ -20,6 +20,7 @@ from everlong.model.growth import grown_config
 from everlong.model.init import initialized
 from everlong.model.transformer import Transformer
 from everlong.tokenizer import Tokenizer, load_tokenizer
+from everlong.training.finished import is_run, open_run
 from everlong.training.recipe import Recipe
 
 
@@ -46,7 +47,10 @@ def open_start(recipe: Recipe, say: Callable[[str], None]) -> Start:
         CheckpointError, DataError: the model or the data cannot be read.
     """
     named = recipe.model
-    if named.checkpoint is not None:
+    if named.checkpoint is not None and is_run(Path(named.checkpoint)):
+        trained = open_run(Path(named.checkpoint))
+        tokenizer, config, weights = trained.tokenizer, trained.config, trained.weights
+    elif named.checkpoint is not None:
         opened = open_checkpoint(resolve(named.checkpoint))
         tokenizer, config = opened.tokenizer(), opened.config
         weights = weights_of(opened)

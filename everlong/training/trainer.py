@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from everlong.config import format_config
+from everlong.config import format_config, to_plain
 from everlong.data.batches import TokenBatch, read
 from everlong.data.streams import Packed, Piece, Source, Streams
 from everlong.errors import ConfigError, DataError
@@ -37,12 +37,17 @@ from everlong.training.checkpoints import Checkpoints, latest, path_of, read_sta
 from everlong.training.losses import next_token_loss
 from everlong.training.optimizers import Optimizers, average
 from everlong.training.recipe import Phase, Recipe
-from everlong.training.run_files import LEDGER, METRICS, StepLines, seen
+from everlong.training.run_files import (
+    CHECKPOINTS,
+    LEDGER,
+    METRICS,
+    RECIPE,
+    TOKENIZER,
+    StepLines,
+    seen,
+)
 from everlong.training.schedules import Schedule
 from everlong.training.start import built, open_start, parameters_of
-
-RECIPE = "recipe.yaml"
-_CHECKPOINTS = "checkpoints"
 
 
 @dataclass(frozen=True)
@@ -123,10 +128,12 @@ class Trainer:
             CheckpointError: a checkpoint could not be written.
         """
         folder = self._recipe.run
+        if resume and not (folder / RECIPE).exists():
+            raise ConfigError(f"there is no run in {folder} to go on with; begin without --resume")
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".lock", timeout=0):
             self._open(resume)
-            checkpoints = Checkpoints(folder / _CHECKPOINTS, self._recipe.keep)
+            checkpoints = Checkpoints(folder / CHECKPOINTS, self._recipe.keep)
             ledger = StepLines(folder / LEDGER, self._step)
             metrics = StepLines(folder / METRICS, self._step)
             try:
@@ -261,15 +268,15 @@ class Trainer:
                     f"{folder} holds a run already; go on with it by --resume, or name another "
                     "folder by --run"
                 )
+            (folder / TOKENIZER).mkdir(exist_ok=True)
+            self._start.tokenizer.save(folder / TOKENIZER)
             atomic_write(path, text.encode())
-        elif not path.exists():
-            raise ConfigError(f"there is no run in {folder} to go on with; begin without --resume")
         elif path.read_text(encoding="utf-8") != text:
             raise ConfigError(
                 f"the run in {folder} is of another recipe ({path}); go on with that one, or name "
                 "another folder by --run"
             )
-        step = latest(folder / _CHECKPOINTS, self._say) if resume else None
+        step = latest(folder / CHECKPOINTS, self._say) if resume else None
         if step is None:
             if resume:
                 self._say("there is no checkpoint yet; the run begins anew")
@@ -279,7 +286,7 @@ class Trainer:
                     name: one.clone() for name, one in parameters_of(self._model).items()
                 }
             return
-        saved = path_of(folder / _CHECKPOINTS, step)
+        saved = path_of(folder / CHECKPOINTS, step)
         self._load(read_state(saved), read_tensors(saved))
         self._say(f"goes on after step {step}")
 
@@ -300,6 +307,7 @@ class Trainer:
     def _state(self) -> dict[str, Any]:
         return {
             "step": self._step,
+            "model": to_plain(self._model.config),
             "phase": self._phase,
             "skipped": self._skipped,
             "streams": self._streams.state(),

@@ -18,7 +18,8 @@ import torch
 
 from everlong.config import load_config
 from everlong.training.recipe import Recipe
-from everlong.training.trainer import RECIPE, Trainer
+from everlong.training.run_files import RECIPE
+from everlong.training.trainer import Trainer
 
 
 def main(path: Path, seed: int) -> int:

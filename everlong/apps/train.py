@@ -1,0 +1,81 @@
+"""``everlong train``: run a recipe, and watch it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+def train(recipe: Path, run: Path | None = None, *, resume: bool = False) -> None:
+    """Train a model by a recipe; Ctrl-C saves, and --resume goes on exactly where it was.
+
+    Args:
+        recipe: YAML file; see recipes/.
+        run: folder of what is written, instead of the recipe's.
+        resume: go on with the run that is there.
+    """
+    from dataclasses import replace
+
+    from everlong.config import load_config
+    from everlong.training.recipe import Recipe
+    from everlong.training.trainer import Trainer
+
+    given = load_config(Recipe, recipe)
+    if run is not None:
+        given = replace(given, run=run)
+    with _shown(given) as (say, tell):
+        outcome = Trainer(given, say).run(resume, tell)
+    losses = ", ".join(f"{name} {loss:.3f}" for name, loss in outcome.validation.items())
+    print(
+        f"{outcome.why} after {outcome.steps:,} of {given.steps:,} steps"
+        + (f"; held-out loss: {losses} nats" if losses else "")
+        + (f"; {outcome.skipped} steps skipped" if outcome.skipped else "")
+    )
+    if outcome.why == "stopped":
+        print(f"go on with: everlong train {recipe} --resume")
+    else:
+        print(f"use it: everlong convert {given.run} ./model && everlong chat ./model")
+
+
+# The parser evaluates this module's annotations, and naming Recipe would import PyTorch for --help.
+@contextmanager
+def _shown(given: Any) -> Iterator[tuple[Callable[[str], None], Callable[[Any], None]]]:
+    """A line for what happens, and a bar with the last step's figures, on the standard error."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    from everlong.device import peak_flops
+
+    console = Console(stderr=True)
+    peak = peak_flops(given.precision)
+    columns = (
+        TextColumn("step"),
+        MofNCompleteColumn(),
+        BarColumn(),
+        TextColumn("{task.description}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as bars:
+        task = bars.add_task("", total=given.steps)
+
+        def tell(step: Any) -> None:
+            rate = step.tokens / step.seconds
+            share = step.flops / step.seconds / peak
+            bars.update(
+                task,
+                completed=step.number + 1,
+                description=f"loss {step.loss:.3f}  {rate:,.0f} tokens/s  {share:.0%} of peak",
+            )
+            if step.validation is not None:
+                losses = ", ".join(f"{n} {loss:.3f}" for n, loss in step.validation.items())
+                console.print(f"after step {step.number + 1:,}: held-out loss: {losses} nats")
+
+        yield console.print, tell

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from everlong.checkpoint.loading import open_model
+from everlong.cli import main
+from everlong.config import format_config
+from everlong.training.finished import open_run
+from everlong.training.recipe import ModelSource, Recipe
+from everlong.training.start import built
+from tests.training.small import recipe
+
+
+@pytest.fixture(autouse=True)
+def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("EVERLONG_HOME", str(tmp_path / "home"))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def written(given: Recipe, path: Path) -> str:
+    path.write_text(format_config(given))
+    return str(path)
+
+
+def test_train_convert_and_generate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = recipe(tmp_path, average=0.5)
+    path = written(given, tmp_path / "recipe.yaml")
+    assert main(["train", path]) == 0
+    told = capsys.readouterr()
+    assert "finished after 12 of 12 steps; held-out loss: held out" in told.out
+    assert "after step 5: held-out loss" in told.err
+    assert main(["convert", str(given.run), str(tmp_path / "hf"), "--dtype", "float32"]) == 0
+    trained = open_run(given.run)
+    tokens = trained.tokenizer.encode("1 2 3 4 5")
+    ours = open_model(str(tmp_path / "hf"), "float32")
+    expected = built(trained.config, trained.weights)(torch.tensor([tokens]))
+    assert ours.tokenizer.encode("1 2 3 4 5") == tokens
+    torch.testing.assert_close(ours.model(torch.tensor([tokens])), expected)
+    transformers = pytest.importorskip("transformers")
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "hf")
+    with torch.no_grad():
+        found = theirs(torch.tensor([tokens])).logits
+    torch.testing.assert_close(found, expected.detach(), rtol=1e-4, atol=1e-4)
+    assert main(["generate", "1 2 3", "--model", str(tmp_path / "hf"), "--max-tokens", "3"]) == 0
+
+
+def test_a_run_begins_with_the_model_of_another(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = recipe(tmp_path)
+    assert main(["train", written(first, tmp_path / "first.yaml")]) == 0
+    second = replace(first, run=tmp_path / "second", model=ModelSource(checkpoint=str(first.run)))
+    assert main(["train", written(second, tmp_path / "second.yaml")]) == 0
+    before, after = (open_run(run).weights for run in (first.run, second.run))
+    assert before.keys() == after.keys()
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+
+
+def test_what_is_wrong_is_told_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = recipe(tmp_path)
+    path = written(given, tmp_path / "recipe.yaml")
+    assert main(["train", path, "--resume"]) == 2
+    assert "there is no run in" in capsys.readouterr().err
+    assert main(["train", path, "--run", str(tmp_path / "elsewhere")]) == 0
+    assert not given.run.exists()
+    assert main(["train", path, "--run", str(tmp_path / "elsewhere")]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "holds a run already; go on with it by --resume" in error
+    (tmp_path / "wrong.yaml").write_text("phases: []\nmodle: 1\n")
+    assert main(["train", str(tmp_path / "wrong.yaml")]) == 2
+    assert "modle is unknown; did you mean model?" in capsys.readouterr().err
+    assert main(["convert", str(tmp_path / "elsewhere"), str(tmp_path / "texts")]) == 2
+    assert "exists already" in capsys.readouterr().err
