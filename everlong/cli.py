@@ -154,7 +154,8 @@ def convert(
     """Write a model in the Hugging Face layout.
 
     Args:
-        source: name, folder or GGUF file; or folder of a run of everlong train.
+        source: name, folder or GGUF file; or folder of a run of everlong train, of which
+            an adapter is written in PEFT's layout.
         folder: new folder to write.
         dtype: number format of the weights.
     """
@@ -162,7 +163,7 @@ def convert(
     from everlong.checkpoint.catalog import resolve
     from everlong.checkpoint.export import export
     from everlong.checkpoint.progress import terminal_progress
-    from everlong.training.finished import export_run, is_run
+    from everlong.training.models import export_run, is_run
 
     if is_run(Path(source)):
         export_run(Path(source), folder, dtype=dtype)

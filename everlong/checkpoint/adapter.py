@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import save_file
 from torch import Tensor
 
 from everlong.checkpoint.json_files import read_json
 from everlong.checkpoint.safetensors import SafetensorsFile
 from everlong.checkpoint.stored import StoredTensor
-from everlong.errors import CheckpointError, UnsupportedError
-from everlong.files import sha256_file
-from everlong.model.adapters import Adapter, LowRank
+from everlong.errors import CheckpointError, ConfigError, UnsupportedError
+from everlong.files import atomic_write, sha256_file
+from everlong.model.adapters import Adapter, LoraConfig, LowRank
 
 _KEY = re.compile(r"base_model\.model\.(?:model\.)?(.+)\.lora_([AB])\.weight")
 
@@ -63,6 +66,50 @@ def read_adapter(folder: Path) -> Adapter:
         changes[layer] = LowRank(pair["A"], pair["B"], _scale(config, layer, folder))
     digest = sha256_file(weights) + sha256_file(folder / "adapter_config.json")
     return Adapter(changes, bytes.fromhex(digest))
+
+
+def write_adapter(
+    folder: Path, config: LoraConfig, changes: Mapping[str, LowRank], base: str
+) -> None:
+    """Write a PEFT folder, which ``peft`` and the engine load.
+
+    Args:
+        folder: new, or empty.
+        config: of the adapter.
+        changes: by the names of their layers.
+        base: name of the model that it belongs to, for the record.
+
+    Raises:
+        ConfigError: the folder is in use.
+        CheckpointError: it cannot be written.
+    """
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise ConfigError(f"{folder} exists already; name a new folder, or remove it first")
+    tensors = {}
+    for name, change in changes.items():
+        key = f"base_model.model.model.{name}"
+        tensors[f"{key}.lora_A.weight"] = change.down.detach().float().contiguous()
+        tensors[f"{key}.lora_B.weight"] = change.up.detach().float().contiguous()
+    described = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base,
+        "r": config.rank,
+        "lora_alpha": config.alpha,
+        "lora_dropout": 0.0,
+        "target_modules": [*config.layers],
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "inference_mode": True,
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+        atomic_write(
+            folder / "adapter_config.json", (json.dumps(described, indent=2) + "\n").encode()
+        )
+    except OSError as error:
+        raise CheckpointError(f"{folder} cannot be written: {error}") from error
 
 
 def _scale(config: dict[str, Any], layer: str, folder: Path) -> float:

@@ -1,15 +1,18 @@
-"""Low-rank adapters beside weights that stay as they are."""
+"""Low-rank adapters beside weights that stay as they are (LoRA, Hu et al. 2021)."""
 
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from everlong.errors import CheckpointError
+from everlong.errors import CheckpointError, ConfigError
 from everlong.model.transformer import Transformer, projections
 
 
@@ -26,7 +29,7 @@ class LowRank:
 
 @dataclass(frozen=True)
 class Adapter:
-    """Low-rank changes of a model's linear layers (LoRA, Hu et al. 2021)."""
+    """Low-rank changes of a model's linear layers."""
 
     changes: Mapping[str, LowRank]
     """By the name of the layer, e.g. ``layers.0.self_attn.q_proj``."""
@@ -98,3 +101,96 @@ def _share(module: Transformer) -> Transformer:
     shared = copy_tree(module)
     assert isinstance(shared, Transformer)
     return shared
+
+
+Projection = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+"""A linear layer, in each of a model's blocks."""
+
+
+@dataclass(frozen=True)
+class LoraConfig:
+    """An adapter that is trained."""
+
+    rank: int = 16
+    alpha: float = 32.0
+    """Changes are multiplied by ``alpha / rank``."""
+    layers: tuple[Projection, ...] = (
+        "q_proj",
+        "k_proj",
+        "v_proj",
+        "o_proj",
+        "gate_proj",
+        "up_proj",
+        "down_proj",
+    )
+    """Which ones change."""
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise ConfigError(f"rank is 1 or more, not {self.rank}")
+        if not 0 < self.alpha < math.inf:
+            raise ConfigError(f"alpha is above 0, not {self.alpha}")
+        if not self.layers or len(set(self.layers)) < len(self.layers):
+            raise ConfigError(f"layers are one or more, each once, not {list(self.layers)}")
+
+
+class TrainedLinear(nn.Module):
+    """A frozen linear layer with a low-rank change that learns.
+
+    It changes nothing at first: one factor is drawn uniformly, the other one is zero, as in PEFT.
+
+    Args:
+        base: the layer.
+        config: of the adapter.
+        generator: draws the first factor.
+    """
+
+    def __init__(self, base: nn.Linear, config: LoraConfig, generator: torch.Generator) -> None:
+        super().__init__()
+        self.base = base
+        self.scale = config.alpha / config.rank
+        self.down = nn.Parameter(torch.empty(config.rank, base.in_features))
+        self.up = nn.Parameter(torch.zeros(base.out_features, config.rank))
+        nn.init.uniform_(
+            self.down, -(base.in_features**-0.5), base.in_features**-0.5, generator=generator
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``x``: [..., K]; returns [..., N]."""
+        y: Tensor = self.base(x)
+        return y + self.scale * linear(linear(x, self.down), self.up)
+
+
+def attach(model: Transformer, config: LoraConfig, seed: int) -> None:
+    """Freeze a model, and put an adapter that learns beside its layers."""
+    generator = torch.Generator().manual_seed(seed)
+    model.requires_grad_(False)
+    for owner, attribute in projections(model):
+        if attribute in config.layers:
+            layer = getattr(owner, attribute)
+            assert isinstance(layer, nn.Linear), "weights are dense"
+            setattr(owner, attribute, TrainedLinear(layer, config, generator))
+
+
+def trained_changes(config: LoraConfig, weights: Mapping[str, Tensor]) -> dict[str, LowRank]:
+    """The changes of an adapter by the names of their layers.
+
+    Args:
+        config: of the adapter.
+        weights: what was trained, by the names that parameters have after :func:`attach`.
+    """
+    layers = {name.removesuffix(".up") for name in weights if name.endswith(".up")}
+    scale = config.alpha / config.rank
+    return {
+        name: LowRank(weights[f"{name}.down"], weights[f"{name}.up"], scale)
+        for name in sorted(layers)
+    }
+
+
+def merged(weights: Mapping[str, Tensor], changes: Mapping[str, LowRank]) -> dict[str, Tensor]:
+    """A model's weights with an adapter's changes in them."""
+    found = dict(weights)
+    for name, change in changes.items():
+        key = f"{name}.weight"
+        found[key] = torch.addmm(found[key], change.up, change.down, alpha=change.scale)
+    return found

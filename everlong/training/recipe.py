@@ -14,6 +14,7 @@ from typing import Literal
 
 from everlong.data.corpora import Corpus
 from everlong.errors import ConfigError
+from everlong.model.adapters import LoraConfig
 from everlong.model.config import ModelConfig
 from everlong.training.optimizers import OptimizerConfig
 from everlong.training.schedules import ScheduleConfig
@@ -118,6 +119,8 @@ class Recipe:
     recompute: bool = False
     """Whether layers are computed again for the backward pass instead of keeping what they
     computed (Chen et al., 2016)."""
+    adapter: LoraConfig | None = None
+    """Trains a low-rank adapter beside the model's weights instead of the weights."""
     average: float | None = None
     """Decay of an exponential moving average of the weights, which is what is validated and
     exported; None: there is none."""
@@ -145,6 +148,9 @@ class Recipe:
                     f"phases[{number}].sequences ({phase.sequences}) must be a multiple of "
                     f"micro_sequences ({self.micro_sequences})"
                 )
+        grows = any(phase.layers or phase.heads for phase in self.phases)
+        if self.adapter is not None and (grows or self.model.checkpoint is None):
+            raise ConfigError("an adapter needs a model.checkpoint that does not grow")
         for name in ("checkpoint_every", "keep"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is 1 or more, not {getattr(self, name)}")

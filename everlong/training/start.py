@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from torch import Tensor
 
-from everlong.checkpoint import open_checkpoint
-from everlong.checkpoint.catalog import resolve
-from everlong.checkpoint.checkpoint import Checkpoint
 from everlong.data.corpora import Corpus, open_corpus
 from everlong.data.streams import Source
 from everlong.errors import ConfigError
@@ -19,8 +15,8 @@ from everlong.model.config import ModelConfig
 from everlong.model.growth import grown_config
 from everlong.model.init import initialized
 from everlong.model.transformer import Transformer
-from everlong.tokenizer import Tokenizer, load_tokenizer
-from everlong.training.finished import is_run, open_run
+from everlong.tokenizer import Tokenizer
+from everlong.training.models import open_dense, tokenizer_of
 from everlong.training.recipe import Recipe
 
 
@@ -47,17 +43,13 @@ def open_start(recipe: Recipe, say: Callable[[str], None]) -> Start:
         CheckpointError, DataError: the model or the data cannot be read.
     """
     named = recipe.model
-    if named.checkpoint is not None and is_run(Path(named.checkpoint)):
-        trained = open_run(Path(named.checkpoint))
-        tokenizer, config, weights = trained.tokenizer, trained.config, trained.weights
-    elif named.checkpoint is not None:
-        opened = open_checkpoint(resolve(named.checkpoint))
-        tokenizer, config = opened.tokenizer(), opened.config
-        weights = weights_of(opened)
+    if named.checkpoint is not None:
+        opened = open_dense(named.checkpoint)
+        tokenizer, config, weights = opened.tokenizer, opened.config, opened.weights
     else:
         assert named.shape is not None
         assert named.tokenizer is not None
-        tokenizer = _tokenizer(named.tokenizer)
+        tokenizer = tokenizer_of(named.tokenizer)
         config = named.shape
         if config.vocab_size < tokenizer.vocab_size:
             raise ConfigError(
@@ -81,28 +73,13 @@ def open_start(recipe: Recipe, say: Callable[[str], None]) -> Start:
     )
 
 
-def _tokenizer(name: str) -> Tokenizer:
-    """Of a folder that needs to have nothing else, or of a model."""
-    folder = Path(name)
-    return load_tokenizer(folder) if folder.is_dir() else open_checkpoint(resolve(name)).tokenizer()
-
-
 def parameters_of(model: Transformer) -> dict[str, Tensor]:
-    """Parameters by name; a tied head, which is the embedding, is not among them."""
-    return {name: one.detach() for name, one in model.named_parameters()}
+    """Parameters that learn, by name; a tied head, which is the embedding, is not among them."""
+    return {name: one.detach() for name, one in model.named_parameters() if one.requires_grad}
 
 
-def weights_of(checkpoint: Checkpoint) -> dict[str, Tensor]:
-    """The weights of a checkpoint by the names of :class:`Transformer`, float32."""
-    return {
-        name.removeprefix("model."): stored.dense().clone()
-        for name, stored in checkpoint.tensors.items()
-        if not (checkpoint.config.tied_head and name.startswith("lm_head."))
-    }
-
-
-def built(config: ModelConfig, weights: dict[str, Tensor]) -> Transformer:
-    """A model that trains, with these weights."""
+def built(config: ModelConfig, weights: Mapping[str, Tensor]) -> Transformer:
+    """A model that trains, with copies of these weights."""
     model = Transformer(config)
     model.load_state_dict(weights, strict=not config.tied_head)
     return model

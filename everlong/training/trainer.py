@@ -28,6 +28,7 @@ from everlong.data.batches import TokenBatch, read
 from everlong.data.streams import Packed, Piece, Source, Streams
 from everlong.errors import ConfigError, DataError
 from everlong.files import FileLock, atomic_write
+from everlong.model.adapters import attach
 from everlong.model.config import ModelConfig
 from everlong.model.cost import training_flops
 from everlong.model.growth import grow, renamed_layers
@@ -229,7 +230,7 @@ class Trainer:
     def _validated(self, step: Step) -> Step:
         model = self._model
         if self._average is not None:
-            model = built(model.config, self._average)
+            model = self._built(model.config, self._average)
         for source, batches in zip(self._start.held_out, self._held_out, strict=True):
             with torch.no_grad():
                 loss = sum(float(self._loss(model, batch)) for batch in batches)
@@ -280,7 +281,8 @@ class Trainer:
         if step is None:
             if resume:
                 self._say("there is no checkpoint yet; the run begins anew")
-            self._build(self._start.config, self._start.weights, {})
+            adapted = self._recipe.adapter is not None
+            self._build(self._start.config, {} if adapted else self._start.weights, {})
             if self._recipe.average is not None:
                 self._average = {
                     name: one.clone() for name, one in parameters_of(self._model).items()
@@ -293,9 +295,18 @@ class Trainer:
     def _build(
         self, config: ModelConfig, weights: Mapping[str, Tensor], kept: Mapping[str, Tensor]
     ) -> None:
-        self._model = built(config, {name: one.clone() for name, one in weights.items()})
+        self._model = self._built(config, weights)
         self._optimizers = Optimizers(self._model.named_parameters(), self._recipe.optimizer)
         self._optimizers.load(kept)
+
+    def _built(self, config: ModelConfig, weights: Mapping[str, Tensor]) -> Transformer:
+        """A model with these weights; with an adapter, its own beside those of the start."""
+        if (adapter := self._recipe.adapter) is None:
+            return built(config, weights)
+        model = built(config, self._start.weights)
+        attach(model, adapter, self._recipe.seed)
+        model.load_state_dict(weights, strict=False)
+        return model
 
     def _tensors(self) -> dict[str, Tensor]:
         found = {f"model.{name}": one for name, one in parameters_of(self._model).items()}
@@ -308,6 +319,8 @@ class Trainer:
         return {
             "step": self._step,
             "model": to_plain(self._model.config),
+            "adapter": to_plain(self._recipe.adapter),
+            "base": self._recipe.model.checkpoint,
             "phase": self._phase,
             "skipped": self._skipped,
             "streams": self._streams.state(),

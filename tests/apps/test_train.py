@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -7,13 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from everlong.checkpoint.adapter import read_adapter
 from everlong.checkpoint.loading import open_model
 from everlong.cli import main
 from everlong.config import format_config
-from everlong.training.finished import open_run
+from everlong.model.adapters import LoraConfig, adapted
+from everlong.training.models import open_run
 from everlong.training.recipe import ModelSource, Recipe
 from everlong.training.start import built
-from tests.training.small import recipe
+from tests.training.small import recipe, weights
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +41,7 @@ def test_train_convert_and_generate(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "finished after 12 of 12 steps; held-out loss: held out" in told.out
     assert "after step 5: held-out loss" in told.err
     assert main(["convert", str(given.run), str(tmp_path / "hf"), "--dtype", "float32"]) == 0
-    trained = open_run(given.run)
+    trained = open_run(given.run).model
     tokens = trained.tokenizer.encode("1 2 3 4 5")
     ours = open_model(str(tmp_path / "hf"), "float32")
     expected = built(trained.config, trained.weights)(torch.tensor([tokens]))
@@ -59,7 +62,7 @@ def test_a_run_begins_with_the_model_of_another(
     assert main(["train", written(first, tmp_path / "first.yaml")]) == 0
     second = replace(first, run=tmp_path / "second", model=ModelSource(checkpoint=str(first.run)))
     assert main(["train", written(second, tmp_path / "second.yaml")]) == 0
-    before, after = (open_run(run).weights for run in (first.run, second.run))
+    before, after = (open_run(run).model.weights for run in (first.run, second.run))
     assert before.keys() == after.keys()
     assert any(not torch.equal(before[name], after[name]) for name in before)
 
@@ -81,3 +84,38 @@ def test_what_is_wrong_is_told_in_one_line(
     assert "modle is unknown; did you mean model?" in capsys.readouterr().err
     assert main(["convert", str(tmp_path / "elsewhere"), str(tmp_path / "texts")]) == 2
     assert "exists already" in capsys.readouterr().err
+
+
+def test_an_adapter_is_trained_and_served(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = recipe(tmp_path)
+    assert main(["train", written(first, tmp_path / "first.yaml")]) == 0
+    assert main(["convert", str(first.run), str(tmp_path / "base"), "--dtype", "float32"]) == 0
+    second = replace(
+        first,
+        run=tmp_path / "second",
+        model=ModelSource(checkpoint=str(tmp_path / "base")),
+        adapter=LoraConfig(rank=4, alpha=8.0, layers=("q_proj", "down_proj")),
+        average=0.5,
+    )
+    assert main(["train", written(second, tmp_path / "second.yaml")]) == 0
+    kept = weights(second.run, 12)
+    assert not any("embed" in name or ".base." in name for name in kept)
+    assert main(["convert", str(second.run), str(tmp_path / "adapter")]) == 0
+    trained = open_run(second.run)
+    tokens = torch.tensor([trained.model.tokenizer.encode("1 2 3 4 5")])
+    expected = built(trained.model.config, trained.model.weights)(tokens)
+    base = open_model(str(tmp_path / "base"), "float32").model
+    with torch.no_grad():
+        served = adapted(base, read_adapter(tmp_path / "adapter"))(tokens)
+        assert not torch.allclose(base(tokens), served, atol=1e-3)
+    torch.testing.assert_close(served, expected.detach(), rtol=1e-4, atol=1e-4)
+    peft = pytest.importorskip("peft")
+    transformers = pytest.importorskip("transformers")
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "base")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # what peft asks of this transformers
+        theirs = peft.PeftModel.from_pretrained(theirs, tmp_path / "adapter")
+    with torch.no_grad():
+        torch.testing.assert_close(theirs(tokens).logits, expected.detach(), rtol=1e-4, atol=1e-4)
