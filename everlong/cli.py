@@ -14,6 +14,7 @@ from typing import Any, Literal
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 from everlong.apps import memory as memories
+from everlong.apps.plan import plan
 from everlong.apps.train import train
 from everlong.errors import EverlongError
 from everlong.memory.memory import bytes_of, default_folder
@@ -363,6 +364,7 @@ _EXAMPLES: dict[str, str] = {
     "eval-compare": "everlong eval compare ./figures/small ./figures/large",
     "eval-report": "everlong eval report ./figures/small --out ./report",
     "train": "everlong train recipes/pretrain.yaml --run ./runs/first",
+    "plan": "everlong plan recipes/spec-full.yaml --tokens 100T --devices 4096xH100",
     "demo": "everlong demo",
     "memory-list": "everlong memory list --limit 5",
     "memory-search": "everlong memory search 'my sister'",
@@ -387,6 +389,7 @@ _FUNCTIONS: dict[str, Callable[..., None]] = {
     "eval-compare": compare,
     "eval-report": report,
     "train": train,
+    "plan": plan,
     "demo": demo,
     "memory-list": memories.show_list,
     "memory-search": memories.search,

@@ -57,7 +57,7 @@ def open_start(recipe: Recipe, say: Callable[[str], None]) -> Start:
                 f"{tokenizer.vocab_size:,} tokens; make it at least as large"
             )
         weights = parameters_of(initialized(config, recipe.seed))
-    configs = _configs(recipe, config)
+    configs = configs_of(recipe, config)
 
     def sources(corpora: tuple[Corpus, ...]) -> tuple[Source, ...]:
         kept = cache_dir() / "shards"
@@ -85,7 +85,12 @@ def built(config: ModelConfig, weights: Mapping[str, Tensor]) -> Transformer:
     return model
 
 
-def _configs(recipe: Recipe, config: ModelConfig) -> tuple[ModelConfig, ...]:
+def configs_of(recipe: Recipe, config: ModelConfig) -> tuple[ModelConfig, ...]:
+    """The model's shape in each phase, from that before the first.
+
+    Raises:
+        ConfigError: sequences are longer than its window, or it would have to shrink.
+    """
     found = []
     for number, phase in enumerate(recipe.phases):
         if phase.sequence_length > config.max_position:
