@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,9 @@ def train(recipe: Path, run: Path | None = None, *, resume: bool = False) -> Non
     from dataclasses import replace
 
     from everlong.config import load_config
+    from everlong.errors import MissingExtraError
     from everlong.training.recipe import Recipe
+    from everlong.training.report import draw
     from everlong.training.trainer import Trainer
 
     given = load_config(Recipe, recipe)
@@ -33,6 +35,8 @@ def train(recipe: Path, run: Path | None = None, *, resume: bool = False) -> Non
         + (f"; held-out loss: {losses} nats" if losses else "")
         + (f"; {outcome.skipped} steps skipped" if outcome.skipped else "")
     )
+    with suppress(MissingExtraError):
+        print(f"curves: {draw(given.run)}")
     if outcome.why == "stopped":
         print(f"go on with: everlong train {recipe} --resume")
     else:

@@ -129,6 +129,8 @@ class Recipe:
     """Steps; and after the last, and when the run is stopped."""
     keep: int = 2
     """Checkpoints that stay, besides the best one."""
+    tensorboard: bool = False
+    """Whether event files for tensorboard are written, too."""
 
     def __post_init__(self) -> None:
         names = [corpus.name for corpus in (*self.corpora, *self.validation.corpora)]

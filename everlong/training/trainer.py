@@ -35,6 +35,7 @@ from everlong.model.growth import grow, renamed_layers
 from everlong.model.packed_attention import PackedAttention
 from everlong.model.transformer import Transformer
 from everlong.training.checkpoints import Checkpoints, latest, path_of, read_state, read_tensors
+from everlong.training.event_log import EventLog
 from everlong.training.losses import next_token_loss
 from everlong.training.optimizers import Optimizers, average
 from everlong.training.recipe import Phase, Recipe
@@ -137,19 +138,27 @@ class Trainer:
             checkpoints = Checkpoints(folder / CHECKPOINTS, self._recipe.keep)
             ledger = StepLines(folder / LEDGER, self._step)
             metrics = StepLines(folder / METRICS, self._step)
+            logs: list[StepLines | EventLog] = [metrics]
+            if self._recipe.tensorboard:
+                logs.append(EventLog(folder, self._step))
+
+            def told(step: Step) -> None:
+                for log in logs:
+                    log.write(step.number, _metrics(step))
+                tell(step)
+
             try:
                 with self._interruptible():
-                    return self._loop(checkpoints, ledger, metrics, tell)
+                    return self._loop(checkpoints, ledger, told)
             finally:
                 checkpoints.close()
-                ledger.close()
-                metrics.close()
+                for log in (ledger, *logs):
+                    log.close()
 
     def _loop(
         self,
         checkpoints: Checkpoints,
         ledger: StepLines,
-        metrics: StepLines,
         tell: Callable[[Step], None],
     ) -> Outcome:
         recipe, why = self._recipe, "finished"
@@ -163,7 +172,6 @@ class Trainer:
             if self._held_out and (last or self._step % recipe.validation.every == 0):
                 step = self._validated(step)
             ledger.write(step.number, {"sequences": seen(self._start.sources, packed)})
-            metrics.write(step.number, _metrics(step))
             tell(step)
             patience = recipe.validation.patience
             tired = patience is not None and self._waited >= patience

@@ -19,6 +19,7 @@ from everlong.config import format_config
 from everlong.errors import ConfigError, EverlongError
 from everlong.training.checkpoints import path_of, read_state, steps_in
 from everlong.training.recipe import Phase, Recipe
+from everlong.training.report import draw
 from everlong.training.run_files import read_lines
 from everlong.training.schedules import ScheduleConfig
 from everlong.training.trainer import Outcome, Step, Trainer
@@ -304,3 +305,26 @@ def test_recipes_are_read_as_they_are_written(tmp_path: Path) -> None:
     ):
         with pytest.raises(ConfigError, match=told):
             replace(given, **change)  # type: ignore[arg-type]
+
+
+def test_a_run_can_be_looked_at(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    given = recipe(tmp_path, tensorboard=True)
+    trainer = Trainer(given)
+
+    def stop(step: Step) -> None:
+        trainer._stop = step.number == 5
+
+    trainer.run(tell=stop)
+    run(given, resume=True)
+    path = draw(given.run)
+    assert path.read_bytes().startswith(b"\x89PNG")
+    log = events.EventAccumulator(str(given.run / "tensorboard"))
+    log.Reload()
+    metrics = [*read_lines(given.run / "metrics.jsonl")]
+    assert [one.step for one in log.Scalars("loss")] == [*range(12)]
+    assert [one.value for one in log.Scalars("loss")] == pytest.approx(
+        [line["loss"] for line in metrics]
+    )
+    assert [one.step for one in log.Scalars("validation/held_out")] == [4, 9, 11]
