@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ def train(recipe: Path, run: Path | None = None, *, resume: bool = False) -> Non
 
     from everlong.config import load_config
     from everlong.errors import MissingExtraError
+    from everlong.training.parallel import joined
     from everlong.training.recipe import Recipe
     from everlong.training.report import draw
     from everlong.training.trainer import Trainer
@@ -27,8 +28,10 @@ def train(recipe: Path, run: Path | None = None, *, resume: bool = False) -> Non
     given = load_config(Recipe, recipe)
     if run is not None:
         given = replace(given, run=run)
-    with _shown(given) as (say, tell):
-        outcome = Trainer(given, say).run(resume, tell)
+    with joined() as ranks, _shown(given) if ranks.first else nullcontext(_QUIET) as (say, tell):
+        outcome = Trainer(given, say, ranks).run(resume, tell)
+    if not ranks.first:
+        return
     losses = ", ".join(f"{name} {loss:.3f}" for name, loss in outcome.validation.items())
     print(
         f"{outcome.why} after {outcome.steps:,} of {given.steps:,} steps"
@@ -41,6 +44,13 @@ def train(recipe: Path, run: Path | None = None, *, resume: bool = False) -> Non
         print(f"go on with: everlong train {recipe} --resume")
     else:
         print(f"use it: everlong convert {given.run} ./model && everlong chat ./model")
+
+
+def _nothing(told: Any) -> None:
+    """Processes besides the first one tell nothing."""
+
+
+_QUIET: tuple[Callable[[str], None], Callable[[Any], None]] = (_nothing, _nothing)
 
 
 # The parser evaluates this module's annotations, and naming Recipe would import PyTorch for --help.

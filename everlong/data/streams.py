@@ -71,15 +71,6 @@ class Packed:
         """That are read."""
         return sum(map(len, self.pieces))
 
-    def cost(self, per_token: float, per_pair: float) -> float:
-        """Estimated work: that of each token, and of each pair of tokens that attend.
-
-        Args:
-            per_token, per_pair: in any unit, e.g. operations.
-        """
-        pairs = sum(len(piece) * (len(piece) + 1) // 2 for piece in self.pieces)
-        return per_token * self.tokens + per_pair * pairs
-
 
 class Stream:
     """One stream: draws documents, and packs them.

@@ -14,8 +14,8 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from types import FrameType
 from typing import Any
@@ -25,7 +25,7 @@ from torch import Tensor
 
 from everlong.config import format_config, to_plain
 from everlong.data.batches import TokenBatch, read
-from everlong.data.streams import Packed, Piece, Source, Streams
+from everlong.data.streams import Packed, Piece, Source, Streams, deal
 from everlong.errors import ConfigError, DataError
 from everlong.files import FileLock, atomic_write
 from everlong.model.adapters import attach
@@ -38,6 +38,7 @@ from everlong.training.checkpoints import Checkpoints, latest, path_of, read_sta
 from everlong.training.event_log import EventLog
 from everlong.training.losses import next_token_loss
 from everlong.training.optimizers import Optimizers, average
+from everlong.training.parallel import Ranks
 from everlong.training.recipe import Phase, Recipe
 from everlong.training.run_files import (
     CHECKPOINTS,
@@ -69,6 +70,9 @@ class Step:
     seconds: float
     flops: int
     """Operations of the model for these tokens, forward and backward."""
+    imbalance: float
+    """By how much the process with most work has more than the mean, as estimated: 0.1 is a
+    tenth."""
     validation: Mapping[str, float] | None = None
     """Losses of the held-out corpora after the step, in nats."""
 
@@ -93,14 +97,30 @@ class Trainer:
 
     Args:
         recipe: what to do.
-        say: told what happens besides steps.
+        say: told what happens besides steps, in the first process.
+        ranks: the processes that share the work.
 
     Raises:
         ConfigError: what the recipe asks for cannot be.
         CheckpointError, DataError: the model or the data cannot be read.
     """
 
-    def __init__(self, recipe: Recipe, say: Callable[[str], None] = lambda text: None) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        say: Callable[[str], None] = lambda text: None,
+        ranks: Ranks | None = None,
+    ) -> None:
+        self._ranks = ranks or Ranks()
+        say = say if self._ranks.first else lambda text: None
+        for number, phase in enumerate(recipe.phases):
+            own, rest = divmod(phase.sequences, self._ranks.size)
+            if rest or own % (recipe.micro_sequences or own):
+                raise ConfigError(
+                    f"phases[{number}].sequences ({phase.sequences}) must be a multiple of "
+                    f"{self._ranks.size} processes times {recipe.micro_sequences or 1} "
+                    "micro_sequences"
+                )
         self._recipe, self._say = recipe, say
         self._start = open_start(recipe, say)
         self._streams = Streams(self._start.sources, recipe.seed)
@@ -132,37 +152,40 @@ class Trainer:
         folder = self._recipe.run
         if resume and not (folder / RECIPE).exists():
             raise ConfigError(f"there is no run in {folder} to go on with; begin without --resume")
+        if not self._ranks.first:
+            self._ranks.wait()  # for the first one to have begun
+            self._open(resume)
+            with self._interruptible():
+                return self._loop(None, (), tell)
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".lock", timeout=0):
+        with FileLock(folder / ".lock", timeout=0), ExitStack() as opened:
+            self._begin(resume)
+            self._ranks.wait()
             self._open(resume)
             checkpoints = Checkpoints(folder / CHECKPOINTS, self._recipe.keep)
-            ledger = StepLines(folder / LEDGER, self._step)
-            metrics = StepLines(folder / METRICS, self._step)
-            logs: list[StepLines | EventLog] = [metrics]
+            opened.callback(checkpoints.close)
+            logs: list[StepLines | EventLog] = [StepLines(folder / METRICS, self._step)]
             if self._recipe.tensorboard:
                 logs.append(EventLog(folder, self._step))
+            ledger = StepLines(folder / LEDGER, self._step)
+            for log in (*logs, ledger):
+                opened.callback(log.close)
 
-            def told(step: Step) -> None:
+            def keep(step: Step, packed: list[Packed]) -> None:
+                ledger.write(step.number, {"sequences": seen(self._start.sources, packed)})
                 for log in logs:
                     log.write(step.number, _metrics(step))
-                tell(step)
 
-            try:
-                with self._interruptible():
-                    return self._loop(checkpoints, ledger, told)
-            finally:
-                checkpoints.close()
-                for log in (ledger, *logs):
-                    log.close()
+            opened.enter_context(self._interruptible())
+            return self._loop(checkpoints, (keep,), tell)
 
     def _loop(
         self,
-        checkpoints: Checkpoints,
-        ledger: StepLines,
+        checkpoints: Checkpoints | None,
+        keep: Sequence[Callable[[Step, list[Packed]], None]],
         tell: Callable[[Step], None],
     ) -> Outcome:
         recipe, why = self._recipe, "finished"
-        saved = self._step
         while self._step < recipe.steps:
             number, place = recipe.place(self._step)
             if place == 0:
@@ -171,19 +194,22 @@ class Trainer:
             last = self._step == recipe.steps
             if self._held_out and (last or self._step % recipe.validation.every == 0):
                 step = self._validated(step)
-            ledger.write(step.number, {"sequences": seen(self._start.sources, packed)})
+            for one in keep:
+                one(step, packed)
             tell(step)
             patience = recipe.validation.patience
             tired = patience is not None and self._waited >= patience
-            if tired or self._stop:
+            stopped = self._ranks.sum(self._stop)[0] > 0  # whoever was told to
+            if tired or stopped:
                 why = "no better" if tired else "stopped"
-            if last or tired or self._stop or self._step % recipe.checkpoint_every == 0:
+            saves = last or tired or stopped or self._step % recipe.checkpoint_every == 0
+            if saves and checkpoints is not None:
                 checkpoints.save(self._step, self._tensors(), self._state())
-                saved = self._step
-            if tired or self._stop:
+            if tired or stopped:
                 break
-        assert saved == self._step, "the last step is saved"
-        checkpoints.wait()
+        if checkpoints is not None:
+            checkpoints.wait()
+        self._ranks.wait()
         return Outcome(self._step, why, self._validation, self._skipped)
 
     def _one_step(self, phase: Phase, place: int) -> tuple[list[Packed], Step]:
@@ -191,16 +217,24 @@ class Trainer:
         total = sum(phase.weights.values())
         weights = [phase.weights.get(source.name, 0.0) / total for source in self._start.sources]
         packed = self._streams.take(phase.sequences, phase.sequence_length, weights, phase.cut)
-        size = self._recipe.micro_sequences or len(packed)
-        batches = [
-            read(packed[at : at + size], self._start.sources) for at in range(0, len(packed), size)
+        config = self._model.config
+        costs = [
+            float(sum(training_flops(config, len(piece)) for piece in one.pieces)) for one in packed
         ]
-        learned = max(1, sum(batch.learned for batch in batches))
+        dealt = deal(costs, self._ranks.size)
+        loads = [sum(costs[i] for i in numbers) for numbers in dealt]
+        own = [packed[i] for i in dealt[self._ranks.rank]]
+        size = self._recipe.micro_sequences or len(own)
+        batches = [
+            read(own[at : at + size], self._start.sources) for at in range(0, len(own), size)
+        ]
+        (learned,) = self._ranks.sum(sum(batch.learned for batch in batches))
         loss = 0.0
         for batch in batches:
-            part = self._loss(self._model, batch) / learned
+            part = self._loss(self._model, batch) / max(1, learned)
             part.backward()  # type: ignore[no-untyped-call]
             loss += float(part.detach())
+        self._ranks.add_gradients(self._model.parameters())
         rate = phase.learning_rate * self._schedule.factor(place)
         norm = self._optimizers.step(rate)
         if not math.isfinite(norm):
@@ -209,16 +243,17 @@ class Trainer:
         elif self._average is not None:
             assert self._recipe.average is not None
             average(self._average, parameters_of(self._model), self._recipe.average)
-        config = self._model.config
+        (loss,) = self._ranks.sum(loss)
         step = Step(
             self._step,
             self._phase,
             loss,
             rate,
             norm,
-            sum(len(batch.tokens) for batch in batches),
+            sum(one.tokens for one in packed),
             time.perf_counter() - began,
-            sum(training_flops(config, n) for batch in batches for n in batch.lengths),
+            int(sum(costs)),
+            max(loads) * len(loads) / sum(loads) - 1,
         )
         self._step += 1
         return packed, step
@@ -267,8 +302,8 @@ class Trainer:
         )
         self._streams.restart()
 
-    def _open(self, resume: bool) -> None:
-        """Begin anew, or go on."""
+    def _begin(self, resume: bool) -> None:
+        """Write what a new run begins with, or see that it is the same run that goes on."""
         folder, text = self._recipe.run, format_config(self._recipe)
         path = folder / RECIPE
         if not resume:
@@ -285,6 +320,10 @@ class Trainer:
                 f"the run in {folder} is of another recipe ({path}); go on with that one, or name "
                 "another folder by --run"
             )
+
+    def _open(self, resume: bool) -> None:
+        """The state after the last whole checkpoint, or before the first step."""
+        folder = self._recipe.run
         step = latest(folder / CHECKPOINTS, self._say) if resume else None
         if step is None:
             if resume:

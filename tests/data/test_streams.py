@@ -146,7 +146,8 @@ def test_dealing_by_cost_is_better_than_in_turn(tmp_path: Path) -> None:
     streams = Streams([source(tmp_path, [300, 4, 6, 90, 12, 8] * 40)], seed=0)
     worst = {"dealt": 0.0, "in turn": 0.0}
     for _ in range(20):
-        costs = [one.cost(1.0, 0.05) for one in streams.take(16, 256, [1.0])]
+        packed = streams.take(16, 256, [1.0])
+        costs = [sum(len(piece) + 0.05 * len(piece) ** 2 for piece in one.pieces) for one in packed]
         dealt = deal(costs, 4)
         turns = [[*range(rank, 16, 4)] for rank in range(4)]
         for name, way in (("dealt", dealt), ("in turn", turns)):

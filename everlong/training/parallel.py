@@ -1,0 +1,80 @@
+"""The processes of a run: which one this is, and what they tell one another.
+
+``torchrun`` starts them and says in the environment who is who; without it there is one. Each has
+all weights and computes other sequences of a step; gradients are summed (data parallelism).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from everlong.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """The processes of a run, as one of them sees them."""
+
+    rank: int = 0
+    """Of this one."""
+    size: int = 1
+    """How many there are."""
+
+    @property
+    def first(self) -> bool:
+        """Whether this one writes what is written once."""
+        return self.rank == 0
+
+    def sum(self, *values: float) -> list[float]:
+        """Sums over the processes."""
+        if self.size == 1:
+            return [*values]
+        told = torch.tensor(values, dtype=torch.float64)
+        dist.all_reduce(told)
+        found: list[float] = told.tolist()
+        return found
+
+    def wait(self) -> None:
+        """Until all are here."""
+        if self.size > 1:
+            dist.barrier()
+
+    def add_gradients(self, parameters: Iterable[Tensor]) -> None:
+        """Sum gradients over the processes, all at once."""
+        if self.size == 1:
+            return
+        gradients = [one.grad for one in parameters if one.grad is not None]
+        flat = torch.cat([one.flatten() for one in gradients])
+        dist.all_reduce(flat)
+        at = 0
+        for one in gradients:
+            one.copy_(flat[at : at + one.numel()].view_as(one))
+            at += one.numel()
+
+
+@contextmanager
+def joined() -> Iterator[Ranks]:
+    """Join the other processes of ``torchrun``, and leave them at the end.
+
+    Raises:
+        ConfigError: they do not find one another.
+    """
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        yield Ranks()
+        return
+    try:
+        dist.init_process_group("gloo")
+    except (ValueError, RuntimeError) as error:
+        raise ConfigError(f"{size} processes do not find one another: {error}") from error
+    try:
+        yield Ranks(dist.get_rank(), size)
+    finally:
+        dist.destroy_process_group()
