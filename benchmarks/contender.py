@@ -40,6 +40,7 @@ class Contender:
         python: the interpreter that runs it.
         threads: threads that its libraries shall use.
         environment: variables on top of this process's.
+        arguments: of its command line.
     """
 
     def __init__(
@@ -50,12 +51,13 @@ class Contender:
         python: str = sys.executable,
         threads: int,
         environment: dict[str, str] | None = None,
+        arguments: Sequence[str] = (),
     ) -> None:
         self.name = name
         self._log: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115 (closed in close)
         count = str(threads)
         self._process = subprocess.Popen(
-            [python, "-m", module],
+            [python, "-m", module, *arguments],
             cwd=ROOT,
             env={
                 **os.environ,

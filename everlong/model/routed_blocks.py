@@ -60,11 +60,11 @@ class RoutedBlockAttention(BlockAttention):
         for part, places in self._groups(i):
             here = slice(rows.start + part.start, rows.start + part.stop)
             causal = bool((visible[part] == index[part] + 1).all())
-            blocks = places.start // BLOCK + 1
-            if window is not None or not causal or self._budget.reads_all(blocks):
+            blocks, who = places.start // BLOCK + 1, self._who(i, part)
+            if window is not None or not causal or self._budget.reads_all(blocks, who):
                 super().attend(i, layer, q, here, window, out)
                 continue
-            chosen, left = self._chosen(i, layer, q[here], here)
+            chosen, left = self._chosen(i, layer, q[here], here, who)
             self._batch.skipped[i] += len(places) * int((~chosen).sum())
             for head, read in enumerate(chosen):
                 self._attend_chosen(i, layer, head, torch.nonzero(read)[:, 0], here, q, out)
@@ -79,6 +79,12 @@ class RoutedBlockAttention(BlockAttention):
         count = len(self._batch.spans[i].tokens)
         return self._batch.spans[i].wanted > 0 and count > 1 and row >= count - THOROUGH
 
+    def _who(self, i: int, rows: slice) -> Choosers:
+        """How a group of a span's rows chooses."""
+        if rows.stop - rows.start == 1:
+            return "alone"
+        return "asked" if self._thorough(i, rows.start) else "together"
+
     def _groups(self, i: int) -> Iterator[tuple[slice, range]]:
         """Rows of a span that choose together, and their places."""
         budget, span = self._budget, self._batch.spans[i]
@@ -90,7 +96,9 @@ class RoutedBlockAttention(BlockAttention):
             yield slice(row, end), range(place, span.start + end)
             row = end
 
-    def _chosen(self, i: int, layer: int, q: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+    def _chosen(
+        self, i: int, layer: int, q: Tensor, rows: slice, who: Choosers
+    ) -> tuple[Tensor, Tensor]:
         """Which pieces neighbouring rows of one block read, bool [K, P], and :func:`unread`.
 
         q: [n, H, D].
@@ -129,7 +137,6 @@ class RoutedBlockAttention(BlockAttention):
                 span, layer, asking, index[places], codes[:outlines], exactly, rows == whole
             )
         shares = shares_by_piece(scores, index[places], self._budget, exactly, within)
-        who: Choosers = "alone" if len(index) == 1 else "asked" if thorough else "together"
         worth = worth_of(shares, who)
         if span.start // BLOCK > self._budget.flat and rows.stop == whole.stop:
             far = worth.view(len(keys), -1, PIECES).sum(-1)

@@ -76,7 +76,8 @@ class RoutedAttention:
         for rows, places in pieces(0, len(q), self._budget.rows):
             block, end = places.start // BLOCK, rows.stop
             left = None
-            if self._budget.reads_all(block + 1):
+            who: Choosers = "alone" if len(places) == 1 else "together"
+            if self._budget.reads_all(block + 1, who):
                 chosen = k.new_ones(k.shape[1], (block + 1) * PIECES, dtype=torch.bool)
             else:
                 at = rows.start + sampled(len(places), self._budget.queries)
@@ -85,7 +86,6 @@ class RoutedAttention:
                     exactly = partial(exact, asking, k[:end])
                     scores = self._projection.scores(layer, asking, codes[:end])
                     shares = shares_by_piece(scores, at, self._budget, exactly)
-                    who: Choosers = "alone" if len(places) == 1 else "together"
                     chosen = choose(worth_of(shares, who), block + 1, self._budget, who)
                     left = unread(shares, chosen, len(places))
                 if (now := sampled_blocks(block)) != sample:

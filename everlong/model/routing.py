@@ -52,6 +52,10 @@ _MOST_CHOSEN = 1 << 16
 _MOST_FIXED = 64
 
 
+Choosers = Literal["alone", "together", "asked"]
+"""Who chooses: a token that is computed alone, some of a prompt's, or some of its last ones."""
+
+
 @dataclass(frozen=True)
 class Budget:
     """How much a query reads."""
@@ -121,9 +125,11 @@ class Budget:
         """Pieces that a token alone chooses at least, with so many blocks, its own included."""
         return min(max(blocks * PIECES // 16, self.least), self.least_of_long)
 
-    def reads_all(self, blocks: int) -> bool:
-        """Whether a query with so many blocks, its own included, reads them all."""
-        return blocks <= max(self.dense, self.first + self.last)
+    def reads_all(self, blocks: int, who: Choosers) -> bool:
+        """Whether those who have so many blocks, their own included, read them all unchosen."""
+        others = (blocks - self.first - self.last) * PIECES
+        chosen = {"alone": 0, "together": self.prompt, "asked": self.asked}[who]
+        return blocks <= self.dense or others <= chosen
 
 
 @dataclass(frozen=True)
@@ -132,10 +138,6 @@ class Routing:
 
     projection: Projection
     budget: Budget
-
-
-Choosers = Literal["alone", "together", "asked"]
-"""Who chooses: a token that is computed alone, some of a prompt's, or some of its last ones."""
 
 
 def choose(worth: Tensor, blocks: int, budget: Budget, who: Choosers) -> Tensor:

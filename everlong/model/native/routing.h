@@ -243,7 +243,10 @@ class Router {
         causal = causal && b.visible[next] == b.index[next] + 1;
         ++next;
       } while (next < end && next - row < most && b.index[next] % r_.rows);
-      if (!causal || own + 1 <= r_.dense || own + 1 <= r_.first + r_.last) continue;
+      // Where all others would be chosen anyway nothing is searched.
+      const int others = (own + 1 - r_.first - r_.last) * kPieces;
+      const int chosen = next - row == 1 ? 0 : thorough ? r_.asked : r_.prompt;
+      if (!causal || own + 1 <= r_.dense || others <= chosen) continue;
       Group g{row, next - row, own, false, thorough, next == end, row == begin && next == end,
               {0}, {}};
       g.outlined = own + 1 > r_.flat && !thorough && outline(b, g).blocks > 0;

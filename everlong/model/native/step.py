@@ -154,7 +154,7 @@ class NativeStep:
         """Of what a span's tokens do not read, where they are routed."""
         assert self._routing is not None, "only what is routed leaves something out"
         end = -(-(span.start + len(span.tokens)) // BLOCK)
-        if self._routing.budget.reads_all(end):
+        if self._routing.budget.reads_all(end, "alone"):
             return None
         return span.table.mean_values(span.start // BLOCK)
 
