@@ -21,6 +21,9 @@ from everlong.training.recipe import Recipe
 from everlong.training.run_files import RECIPE
 from everlong.training.trainer import Trainer
 
+_MOST_STEPS = 20
+"""A process does so many steps at most before it is killed."""
+
 
 def main(path: Path, seed: int) -> int:
     torch.set_num_threads(1)
@@ -34,17 +37,16 @@ def main(path: Path, seed: int) -> int:
             Trainer(given).run(resume, partial(print, file=told, flush=True))
             os._exit(0)
         os.close(tell)
-        os.read(began, 1)  # its first step is done, or it has ended
-        end = time.monotonic() + draw.uniform(0, 0.5)
-        while time.monotonic() < end:
-            done, status = os.waitpid(child, os.WNOHANG)
-            if done:
-                assert status == 0, f"it failed with status {status}"
-                return killed
-            time.sleep(0.005)
-        os.close(began)
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+        with os.fdopen(began) as steps:
+            for _ in range(draw.randint(1, _MOST_STEPS)):
+                if not steps.readline():  # it has ended
+                    break
+            time.sleep(draw.uniform(0, 0.02))  # somewhere in the next one
+            os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        if not os.WIFSIGNALED(status):
+            assert status == 0, f"it failed with status {status}"
+            return killed
         killed += 1
 
 

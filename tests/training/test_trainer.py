@@ -134,7 +134,7 @@ def test_a_run_that_was_killed_goes_on_bit_for_bit(tmp_path: Path) -> None:
         check=True,
         timeout=200,
     )
-    assert int(done.stdout) >= 5
+    assert int(done.stdout) >= 5  # 150 steps, little more than 20 at a time
     assert same(weights(whole.run, 150), weights(killed.run, 150))
     assert (whole.run / "ledger.jsonl").read_bytes() == (killed.run / "ledger.jsonl").read_bytes()
 
