@@ -84,6 +84,16 @@ def atomic_write(path: Path, data: bytes, *, mode: int = 0o666) -> None:
         file.write(data)
 
 
+def refuse_used(folder: Path) -> None:
+    """See that a folder can be written anew.
+
+    Raises:
+        ConfigError: it exists, and is not an empty folder.
+    """
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise ConfigError(f"{folder} exists already; name a new folder, or remove it first")
+
+
 def read_text(path: Path) -> str:
     """The text of a file that a user named.
 

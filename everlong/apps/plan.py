@@ -52,7 +52,7 @@ def _amount(text: str | None) -> float | None:
         return None
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([KMBGTPE]?)", text.strip(), re.IGNORECASE)
     if found is None:
-        raise ConfigError(f"tokens is a number such as 300M, 15T or 1.5e12, not {text!r}")
+        raise ConfigError(f"tokens is a number such as 300M, 15T or 1.5T, not {text!r}")
     return float(found[1]) * _LETTERS[found[2].upper()]
 
 

@@ -41,7 +41,8 @@ def train(recipe: Path, run: Path | None = None, *, resume: bool = False) -> Non
     with suppress(MissingExtraError):
         print(f"curves: {draw(given.run)}")
     if outcome.why == "stopped":
-        print(f"go on with: everlong train {recipe} --resume")
+        named = "" if run is None else f" --run {run}"
+        print(f"go on with: everlong train {recipe}{named} --resume")
     else:
         print(f"use it: everlong convert {given.run} ./model && everlong chat ./model")
 

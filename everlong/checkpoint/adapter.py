@@ -15,8 +15,8 @@ from torch import Tensor
 from everlong.checkpoint.json_files import read_json
 from everlong.checkpoint.safetensors import SafetensorsFile
 from everlong.checkpoint.stored import StoredTensor
-from everlong.errors import CheckpointError, ConfigError, UnsupportedError
-from everlong.files import atomic_write, sha256_file
+from everlong.errors import CheckpointError, UnsupportedError
+from everlong.files import atomic_write, refuse_used, sha256_file
 from everlong.model.adapters import Adapter, LoraConfig, LowRank
 
 _KEY = re.compile(r"base_model\.model\.(?:model\.)?(.+)\.lora_([AB])\.weight")
@@ -83,8 +83,7 @@ def write_adapter(
         ConfigError: the folder is in use.
         CheckpointError: it cannot be written.
     """
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise ConfigError(f"{folder} exists already; name a new folder, or remove it first")
+    refuse_used(folder)
     tensors = {}
     for name, change in changes.items():
         key = f"base_model.model.model.{name}"

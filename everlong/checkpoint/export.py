@@ -21,7 +21,7 @@ from everlong.checkpoint.names import expected_tensors
 from everlong.checkpoint.safetensors import INDEX_NAME, SINGLE_NAME
 from everlong.checkpoint.stored import StoredTensor
 from everlong.errors import CheckpointError, ConfigError
-from everlong.files import atomic_write, sync_directory
+from everlong.files import atomic_write, refuse_used, sync_directory
 from everlong.model.config import ModelConfig
 from everlong.tokenizer import Tokenizer
 
@@ -128,8 +128,7 @@ def _write(
         raise ConfigError(f"dtype {dtype!r} is unknown; allowed: {', '.join(DTYPES)}")
     if max_shard_bytes < 1:
         raise ConfigError(f"max_shard_bytes must be positive, not {max_shard_bytes}")
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise ConfigError(f"{folder} exists already; name a new folder, or remove it first")
+    refuse_used(folder)
     config = config_to_json(model.config, dtype) | _token_ids(model.tokenizer)
     partial = folder.with_name(f".{folder.name}.{secrets.token_hex(6)}.partial")
     try:

@@ -131,9 +131,7 @@ def _files(corpus: Corpus) -> list[Path]:
             found.append(path)
         elif path.is_dir():
             found += sorted(
-                one
-                for one in path.rglob("*")
-                if one.is_file() and not any(part.startswith(".") for part in one.parts[-1:])
+                one for one in path.rglob("*") if one.is_file() and not one.name.startswith(".")
             )
         elif any(sign in str(path) for sign in "*?["):
             anchor = Path(path.anchor)

@@ -3,8 +3,9 @@
 A new layer is a copy of the one before it whose two output projections are zero: it adds nothing
 to the sum along the layers, and learns from the first step on, as the projections' gradients are
 not zero (Gong et al., "StackBERT", 2019, for copies; Chen et al., "Net2Net", 2016, section 2.3,
-for functions that stay; Yano et al., "STEP", 2024, for zeroed projections). New query heads are
-copies of the last one of their group whose columns of the output projection are zero.
+for functions that stay; Wu et al., "LLaMA Pro", 2024, section 3, for zeroed projections). New
+query heads are copies of the last one of their group whose columns of the output projection are
+zero.
 """
 
 from __future__ import annotations

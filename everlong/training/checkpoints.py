@@ -1,7 +1,7 @@
 """Checkpoints of a run: whole or not there at all, checked when they are read.
 
 A checkpoint is a folder ``step-00000100`` with tensors in safetensors files, written and read by
-torch's distributed checkpoint, so that what some processes wrote others can read, however many;
+torch's distributed checkpoint (by the first process, as all have the same ones);
 ``state.json`` with the rest; and ``manifest.json`` with the checksum of every file, written last.
 All lie in a hidden folder that takes the checkpoint's name when it is complete.
 
@@ -91,21 +91,14 @@ class Checkpoints:
         finally:
             self._writer.shutdown()
 
-    def steps(self) -> list[int]:
-        """Steps of which there is a checkpoint, ascending."""
-        return steps_in(self._folder)
-
-    def path(self, step: int) -> Path:
-        """Folder of a checkpoint."""
-        return path_of(self._folder, step)
-
     def _write(self, step: int, tensors: dict[str, Tensor], state: str) -> None:
-        final = self.path(step)
+        final = path_of(self._folder, step)
         partial = final.with_name(f".{final.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         with _alone():
-            save(tensors, storage_writer=_writer_to(partial), no_dist=True)
+            writer = HuggingFaceStorageWriter(str(partial), save_distributed=True)
+            save(tensors, storage_writer=writer, no_dist=True)
         atomic_write(partial / _STATE, state.encode())
         for path in partial.iterdir():
             _sync(path)
@@ -118,18 +111,19 @@ class Checkpoints:
 
     def _drop(self) -> None:
         """Remove checkpoints that are not to be kept."""
-        steps = self.steps()
+        steps = steps_in(self._folder)
         losses = {}
         for step in steps:
-            loss = read_state(self.path(step)).get("validation_loss")
+            loss = read_state(path_of(self._folder, step)).get("validation_loss")
             if loss is not None:
                 losses[step] = loss
         best = min(losses, key=lambda step: (losses[step], step)) if losses else None
         for step in steps[: -self._keep]:
             if step != best:
                 # Out of sight first: half a checkpoint must not be found.
-                gone = self.path(step).with_name(f".{self.path(step).name}.dropped")
-                os.replace(self.path(step), gone)
+                path = path_of(self._folder, step)
+                gone = path.with_name(f".{path.name}.dropped")
+                os.replace(path, gone)
                 shutil.rmtree(gone, ignore_errors=True)
 
 
@@ -210,10 +204,6 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise CheckpointError(f"the tensors of {path} cannot be read: {error}") from None
     return tensors
-
-
-def _writer_to(path: Path) -> HuggingFaceStorageWriter:
-    return HuggingFaceStorageWriter(str(path), save_distributed=True)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Losses of one backbone: predicting the next token, tokens that were hidden, pairs that belong.
+"""Losses of one backbone: predicting the next token, telling pairs apart.
 
 Letters: N tokens, V vocabulary, h width.
 """

@@ -17,7 +17,7 @@ from everlong.errors import ConfigError
 from everlong.model.adapters import LoraConfig
 from everlong.model.config import ModelConfig
 from everlong.training.optimizers import OptimizerConfig
-from everlong.training.schedules import ScheduleConfig
+from everlong.training.schedules import Schedule, ScheduleConfig
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,7 @@ class Phase:
                 raise ConfigError(f"{name} is 1 or more, not {getattr(self, name)}")
         if not 0 < self.learning_rate < math.inf:
             raise ConfigError(f"learning_rate is above 0, not {self.learning_rate}")
-        if self.schedule.warmup > self.steps:
-            raise ConfigError(
-                f"a warm-up of {self.schedule.warmup} steps is longer than its phase of "
-                f"{self.steps}"
-            )
+        Schedule(self.schedule, self.steps)  # refuses a warm-up that is longer than the phase
         wrong = [f"{n}: {w}" for n, w in self.weights.items() if not 0 <= w < math.inf]
         if wrong or not sum(self.weights.values()) > 0:
             raise ConfigError(

@@ -81,7 +81,8 @@ def parameters_of(model: Transformer) -> dict[str, Tensor]:
 def built(config: ModelConfig, weights: Mapping[str, Tensor]) -> Transformer:
     """A model that trains, with copies of these weights."""
     model = Transformer(config)
-    model.load_state_dict(weights, strict=not config.tied_head)
+    tied = {"lm_head.weight": weights["embed_tokens.weight"]} if config.tied_head else {}
+    model.load_state_dict({**weights, **tied})
     return model
 
 

@@ -218,9 +218,9 @@ class Trainer:
         weights = [phase.weights.get(source.name, 0.0) / total for source in self._start.sources]
         packed = self._streams.take(phase.sequences, phase.sequence_length, weights, phase.cut)
         config = self._model.config
-        costs = [
-            float(sum(training_flops(config, len(piece)) for piece in one.pieces)) for one in packed
-        ]
+        lengths = {len(piece) for one in packed for piece in one.pieces}
+        flops = {length: training_flops(config, length) for length in lengths}
+        costs = [float(sum(flops[len(piece)] for piece in one.pieces)) for one in packed]
         dealt = deal(costs, self._ranks.size)
         loads = [sum(costs[i] for i in numbers) for numbers in dealt]
         own = [packed[i] for i in dealt[self._ranks.rank]]

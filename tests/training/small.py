@@ -11,6 +11,7 @@ import torch
 from everlong.data.corpora import Corpus
 from everlong.model.config import ModelConfig
 from everlong.tokenizer import Tokenizer, train_tokenizer
+from everlong.training.checkpoints import path_of, read_tensors
 from everlong.training.recipe import ModelSource, Phase, Recipe, Validation
 
 SHAPE = ModelConfig(
@@ -64,6 +65,4 @@ def recipe(folder: Path, **changes: Any) -> Recipe:
 
 def weights(run: Path, step: int) -> dict[str, torch.Tensor]:
     """All tensors of a checkpoint."""
-    from everlong.training.checkpoints import path_of, read_tensors
-
     return read_tensors(path_of(run / "checkpoints", step))

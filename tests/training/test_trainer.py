@@ -1,12 +1,10 @@
 from __future__ import annotations
 
 import math
-import os
 import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -144,8 +142,7 @@ def test_ctrl_c_saves(tmp_path: Path) -> None:
 
     def press(step: Step) -> None:
         if step.number == 5:
-            os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(0.01)
+            signal.raise_signal(signal.SIGINT)
 
     before = signal.getsignal(signal.SIGINT)
     outcome = Trainer(given).run(tell=press)
