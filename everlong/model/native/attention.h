@@ -19,8 +19,8 @@ constexpr int kBlock = 64;            // tokens in a block
 constexpr int kPiece = 4;             // tokens that are chosen together where rows are routed
 constexpr int kPieces = kBlock / kPiece;
 constexpr int kSegment = 8 * kBlock;  // tokens reduced together
-constexpr int kMaxQueries = 48;       // queries in one call of `segment`
-constexpr int kTileQueries = 48;      // queries that share the work of unpacking a block
+constexpr int kMaxQueries = 96;       // queries in one call of `segment`
+constexpr int kTileQueries = 96;      // queries that share the work of unpacking a block
 
 // By how many blocks block `number` is moved towards queries in block `own`; twin of `moved` in
 // everlong/model/cache.py.

@@ -87,14 +87,15 @@ inline void find_mass(const Estimates& e, bool alone, Work& work) {
   }
 }
 
-// The `most` best of `count` candidates, the best one first; none that has nothing.
+// The `most` best of `count` candidates, in no order; none that has nothing.
 inline void find_best(const float* mass, int count, int most, std::vector<Candidate>& best) {
   best.clear();
   if (most == 0) return;
   const float bar = most < count ? bar_of(mass, count, most) : 0;
   each_above(mass, count, bar, [&](int number) { best.push_back({mass[number], number}); });
-  std::sort(best.begin(), best.end());
-  if (int(best.size()) > most) best.resize(most);
+  if (int(best.size()) <= most) return;
+  std::nth_element(best.begin(), best.begin() + most, best.end());
+  best.resize(most);
 }
 
 // The best of the pieces that were searched; by a row alone besides those that have the wanted
@@ -105,16 +106,20 @@ inline void choose(const Routing& r, int own, bool alone, bool thorough, Work& w
   const int count = int(work.blocks.size()) * kPieces;
   const int most = std::min(alone ? r.most : thorough ? r.asked : r.prompt, count);
   const int least = std::min(std::max((own + 1) * kPieces / 16, r.least), r.least_of_long);
-  find_best(work.mass.data(), count, most, work.best);
-  auto wanted = [&](int c) { return !alone || c < least || work.best[c].mass >= r.share; };
-  work.chosen.clear();
-  for (int c = 0; c < int(work.best.size()) && wanted(c); ++c) {
-    const int number = work.best[c].number;
-    work.chosen.push_back(work.blocks[number / kPieces] * kPieces + number % kPieces);
+  std::vector<Candidate>& best = work.best;
+  find_best(work.mass.data(), count, most, best);
+  work.all = most == count || int(best.size()) < most;
+  if (alone && int(best.size()) > least) {
+    std::nth_element(best.begin(), best.begin() + least, best.end());
+    const auto unwanted = std::remove_if(best.begin() + least, best.end(),
+                                         [&](const Candidate& c) { return c.mass < r.share; });
+    work.all = work.all && unwanted == best.end();
+    best.erase(unwanted, best.end());
   }
+  work.chosen.clear();
+  for (const Candidate& c : best)
+    work.chosen.push_back(work.blocks[c.number / kPieces] * kPieces + c.number % kPieces);
   std::sort(work.chosen.begin(), work.chosen.end());
-  const int best = int(work.best.size());
-  work.all = int(work.chosen.size()) == best && (most == count || best < most);
   work.unread.assign(work.queries, 0.0f);
 }
 
