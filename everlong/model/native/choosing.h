@@ -87,15 +87,16 @@ inline void find_mass(const Estimates& e, bool alone, Work& work) {
   }
 }
 
-// The `most` best of `count` candidates, in no order; none that has nothing.
-inline void find_best(const float* mass, int count, int most, std::vector<Candidate>& best) {
+// The last of the `most` best of `count` candidates, or of as many as have something; null: none.
+inline const Candidate* find_last(const float* mass, int count, int most,
+                                  std::vector<Candidate>& best) {
   best.clear();
-  if (most == 0) return;
   const float bar = most < count ? bar_of(mass, count, most) : 0;
   each_above(mass, count, bar, [&](int number) { best.push_back({mass[number], number}); });
-  if (int(best.size()) <= most) return;
-  std::nth_element(best.begin(), best.begin() + most, best.end());
-  best.resize(most);
+  const int left = std::min(most, int(best.size()));
+  if (left == 0) return nullptr;
+  std::nth_element(best.begin(), best.begin() + left - 1, best.end());
+  return &best[left - 1];
 }
 
 // The best of the pieces that were searched; by a row alone besides those that have the wanted
@@ -104,22 +105,24 @@ inline void find_best(const float* mass, int count, int most, std::vector<Candid
 //   thorough: whether they are a prompt's end
 inline void choose(const Routing& r, int own, bool alone, bool thorough, Work& work) {
   const int count = int(work.blocks.size()) * kPieces;
-  const int most = std::min(alone ? r.most : thorough ? r.asked : r.prompt, count);
-  const int least = std::min(std::max((own + 1) * kPieces / 16, r.least), r.least_of_long);
-  std::vector<Candidate>& best = work.best;
-  find_best(work.mass.data(), count, most, best);
-  work.all = most == count || int(best.size()) < most;
-  if (alone && int(best.size()) > least) {
-    std::nth_element(best.begin(), best.begin() + least, best.end());
-    const auto unwanted = std::remove_if(best.begin() + least, best.end(),
-                                         [&](const Candidate& c) { return c.mass < r.share; });
-    work.all = work.all && unwanted == best.end();
-    best.erase(unwanted, best.end());
+  int most = std::min(alone ? r.most : thorough ? r.asked : r.prompt, count);
+  const float* mass = work.mass.data();
+  if (alone) {
+    const int least = std::min(std::max((own + 1) * kPieces / 16, r.least), r.least_of_long);
+    int wanted = 0;
+    for (int c = 0; c < count; ++c) wanted += mass[c] >= r.share;
+    most = std::min(most, std::max(least, wanted));
   }
+  const Candidate* last = find_last(mass, count, most, work.best);
   work.chosen.clear();
-  for (const Candidate& c : best)
-    work.chosen.push_back(work.blocks[c.number / kPieces] * kPieces + c.number % kPieces);
-  std::sort(work.chosen.begin(), work.chosen.end());
+  if (last) {
+    const float bar = std::nextafter(last->mass, 0.0f);
+    each_above(mass, count, bar, [&](int number) {
+      if (mass[number] > last->mass || number <= last->number)
+        work.chosen.push_back(work.blocks[number / kPieces] * kPieces + number % kPieces);
+    });
+  }
+  work.all = most == count || int(work.chosen.size()) < most;
   work.unread.assign(work.queries, 0.0f);
 }
 
