@@ -227,6 +227,11 @@ def config_to_json(config: ModelConfig, torch_dtype: str) -> dict[str, Any]:
 
 def _architecture_for(config: ModelConfig) -> tuple[str, dict[str, Any]]:
     """The architecture of transformers that computes ``config``, and its own options."""
+    if config.residual != "pre":
+        raise UnsupportedError(
+            f"transformers has no architecture whose layers are joined as {config.residual!r}; "
+            "train with residual: pre or scaled for a model that other programs read"
+        )
     windows = set(config.windows)
     sliding: dict[str, Any] = {}
     if any(windows):

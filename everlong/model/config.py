@@ -8,6 +8,7 @@ from typing import Literal
 from everlong.errors import ConfigError
 
 RopeScaling = Literal["none", "linear", "dynamic", "yarn", "llama3"]
+ResidualKind = Literal["pre", "scaled", "deepnorm", "keel"]
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,8 @@ class ModelConfig:
     """Sliding window per layer in tokens (None: all); empty means None for every layer."""
     tied_head: bool = False
     """The output projection is the embedding."""
+    residual: ResidualKind = "pre"
+    """How layers are normalised and added up; see ``model/residual.py``."""
     family: Literal["llama", "qwen2", "qwen3"] = "llama"
     """Whose names the checkpoint uses when it is written; the computation does not read it."""
 
@@ -105,6 +108,10 @@ class ModelConfig:
             )
         if any(w is not None and w < 1 for w in self.windows):
             raise ConfigError(f"sliding windows must be positive, not {self.windows}")
+        if self.residual not in ("pre", "scaled", "deepnorm", "keel"):
+            raise ConfigError(
+                f"residual {self.residual!r} is unknown; allowed: pre, scaled, deepnorm, keel"
+            )
         if self.family not in ("llama", "qwen2", "qwen3"):
             raise ConfigError(f"family {self.family!r} is unknown; allowed: llama, qwen2, qwen3")
 

@@ -49,7 +49,8 @@ def parameters(config: ModelConfig) -> Parameters:
     """Count a model's parameters."""
     c = config
     embedding = c.vocab_size * c.hidden_size
-    norms = 2 * c.hidden_size + (2 * c.head_dim if c.qk_norm else 0)
+    norms = (4 if c.residual == "keel" else 2) * c.hidden_size
+    norms += 2 * c.head_dim if c.qk_norm else 0
     biases = 0
     if c.qkv_bias:
         biases += c.query_size + 2 * c.kv_size

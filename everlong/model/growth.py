@@ -18,6 +18,7 @@ from torch import Tensor
 
 from everlong.errors import ConfigError
 from everlong.model.config import ModelConfig
+from everlong.model.residual import NORMS, residual_of
 
 _LAYERS = "layers."
 _OUTPUTS = (
@@ -64,6 +65,11 @@ def grown_config(config: ModelConfig, layers: int | None, heads: int | None) -> 
         ConfigError: it cannot grow to that.
     """
     plan = grown_layers(config.num_layers, layers or config.num_layers)
+    if len(plan) > config.num_layers and config.residual in ("deepnorm", "keel"):
+        raise ConfigError(
+            f"layers joined as {config.residual!r} normalise what passes them, so new ones cannot "
+            "add nothing; a model grows in depth with residual: pre or scaled"
+        )
     heads = heads or config.num_heads
     if heads < config.num_heads or heads % config.num_kv_heads:
         raise ConfigError(
@@ -94,6 +100,10 @@ def grow(
         for rest, value in per_layer[layer.source].items():
             if layer.new:
                 value = torch.zeros_like(value) if rest in _OUTPUTS else value.clone()
+            elif rest in NORMS and layer.source != place:
+                # What a layer reads is scaled by its place, which has changed.
+                before, after = residual_of(config, layer.source), residual_of(grown, place)
+                value = value * (before.scale / after.scale)
             found[f"{_LAYERS}{place}.{rest}"] = value
     return found
 

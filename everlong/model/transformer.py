@@ -17,13 +17,14 @@ from everlong.model.cache import Batch, Sight
 from everlong.model.config import ModelConfig
 from everlong.model.mlp import MLP
 from everlong.model.norm import RMSNorm
+from everlong.model.residual import Joined
 from everlong.model.rope import Rope
 from everlong.model.routed_blocks import RoutedBlockAttention
 from everlong.model.routing import Routing
 
 
 class Block(nn.Module):
-    """One layer: attention, then the gated MLP, each normalised before and added after."""
+    """One layer: attention, then the gated MLP, each normalised and added to what was there."""
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
@@ -31,11 +32,15 @@ class Block(nn.Module):
         self.self_attn = Attention(config, layer)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.norm_eps)
         self.mlp = MLP(config)
+        self.attention_joined = Joined(config, layer)
+        self.mlp_joined = Joined(config, layer)
 
     def forward(self, x: Tensor, rope: Tensor, attend: Attend) -> Tensor:
         """``x``: [..., hidden] float32; ``rope``: [..., D]; same shape and type back."""
-        x = x + self.self_attn(self.input_layernorm(x), rope, attend).float()
-        out: Tensor = x + self.mlp(self.post_attention_layernorm(x)).float()
+        x = self.attention_joined(
+            x, self.input_layernorm, lambda read: self.self_attn(read, rope, attend)
+        )
+        out: Tensor = self.mlp_joined(x, self.post_attention_layernorm, self.mlp)
         return out
 
 

@@ -15,6 +15,7 @@ from everlong.config import from_plain
 from everlong.errors import CheckpointError
 from everlong.model.adapters import LoraConfig, LowRank, merged, trained_changes
 from everlong.model.config import ModelConfig
+from everlong.model.residual import folded
 from everlong.tokenizer import Tokenizer, load_tokenizer
 from everlong.training.checkpoints import latest, path_of, read_state, read_tensors, steps_in
 from everlong.training.run_files import CHECKPOINTS, RECIPE, TOKENIZER
@@ -118,6 +119,7 @@ def open_run(folder: Path, step: int | None = None) -> TrainedModel:
         lora = from_plain(LoraConfig, state["adapter"])
         adapter = TrainedAdapter(lora, trained_changes(lora, weights), state["base"])
         weights = merged(open_dense(adapter.base).weights, adapter.changes)
+    config, weights = folded(config, weights)
     model = DenseModel(config, weights, load_tokenizer(folder / TOKENIZER))
     return TrainedModel(found, model, adapter)
 

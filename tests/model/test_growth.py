@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from everlong.errors import ConfigError
-from everlong.model.config import ModelConfig
+from everlong.model.config import ModelConfig, ResidualKind
 from everlong.model.growth import grow, grown_config, grown_layers, renamed_layers
 from everlong.model.transformer import Transformer
 
@@ -45,12 +45,13 @@ def grown(model: Transformer, config: ModelConfig) -> Transformer:
     return larger
 
 
+@pytest.mark.parametrize("residual", ["pre", "scaled"])
 @pytest.mark.parametrize("steps", [[(7, None)], [(None, 8)], [(4, 6), (9, 10), (20, None)]])
 def test_a_grown_model_computes_the_same_and_learns(
-    steps: list[tuple[int | None, int | None]],
+    steps: list[tuple[int | None, int | None]], residual: ResidualKind
 ) -> None:
     torch.manual_seed(0)
-    model = Transformer(SMALL)
+    model = Transformer(replace(SMALL, residual=residual))
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     tokens = torch.randint(50, (2, 20))

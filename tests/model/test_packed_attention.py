@@ -11,10 +11,11 @@ from everlong.model.packed_attention import PackedAttention
 @pytest.mark.parametrize("sight", ["causal", "bidirectional", 3])
 @pytest.mark.parametrize("window", [None, 4])
 @pytest.mark.parametrize("lengths", [(9,), (9, 5, 5, 5, 1), (1, 1, 2)])
+@pytest.mark.parametrize("size", [8, 32])  # narrow heads have kernels of their own
 def test_each_sequence_is_computed_as_if_alone(
-    sight: Sight, window: int | None, lengths: tuple[int, ...]
+    sight: Sight, window: int | None, lengths: tuple[int, ...], size: int
 ) -> None:
-    q, k, v = (torch.randn(sum(lengths), heads, 8, requires_grad=True) for heads in (6, 2, 2))
+    q, k, v = (torch.randn(sum(lengths), heads, size, requires_grad=True) for heads in (6, 2, 2))
     out = PackedAttention(lengths, sight)(0, q, k, v, window)
     alone, at = [], 0
     for length in lengths:

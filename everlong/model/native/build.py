@@ -70,11 +70,12 @@ def build(target: Path) -> None:
         raise RuntimeError("PyTorch brings no libgomp here")
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        objects, library = Path(folder) / "forward.o", Path(folder) / "kernels.so"
-        for command in (
-            [cxx, *_FLAGS, "-c", str(_SOURCES / "forward.cpp"), "-o", str(objects)],
-            [cxx, "-shared", str(objects), str(openmp), "-o", str(library)],
-        ):
+        library, objects = Path(folder) / "kernels.so", []
+        commands = []
+        for source in sorted(_SOURCES.glob("*.cpp")):
+            objects.append(str(Path(folder) / f"{source.stem}.o"))
+            commands.append([cxx, *_FLAGS, "-c", str(source), "-o", objects[-1]])
+        for command in (*commands, [cxx, "-shared", *objects, str(openmp), "-o", str(library)]):
             done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT)
             if done.returncode:
                 raise RuntimeError(f"{cxx} failed: " + "\n".join(done.stderr.splitlines()[:8]))

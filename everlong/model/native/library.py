@@ -110,6 +110,15 @@ class Batch(Structure):
     )
 
 
+class PackedRows(Structure):
+    """``PackedRows`` of narrow_attention.h."""
+
+    _fields_ = (
+        *_each(c_void_p, "starts", "first", "last"),
+        *_each(c_int32, "sequences", "heads", "kv_heads", "head_dim", "half"),
+    )
+
+
 def fits(inputs: int) -> bool:
     """Whether the kernels have products with this number of inputs."""
     return inputs % 32 == 0 and inputs <= MOST_INPUTS
@@ -139,6 +148,10 @@ def library() -> Any | None:
     loaded.everlong_rows.restype = None
     loaded.everlong_pack.argtypes = (c_void_p, c_int32, c_int64, c_int64, c_int32, c_void_p)
     loaded.everlong_pack.restype = None
+    loaded.everlong_narrow_forward.argtypes = (POINTER(PackedRows), *[c_void_p] * 5, c_int32)
+    loaded.everlong_narrow_forward.restype = None
+    loaded.everlong_narrow_backward.argtypes = (POINTER(PackedRows), *[c_void_p] * 9, c_int32)
+    loaded.everlong_narrow_backward.restype = None
     if cpu_features().amx_int8 and os.environ.get("EVERLONG_AMX") != "0":
         loaded.everlong_use_unit(Unit.HARDWARE)
     return loaded

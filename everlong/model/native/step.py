@@ -29,6 +29,7 @@ def supports(config: ModelConfig) -> bool:
     return (
         native.library() is not None
         and config.head_dim in native.HEAD_SIZES
+        and config.residual == "pre"
         and all(map(native.fits, sizes))
     )
 
