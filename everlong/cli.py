@@ -14,8 +14,10 @@ from typing import Any, Literal
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 from everlong.apps import memory as memories
+from everlong.apps import models
 from everlong.apps.plan import plan
 from everlong.apps.train import train
+from everlong.apps.verify_resume import verify_resume
 from everlong.errors import EverlongError
 from everlong.memory.memory import bytes_of, default_folder
 from everlong.memory.owner import owned
@@ -23,20 +25,6 @@ from everlong.memory.owner import owned
 Weights = Literal["auto", "float32", "bf16", "int8", "int4"]
 Texts = str | tuple[str, ...]
 Suite = Literal["understanding", "code", "reasoning", "multilingual", "memory", "safety", "all"]
-
-
-def pull(model: str) -> None:
-    """Fetch a model, checksums verified, and print where it is.
-
-    Args:
-        model: smollm2-135m, hf:ORG/NAME, hf:ORG/NAME:FILE.gguf, or a path.
-    """
-    from everlong.checkpoint.catalog import pull as fetch
-    from everlong.checkpoint.progress import terminal_progress
-
-    with terminal_progress() as progress:
-        path = fetch(model, progress)
-    print(path)
 
 
 def chat(
@@ -145,40 +133,6 @@ def generate(
         for chunk in llm.stream(text, **given):
             print(chunk.text, end="", flush=True)
         print()
-
-
-def convert(
-    source: str,
-    folder: Path,
-    dtype: Literal["float32", "float16", "bfloat16"] = "bfloat16",
-) -> None:
-    """Write a model in the Hugging Face layout.
-
-    Args:
-        source: name, folder or GGUF file; or folder of a run of everlong train, of which
-            an adapter is written in PEFT's layout.
-        folder: new folder to write.
-        dtype: number format of the weights.
-    """
-    from everlong.checkpoint import open_checkpoint
-    from everlong.checkpoint.catalog import resolve
-    from everlong.checkpoint.export import export
-    from everlong.checkpoint.progress import terminal_progress
-    from everlong.training.models import export_run, is_run
-
-    if is_run(Path(source)):
-        export_run(Path(source), folder, dtype=dtype)
-        print(folder)
-        return
-    checkpoint = open_checkpoint(resolve(source))
-    with terminal_progress() as progress:
-        export(
-            checkpoint,
-            folder,
-            dtype=dtype,
-            progress=lambda done, total: progress(folder.name, done, total),
-        )
-    print(folder)
 
 
 def bench(
@@ -357,6 +311,10 @@ _EXAMPLES: dict[str, str] = {
     "generate": "everlong generate 'Once upon a time' --max-tokens 40 --seed 1",
     "serve": "everlong serve smollm2-135m --port 8000 --api-key secret",
     "convert": "everlong convert smollm2-135m ./smollm2-hf --dtype bfloat16",
+    "grow": "everlong grow smollm2-135m ./deep --layers 128",
+    "tokenizer": "everlong tokenizer ./tokenizer --texts ./texts --vocab-size 8192",
+    "fertility": "everlong fertility smollm2-135m --texts ./sentences.tsv",
+    "corpus": "everlong corpus ./corpus",
     "bench": "everlong bench --model ./model.gguf --llama-cpp true",
     "calibrate": "everlong calibrate smollm2-135m --text ./our-manuals.txt",
     "route": "everlong route smollm2-135m --prompt-file ./book.txt --out ./routing",
@@ -364,6 +322,7 @@ _EXAMPLES: dict[str, str] = {
     "eval-compare": "everlong eval compare ./figures/small ./figures/large",
     "eval-report": "everlong eval report ./figures/small --out ./report",
     "train": "everlong train recipes/pretrain.yaml --run ./runs/first",
+    "verify-resume": "everlong verify-resume recipes/pretrain.yaml --steps 40",
     "plan": "everlong plan recipes/spec-full.yaml --tokens 100T --devices 4096xH100",
     "demo": "everlong demo",
     "memory-list": "everlong memory list --limit 5",
@@ -378,10 +337,14 @@ _EXAMPLES: dict[str, str] = {
     "memory-stats": "everlong memory stats",
 }
 _FUNCTIONS: dict[str, Callable[..., None]] = {
-    "pull": pull,
+    "pull": models.pull,
     "chat": chat,
     "generate": generate,
-    "convert": convert,
+    "convert": models.convert,
+    "grow": models.grow,
+    "tokenizer": models.tokenizer,
+    "fertility": models.fertility,
+    "corpus": models.corpus,
     "bench": bench,
     "calibrate": calibrate,
     "route": route,
@@ -390,6 +353,7 @@ _FUNCTIONS: dict[str, Callable[..., None]] = {
     "eval-report": report,
     "train": train,
     "plan": plan,
+    "verify-resume": verify_resume,
     "demo": demo,
     "memory-list": memories.show_list,
     "memory-search": memories.search,

@@ -12,39 +12,69 @@ def train(recipe: Path, run: Path | None = None, *, resume: bool = False) -> Non
     """Train a model by a recipe; Ctrl-C saves, and --resume goes on exactly where it was.
 
     Args:
-        recipe: YAML file; see recipes/.
+        recipe: YAML file, see recipes/; or a folder of them, each a stage that goes on with the
+            model of the one before, in the order of their names.
         run: folder of what is written, instead of the recipe's.
-        resume: go on with the run that is there.
+        resume: go on with the run that is there; of stages, with the one that is not finished.
     """
     from dataclasses import replace
 
     from everlong.config import load_config
+    from everlong.errors import ConfigError
+    from everlong.training.recipe import Recipe
+    from everlong.training.run_files import RECIPE, outcome_of
+
+    if not recipe.is_dir():
+        given = load_config(Recipe, recipe)
+        one = given if run is None else replace(given, run=run)
+        _one(one, resume, f"everlong train {recipe}" + ("" if run is None else f" --run {run}"))
+        return
+    stages = sorted(recipe.glob("*.yaml"))
+    if not stages or run is not None:
+        raise ConfigError(
+            f"{recipe} has no recipes (*.yaml)"
+            if not stages
+            else "stages have a folder each, as their recipes say; leave out --run"
+        )
+    for path in stages:
+        given = load_config(Recipe, path)
+        began = (given.run / RECIPE).exists()
+        done = outcome_of(given.run)
+        if resume and done is not None and done["why"] != "stopped":
+            print(f"{path.stem}: done before")
+            continue
+        print(f"{path.stem}:")
+        if not _one(given, resume and began, f"everlong train {recipe}"):
+            return
+
+
+def _one(given: Any, resume: bool, command: str) -> bool:
+    """Run a recipe; returns whether it came to its end."""
     from everlong.errors import MissingExtraError
     from everlong.training.parallel import joined
-    from everlong.training.recipe import Recipe
     from everlong.training.report import draw
     from everlong.training.trainer import Trainer
 
-    given = load_config(Recipe, recipe)
-    if run is not None:
-        given = replace(given, run=run)
     with joined() as ranks, _shown(given) if ranks.first else nullcontext(_QUIET) as (say, tell):
         outcome = Trainer(given, say, ranks).run(resume, tell)
     if not ranks.first:
-        return
-    losses = ", ".join(f"{name} {loss:.3f}" for name, loss in outcome.validation.items())
+        return not outcome.stopped
+    losses = ", ".join(
+        f"{name} {outcome.before[name]:.3f} before, {loss:.3f} now"
+        for name, loss in outcome.validation.items()
+    )
     print(
         f"{outcome.why} after {outcome.steps:,} of {given.steps:,} steps"
-        + (f"; held-out loss: {losses} nats" if losses else "")
+        + (f"; held-out loss: {losses} (nats)" if losses else "")
         + (f"; {outcome.skipped} steps skipped" if outcome.skipped else "")
     )
     with suppress(MissingExtraError):
         print(f"curves: {draw(given.run)}")
-    if outcome.why == "stopped":
-        named = "" if run is None else f" --run {run}"
-        print(f"go on with: everlong train {recipe}{named} --resume")
+    if outcome.stopped:
+        print(f"go on with: {command} --resume")
     else:
         print(f"use it: everlong convert {given.run} ./model && everlong chat ./model")
+    return not outcome.stopped
 
 
 def _nothing(told: Any) -> None:

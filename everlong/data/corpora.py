@@ -89,6 +89,31 @@ def open_corpus(
     return TokenShards(folder)
 
 
+def texts_of(corpus: Corpus) -> Iterator[str]:
+    """The texts of a corpus one after the other, of conversations each message.
+
+    Raises:
+        MissingDataError, DataError: as :func:`open_corpus`; or it is shards, whose texts are gone.
+    """
+    if corpus.kind == "shards":
+        raise DataError(f"{corpus.name}: shards have no texts; name the files that they are of")
+    for path in _files(corpus):
+        for place, document in _documents(corpus, path):
+            if corpus.kind == "text":
+                yield document
+                continue
+            for message in document:
+                if not isinstance(content := message.get("content"), str):
+                    raise DataError(f"{place}: a message has no text as its content")
+                yield content
+
+
+def digest_of(corpora: Sequence[Corpus], more: str) -> str:
+    """What files say and how they are read, and something else, in 16 letters."""
+    parts = [_digest(corpus, _files(corpus), more) for corpus in corpora]
+    return hashlib.blake2b(" ".join(parts).encode(), digest_size=8).hexdigest()
+
+
 def _make(
     corpus: Corpus,
     files: Sequence[Path],

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from everlong.errors import ConfigError
+from everlong.model.assemble import assemble
 from everlong.model.config import ModelConfig
 from everlong.model.residual import NORMS, residual_of
 
@@ -106,6 +107,29 @@ def grow(
                 value = value * (before.scale / after.scale)
             found[f"{_LAYERS}{place}.{rest}"] = value
     return found
+
+
+def logits_change(
+    config: ModelConfig,
+    weights: Mapping[str, Tensor],
+    grown: ModelConfig,
+    grown_weights: Mapping[str, Tensor],
+    tokens: Sequence[int],
+) -> float:
+    """By how much the logits of a text differ at most after growing.
+
+    Args:
+        config, weights: of the model as it was.
+        grown, grown_weights: of the grown one.
+        tokens: of a text.
+    """
+    given = torch.tensor([tokens])
+    with torch.no_grad():
+        before, after = (
+            assemble(shape, values.__getitem__, "float32")(given)
+            for shape, values in ((config, weights), (grown, grown_weights))
+        )
+    return float((before - after).abs().max())
 
 
 def renamed_layers(names: Sequence[str], before: int, after: int) -> dict[str, str]:

@@ -30,12 +30,13 @@ class ModelSource:
     shape: ModelConfig | None = None
     """Of a new one, whose weights are drawn by the seed."""
     tokenizer: str | None = None
-    """Of a new one: a folder with a ``tokenizer.json``, or a model whose it is."""
+    """Of a new one: a folder with a ``tokenizer.json``, or a model whose it is; None: one of
+    ``shape.vocab_size`` tokens is trained on the recipe's corpora."""
 
     def __post_init__(self) -> None:
         if (self.checkpoint is None) == (self.shape is None):
             raise ConfigError("a model has either a checkpoint or a shape")
-        if (self.shape is None) != (self.tokenizer is None):
+        if self.shape is None and self.tokenizer is not None:
             raise ConfigError("a tokenizer is named with a shape; a checkpoint has its own")
 
 

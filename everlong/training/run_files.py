@@ -20,6 +20,7 @@ TOKENIZER = "tokenizer"
 CHECKPOINTS = "checkpoints"
 LEDGER = "ledger.jsonl"
 METRICS = "metrics.jsonl"
+OUTCOME = "outcome.json"
 
 
 class StepLines:
@@ -70,6 +71,15 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
         raise DataError(f"{path} is not there; has the run begun?")
     for line in _whole_lines(path):
         yield json.loads(line)
+
+
+def outcome_of(run: Path) -> dict[str, Any] | None:
+    """How a run ended that was not killed: the fields of ``Outcome``; None: it did not yet."""
+    path = run / OUTCOME
+    if not path.exists():
+        return None
+    found: dict[str, Any] = json.loads(path.read_bytes())
+    return found
 
 
 def _whole_lines(path: Path) -> Iterator[bytes]:

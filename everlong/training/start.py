@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from everlong.data.corpora import Corpus, open_corpus
+from everlong.data.corpora import Corpus, digest_of, open_corpus, texts_of
 from everlong.data.streams import Source
 from everlong.errors import ConfigError
-from everlong.files import cache_dir
+from everlong.files import FileLock, cache_dir
 from everlong.model.config import ModelConfig
 from everlong.model.growth import grown_config
 from everlong.model.init import initialized
 from everlong.model.transformer import Transformer
-from everlong.tokenizer import Tokenizer
+from everlong.tokenizer import Tokenizer, train_tokenizer
 from everlong.training.models import open_dense, tokenizer_of
 from everlong.training.recipe import Recipe
 
@@ -48,9 +49,11 @@ def open_start(recipe: Recipe, say: Callable[[str], None]) -> Start:
         tokenizer, config, weights = opened.tokenizer, opened.config, opened.weights
     else:
         assert named.shape is not None
-        assert named.tokenizer is not None
-        tokenizer = tokenizer_of(named.tokenizer)
         config = named.shape
+        if named.tokenizer is not None:
+            tokenizer = tokenizer_of(named.tokenizer)
+        else:
+            tokenizer = _trained_tokenizer(recipe.corpora, config.vocab_size, say)
         if config.vocab_size < tokenizer.vocab_size:
             raise ConfigError(
                 f"model.shape.vocab_size is {config.vocab_size:,}, and the tokenizer has "
@@ -71,6 +74,24 @@ def open_start(recipe: Recipe, say: Callable[[str], None]) -> Start:
         sources(recipe.corpora),
         sources(recipe.validation.corpora),
     )
+
+
+def _trained_tokenizer(
+    corpora: Sequence[Corpus], vocab_size: int, say: Callable[[str], None]
+) -> Tokenizer:
+    """Trained on these corpora, or kept from the last time."""
+    kept = cache_dir() / "tokenizers"
+    kept.mkdir(parents=True, exist_ok=True)
+    folder = kept / digest_of(corpora, f"{vocab_size}")
+    with FileLock(kept / f".{folder.name}.lock"):
+        if not folder.exists():
+            say(f"training a tokenizer of {vocab_size:,} tokens")
+            texts = itertools.chain.from_iterable(map(texts_of, corpora))
+            made = folder.with_name(f".{folder.name}.new")
+            made.mkdir(exist_ok=True)
+            train_tokenizer(texts, vocab_size).save(made)
+            made.rename(folder)
+    return tokenizer_of(str(folder))
 
 
 def parameters_of(model: Transformer) -> dict[str, Tensor]:

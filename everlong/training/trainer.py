@@ -10,6 +10,7 @@ remember and the sums along the layers are float32 (Micikevicius et al., 2018, s
 
 from __future__ import annotations
 
+import json
 import math
 import signal
 import threading
@@ -25,8 +26,8 @@ from torch import Tensor
 
 from everlong.config import format_config, to_plain
 from everlong.data.batches import TokenBatch, read
-from everlong.data.streams import Packed, Piece, Source, Streams, deal
-from everlong.errors import ConfigError, DataError
+from everlong.data.streams import Packed, Streams, deal
+from everlong.errors import ConfigError
 from everlong.files import FileLock, atomic_write
 from everlong.model.adapters import attach
 from everlong.model.config import ModelConfig
@@ -44,6 +45,7 @@ from everlong.training.run_files import (
     CHECKPOINTS,
     LEDGER,
     METRICS,
+    OUTCOME,
     RECIPE,
     TOKENIZER,
     StepLines,
@@ -51,6 +53,7 @@ from everlong.training.run_files import (
 )
 from everlong.training.schedules import Schedule
 from everlong.training.start import built, open_start, parameters_of
+from everlong.training.validation import HeldOut
 
 
 @dataclass(frozen=True)
@@ -86,10 +89,17 @@ class Outcome:
     why: str
     """``finished``, ``stopped`` (by Ctrl-C; it goes on with ``resume``) or ``no better`` (an
     early stop)."""
+    before: Mapping[str, float]
+    """Losses of the held-out corpora before the first step, in nats."""
     validation: Mapping[str, float]
-    """The last losses of the held-out corpora."""
+    """The last ones."""
     skipped: int
     """Steps whose gradients were not finite."""
+
+    @property
+    def stopped(self) -> bool:
+        """Whether there is more to do."""
+        return self.why == "stopped"
 
 
 class Trainer:
@@ -124,13 +134,13 @@ class Trainer:
         self._recipe, self._say = recipe, say
         self._start = open_start(recipe, say)
         self._streams = Streams(self._start.sources, recipe.seed)
-        self._held_out = [
-            _held_out(source, recipe.validation.tokens, recipe.phases[-1].sequence_length)
-            for source in self._start.held_out
-        ]
+        self._held_out = HeldOut(
+            self._start.held_out, recipe.validation.tokens, recipe.phases[-1].sequence_length
+        )
         self._precision = torch.bfloat16 if recipe.precision == "bf16" else torch.float32
         self._step = self._skipped = self._phase = 0
         self._validation: dict[str, float] = {}
+        self._before: dict[str, float] = {}
         self._average: dict[str, Tensor] | None = None
         self._best, self._waited = math.inf, 0
         self._stop = False
@@ -177,7 +187,9 @@ class Trainer:
                     log.write(step.number, _metrics(step))
 
             opened.enter_context(self._interruptible())
-            return self._loop(checkpoints, (keep,), tell)
+            outcome = self._loop(checkpoints, (keep,), tell)
+            atomic_write(folder / OUTCOME, json.dumps(asdict(outcome), indent=1).encode())
+            return outcome
 
     def _loop(
         self,
@@ -186,6 +198,8 @@ class Trainer:
         tell: Callable[[Step], None],
     ) -> Outcome:
         recipe, why = self._recipe, "finished"
+        if self._step == 0 and self._held_out:
+            self._before = self._losses()
         while self._step < recipe.steps:
             number, place = recipe.place(self._step)
             if place == 0:
@@ -210,7 +224,7 @@ class Trainer:
         if checkpoints is not None:
             checkpoints.wait()
         self._ranks.wait()
-        return Outcome(self._step, why, self._validation, self._skipped)
+        return Outcome(self._step, why, self._before, self._validation, self._skipped)
 
     def _one_step(self, phase: Phase, place: int) -> tuple[list[Packed], Step]:
         began = time.perf_counter()
@@ -270,15 +284,16 @@ class Trainer:
             )
         return next_token_loss(states, model.head_weight, batch.targets, self._precision)
 
-    def _validated(self, step: Step) -> Step:
+    def _losses(self) -> dict[str, float]:
+        """Of the held-out corpora, by the weights that are exported."""
         model = self._model
         if self._average is not None:
             model = self._built(model.config, self._average)
-        for source, batches in zip(self._start.held_out, self._held_out, strict=True):
-            with torch.no_grad():
-                loss = sum(float(self._loss(model, batch)) for batch in batches)
-            self._validation[source.name] = loss / sum(batch.learned for batch in batches)
-        first = self._validation[self._start.held_out[0].name]
+        return self._held_out.losses(lambda batch: self._loss(model, batch))
+
+    def _validated(self, step: Step) -> Step:
+        self._validation = self._losses()
+        first = self._validation[self._held_out.first]
         self._schedule.validated(first)
         if first < self._best:
             self._best, self._waited = first, 0
@@ -372,6 +387,7 @@ class Trainer:
             "skipped": self._skipped,
             "streams": self._streams.state(),
             "schedule": self._schedule.state(),
+            "before": self._before,
             "validation": self._validation,
             "validation_loss": next(iter(self._validation.values()), None),
             "best": self._best,
@@ -391,6 +407,7 @@ class Trainer:
         self._schedule = Schedule(phase.schedule, phase.steps)
         self._schedule.load(state["schedule"])
         self._streams.load(state["streams"])
+        self._before = dict(state["before"])
         self._validation = dict(state["validation"])
         self._best, self._waited = state["best"], state["waited"]
 
@@ -413,26 +430,6 @@ class Trainer:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-def _held_out(source: Source, tokens: int, length: int) -> list[TokenBatch]:
-    """The beginning of a corpus, in sequences."""
-    pieces: list[Piece] = []
-    left = tokens
-    for document in range(source.shards.documents):
-        end = source.shards.length(document) - 1
-        for start in range(0, end, length):
-            if left <= 0:
-                break
-            piece = Piece(0, document, start, min(end, start + length))
-            pieces.append(piece)
-            left -= len(piece)
-    batches = [
-        read([Packed(0, tuple(pieces[at : at + 16]))], [source]) for at in range(0, len(pieces), 16)
-    ]
-    if not any(batch.learned for batch in batches):
-        raise DataError(f"{source.shards.folder} has nothing that is learned in its beginning")
-    return batches
 
 
 def _grown_state(

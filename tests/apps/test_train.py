@@ -15,6 +15,7 @@ from everlong.config import format_config
 from everlong.model.adapters import LoraConfig, adapted
 from everlong.training.models import open_run
 from everlong.training.recipe import ModelSource, Recipe
+from everlong.training.run_files import outcome_of
 from everlong.training.start import built
 from tests.training.small import recipe, weights
 
@@ -65,6 +66,34 @@ def test_a_run_begins_with_the_model_of_another(
     before, after = (open_run(run).model.weights for run in (first.run, second.run))
     assert before.keys() == after.keys()
     assert any(not torch.equal(before[name], after[name]) for name in before)
+
+
+def test_stages_follow_one_another_and_are_not_done_twice(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stages = tmp_path / "stages"
+    stages.mkdir()
+    first = recipe(tmp_path)
+    second = replace(first, run=tmp_path / "second", model=ModelSource(checkpoint=str(first.run)))
+    written(first, stages / "1-first.yaml")
+    written(second, stages / "2-second.yaml")
+    assert main(["train", str(stages)]) == 0
+    told = capsys.readouterr().out
+    assert told.index("1-first:") < told.index("2-second:")
+    ended, began = outcome_of(first.run), outcome_of(second.run)
+    assert ended is not None
+    assert began is not None
+    assert ended["before"]["held out"] > ended["validation"]["held out"]
+    assert began["before"]["held out"] == pytest.approx(ended["validation"]["held out"], abs=1e-3)
+    (second.run / "outcome.json").unlink()  # as if it had been killed before its end
+    assert main(["train", str(stages), "--resume"]) == 0
+    told = capsys.readouterr().out
+    assert "1-first: done before" in told
+    assert "2-second:\nfinished after 12 of 12 steps" in told
+    assert main(["train", str(stages), "--run", "elsewhere"]) == 2
+    assert "leave out --run" in capsys.readouterr().err
+    assert main(["train", str(tmp_path / "texts")]) == 2
+    assert "has no recipes" in capsys.readouterr().err
 
 
 def test_what_is_wrong_is_told_in_one_line(

@@ -7,11 +7,35 @@ from pathlib import Path
 import pytest
 
 from everlong.config import load_config
-from everlong.training.recipe import Recipe
+from everlong.errors import ConfigError
+from everlong.training.recipe import ModelSource, Recipe
+from everlong.training.start import open_start
+from tests.training.small import SHAPE, recipe
 
 FOLDER = Path(__file__).parents[2] / "recipes"
 
 
-@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.yaml")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted(FOLDER.rglob("*.yaml")), ids=lambda path: path.name)
 def test_recipes_can_be_read(path: Path) -> None:
     assert load_config(Recipe, path).steps > 0
+
+
+def test_a_tokenizer_is_trained_for_a_shape_that_names_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EVERLONG_HOME", str(tmp_path / "home"))
+    given = recipe(tmp_path, model=ModelSource(shape=SHAPE))
+    told: list[str] = []
+    first = open_start(given, told.append)
+    assert any("training a tokenizer of 280 tokens" in line for line in told)
+    assert first.tokenizer.vocab_size <= SHAPE.vocab_size
+    told.clear()
+    again = open_start(given, told.append)
+    assert not told, "tokenizer and shards are kept"
+    assert again.tokenizer.fingerprint() == first.tokenizer.fingerprint()
+    (tmp_path / "texts" / "more.txt").write_text("other words, quite other words " * 20)
+    assert open_start(given, told.append).tokenizer.fingerprint() != first.tokenizer.fingerprint()
+    with pytest.raises(ConfigError, match="either a checkpoint or a shape"):
+        ModelSource()
+    with pytest.raises(ConfigError, match="a checkpoint has its own"):
+        ModelSource(checkpoint="smollm2-135m", tokenizer="smollm2-135m")
