@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 if __package__ in (None, ""):  # run as a file
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.contender import Contender, add_peers_option, find_interpreter, interpreters
+from benchmarks import training_checks, training_depth, training_speed, training_stages
+from benchmarks.contender import add_peers_option, interpreters
 from benchmarks.memory import versions
 from benchmarks.report import Goal, Measured, add_output_options, compare, deliver, say
-from everlong.evaluation.provenance import ROOT
+from everlong.files import cache_dir
 
 NAME = "training"
 
@@ -39,107 +38,76 @@ GOALS: dict[str, Goal] = {
 }
 """Every claim of this benchmark, in the order of the report."""
 
-SMALL = {
-    "vocab_size": 49152,
-    "hidden_size": 256,
-    "intermediate_size": 768,
-    "num_layers": 8,
-    "num_heads": 8,
-    "num_kv_heads": 4,
-    "head_dim": 32,
-    "max_position": 1024,
-    "tied_head": True,
+_PARTS = {
+    "small": ("small_vs_transformers_trainer", "small_vs_plain_loop"),
+    "lora": ("lora_vs_transformers_trainer",),
+    "product": ("share_of_bf16_matmul",),
+    "naive": ("spec128_vs_naive_loop",),
+    "resume": ("resume_bit_differences",),
+    "growth": ("growth_logit_difference",),
+    "plan": ("plan_error",),
+    "quickstart": ("quickstart_minutes", "quickstart_loss_below_baseline"),
+    "norms": (),
+    "spec": ("spec128_unrecovered_spikes", "spec256_unrecovered_spikes"),
 }
-"""8 layers of width 256, with the vocabulary of SmolLM2, as in ``recipes/pretrain.yaml``."""
+"""What is measured together, in the order in which it is; the last two take hours."""
 
-_LOOPS = {
-    "small_vs_transformers_trainer": "transformers Trainer",
-    "small_vs_plain_loop": "plain loop",
-}
-_WARM = 2
-"""Steps of each turn that are not timed."""
+_LONG = ("norms", "spec")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; returns the exit status."""
     options = _parser().parse_args(arguments)
-    measured = {name: Measured(None, "not built yet") for name in GOALS}
-    measured |= {name: Measured(None, "not asked for in this run") for name in _LOOPS}
+    measured = {name: Measured(None, "not asked for in this run") for name in GOALS}
     samples: dict[str, Any] = {}
-    if "small" in options.parts:
+    for part in _PARTS:
+        if part not in options.parts:
+            continue
         try:
-            found, samples["small"] = _small(options)
-            measured |= found
+            found, samples[part] = _measure(part, options)
         except KeyboardInterrupt:
             say("interrupted")
             return 130
+        measured |= found
     report = compare(NAME, GOALS, measured)
-    deliver(report, options, seed=0, versions=versions(), samples=samples)
+    deliver(report, options, seed=options.seed, versions=versions(), samples=samples)
     return 0
 
 
-def _small(options: argparse.Namespace) -> tuple[dict[str, Measured], dict[str, Any]]:
-    """Tokens a second of the small model by each loop, in turn."""
+def _measure(part: str, options: argparse.Namespace) -> tuple[dict[str, Measured], dict[str, Any]]:
+    def amount(sequences: int, length: int, steps: int) -> training_speed.Amount:
+        return training_speed.Amount(
+            options.sequences or sequences,
+            options.length or length,
+            options.steps or steps,
+            options.rounds,
+            options.threads,
+        )
+
     pythons = interpreters(options.python)
-    own = dict.fromkeys(("everlong", "plain loop"), sys.executable)
-    found = find_interpreter("transformers", pythons)
-    named = own if found is None else own | {"transformers Trainer": found}
-    rates: dict[str, list[float]] = {name: [] for name in named}
-    workers: dict[str, Contender] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        text = Path(folder) / "text.txt"
-        text.write_text(_text(options.text), encoding="utf-8")
-        try:
-            for name, python in named.items():
-                workers[name] = Contender(
-                    name,
-                    "benchmarks.training_loops",
-                    python=python,
-                    threads=options.threads,
-                    arguments=(name,),
-                )
-                workers[name].ask(
-                    "load",
-                    threads=options.threads,
-                    shape=SMALL,
-                    text=str(text),
-                    tokenizer=options.tokenizer,
-                    sequences=options.sequences,
-                    length=options.length,
-                )
-                workers[name].hold()
-            for number in range(options.rounds):
-                for name, worker in workers.items():
-                    count = _WARM + options.steps
-                    times = worker.ask("steps", timeout=1800, count=count)["times"]
-                    worker.hold()
-                    seconds = times[-1] - times[_WARM - 1]
-                    rates[name].append(options.steps * options.sequences * options.length / seconds)
-                    say(f"round {number + 1}: {name}: {rates[name][-1]:,.0f} tokens/s")
-        finally:
-            for worker in workers.values():
-                worker.close()
-    return {
-        claim: _ratio(rates, loop)
-        if loop in rates
-        else Measured(None, "no interpreter has transformers; name one with --python")
-        for claim, loop in _LOOPS.items()
-    }, rates
-
-
-def _ratio(rates: dict[str, list[float]], loop: str) -> Measured:
-    ratios = sorted(a / b for a, b in zip(rates["everlong"], rates[loop], strict=True))
-    return Measured(
-        median(ratios),
-        f"{median(rates['everlong']):,.0f} tokens/s, {loop} {median(rates[loop]):,.0f}; median of "
-        f"{len(ratios)} rounds in turn ({ratios[0]:.2f} to {ratios[-1]:.2f} x)",
-    )
-
-
-def _text(named: Path | None) -> str:
-    """A text to train on; what it says has no influence on the speed."""
-    paths = [named] if named else sorted((ROOT / "docs").glob("*.md"))
-    return "\n".join(path.read_text(encoding="utf-8") for path in paths)
+    named = (pythons, options.text, options.model)
+    seeds = range(options.seed, options.seed + options.seeds)
+    match part:
+        case "small":
+            return training_speed.small(*named, amount(16, 256, 6), say)
+        case "lora":
+            return training_speed.lora(*named, amount(1, 1024, 4), say)
+        case "product":
+            return training_speed.share_of_product(*named[1:], amount(4, 1024, 3), say)
+        case "naive":
+            return training_speed.spec(*named, amount(2, 256, 3), say)
+        case "resume":
+            return training_checks.resume(options.kills, 60, options.seed, say)
+        case "growth":
+            return training_checks.growth(options.model, options.grown_steps, say)
+        case "plan":
+            return training_checks.planned(say)
+        case "quickstart":
+            return training_stages.quickstart(options.baseline_rates, options.threads, say)
+        case "norms":
+            return training_depth.norms(options.runs, seeds, options.norm_rates, say)
+        case _:
+            return training_depth.spec(options.runs, seeds, say)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -152,14 +120,25 @@ def _parser() -> argparse.ArgumentParser:
     add_output_options(parser)
     add_peers_option(parser)
     add: Callable[..., Any] = parser.add_argument
-    add("--parts", nargs="+", choices=["small"], default=["small"], help="what is measured")
-    add("--text", type=Path, help="what is trained on (default: the project's documentation)")
-    add("--tokenizer", default="smollm2-135m", help="name of the model whose it is")
-    add("--sequences", type=int, default=16, help="of a step")
-    add("--length", type=int, default=256, help="tokens of a sequence")
-    add("--steps", type=int, default=6, help="that are timed in a turn")
+    short = [part for part in _PARTS if part not in _LONG]
+    add("--parts", nargs="+", choices=[*_PARTS], default=short, help="what is measured")
+    add("--text", type=Path, help="what loops train on (default: the project's documentation)")
+    add("--model", default="smollm2-135m", help="published model that is trained and grown")
+    add("--sequences", type=int, help="of a step of a loop (default: as the part has it)")
+    add("--length", type=int, help="tokens of a sequence, likewise")
+    add("--steps", type=int, help="that are timed in a turn, likewise")
     add("--rounds", type=int, default=5, help="turns of each loop")
     add("--threads", type=int, default=2, help="of each loop")
+    add("--kills", type=int, default=20, help="of the run that goes on")
+    add("--grown-steps", type=int, default=200, help="of the grown model")
+    add("--baseline-rates", nargs="+", type=float, default=[1e-3, 3e-3], help="of the plain GPT-2")
+    add("--seed", type=int, default=0, help="of what is drawn")
+    add("--seeds", type=int, default=3, help="of deep runs, from --seed on")
+    add("--norm-rates", nargs="+", type=float, default=[1e-3], help="learning rates of `norms`")
+    default = cache_dir() / "benchmarks" / "training"
+    add(
+        "--runs", type=Path, default=default, help="folder of deep runs; they go on where they were"
+    )
     return parser
 
 

@@ -11,61 +11,85 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks.worker import serve
 
-Times = list[float]
-"""Moments at which steps were done, in seconds."""
+Told = dict[str, Any]
+"""``times``: moments at which steps were done, in seconds; of Everlong besides ``flops``:
+operations of the steps behind the first :data:`WARM`, and ``peak``: those a second of one matrix
+product."""
+
+WARM = 2
+"""Steps of each turn that are not timed."""
 
 
 class Everlong:
     """``Trainer`` with a recipe of one phase.
 
     Args:
-        shape: fields of ``ModelConfig``.
         text: a file, all of whose tokens are one document.
-        tokenizer: name of the model whose it is.
         sequences, length: of a step.
+        shape: of a new model: fields of ``ModelConfig``.
+        tokenizer: of a new model: name of the model whose it is.
+        checkpoint: of a model that exists: its name.
+        rank: of an adapter that is trained beside it; 0: all weights are.
     """
 
     def __init__(
-        self, shape: dict[str, Any], text: str, tokenizer: str, sequences: int, length: int
+        self,
+        text: str,
+        sequences: int,
+        length: int,
+        shape: dict[str, Any] | None = None,
+        tokenizer: str | None = None,
+        checkpoint: str | None = None,
+        rank: int = 0,
     ) -> None:
-        self._given = (shape, text, tokenizer, sequences, length)
-
-    def steps(self, count: int) -> Times:
-        """Train so many steps from the beginning."""
         from everlong.data.corpora import Corpus
+        from everlong.model.adapters import LoraConfig
         from everlong.model.config import ModelConfig
         from everlong.training.recipe import ModelSource, Phase, Recipe
+
+        self._recipe = Recipe(
+            run=Path(),
+            model=ModelSource(checkpoint, ModelConfig(**shape) if shape else None, tokenizer),
+            corpora=(Corpus("text", (Path(text),)),),
+            phases=(Phase(1, 1e-3, length, sequences, {"text": 1.0}),),
+            adapter=LoraConfig(rank=rank) if rank else None,
+        )
+
+    def steps(self, count: int) -> Told:
+        """Train so many steps from the beginning."""
+        from everlong.device import peak_flops
         from everlong.training.trainer import Trainer
 
-        shape, text, tokenizer, sequences, length = self._given
+        phase = replace(self._recipe.phases[0], steps=count)
+        times, flops = [], []
+
+        def tell(step: Any) -> None:
+            times.append(time.perf_counter())
+            flops.append(step.flops)
+
         with tempfile.TemporaryDirectory() as folder:
-            recipe = Recipe(
-                run=Path(folder) / "run",
-                model=ModelSource(shape=ModelConfig(**shape), tokenizer=tokenizer),
-                corpora=(Corpus("text", (Path(text),)),),
-                phases=(Phase(count, 1e-3, length, sequences, {"text": 1.0}),),
-                checkpoint_every=count,
-            )
-            times: Times = []
-            Trainer(recipe).run(tell=lambda step: times.append(time.perf_counter()))
-        return times
+            run = Path(folder) / "run"
+            recipe = replace(self._recipe, run=run, phases=(phase,), checkpoint_every=count)
+            Trainer(recipe).run(tell=tell)
+        return {"times": times, "flops": sum(flops[WARM:]), "peak": peak_flops("bf16")}
 
 
 class PlainLoop:
     """A loop as short as nanoGPT's over a plain model, see ``plain_llama.py``; as ``Everlong``."""
 
     def __init__(
-        self, shape: dict[str, Any], text: str, tokenizer: str, sequences: int, length: int
+        self, text: str, sequences: int, length: int, shape: dict[str, Any], tokenizer: str
     ) -> None:
         self._shape, self._batch = shape, (sequences, length)
         self._tokens = _tokens(text, tokenizer)
 
-    def steps(self, count: int) -> Times:
+    def steps(self, count: int) -> Told:
         """Train so many steps from the beginning."""
         import torch
         from torch.nn.functional import cross_entropy
@@ -87,7 +111,7 @@ class PlainLoop:
         )
         tokens = torch.tensor(self._tokens)
         sequences, length = self._batch
-        times: Times = []
+        times = []
         for _ in range(count):
             starts = torch.randint(len(tokens) - length - 1, (sequences,))
             x = torch.stack([tokens[at : at + length] for at in starts])
@@ -101,49 +125,51 @@ class PlainLoop:
             optimizer.zero_grad(set_to_none=True)
             loss.item()
             times.append(time.perf_counter())
-        return times
+        return {"times": times}
 
 
 class TransformersTrainer:
-    """``transformers.Trainer`` with ``LlamaForCausalLM``; as ``Everlong``."""
+    """``transformers.Trainer`` with ``LlamaForCausalLM``, and PEFT; as ``Everlong``."""
 
     def __init__(
-        self, shape: dict[str, Any], text: str, tokenizer: str, sequences: int, length: int
+        self,
+        text: str,
+        sequences: int,
+        length: int,
+        shape: dict[str, Any] | None = None,
+        tokenizer: str | None = None,
+        checkpoint: str | None = None,
+        rank: int = 0,
     ) -> None:
-        self._shape, self._batch = shape, (sequences, length)
-        tokens = _tokens(text, tokenizer)
+        self._shape, self._rank, self._batch = shape, rank, (sequences, length)
+        self._folder = None
+        if checkpoint is not None:
+            from everlong.checkpoint import open_checkpoint
+            from everlong.checkpoint.catalog import resolve
+            from everlong.checkpoint.export import export
+
+            self._folder = tempfile.TemporaryDirectory()
+            export(
+                open_checkpoint(resolve(checkpoint)),
+                Path(self._folder.name) / "model",
+                dtype="float32",
+            )
+        tokens = _tokens(text, tokenizer or checkpoint or "")
         ends = range(length, len(tokens), length)
         self._examples = [{"input_ids": tokens[end - length : end]} for end in ends]
         for one in self._examples:
             one["labels"] = one["input_ids"]
 
-    def steps(self, count: int) -> Times:
+    def steps(self, count: int) -> Told:
         """Train so many steps from the beginning."""
         from transformers import (
-            LlamaConfig,
-            LlamaForCausalLM,
             Trainer,
             TrainerCallback,
             TrainingArguments,
             default_data_collator,
         )
 
-        s = self._shape
-        model = LlamaForCausalLM(
-            LlamaConfig(
-                vocab_size=s["vocab_size"],
-                hidden_size=s["hidden_size"],
-                intermediate_size=s["intermediate_size"],
-                num_hidden_layers=s["num_layers"],
-                num_attention_heads=s["num_heads"],
-                num_key_value_heads=s["num_kv_heads"],
-                head_dim=s["head_dim"],
-                max_position_embeddings=s["max_position"],
-                tie_word_embeddings=s["tied_head"],
-                use_cache=False,
-            )
-        )
-        times: Times = []
+        times = []
 
         class Clock(TrainerCallback):
             def on_step_end(self, *_: Any, **__: Any) -> None:
@@ -151,7 +177,7 @@ class TransformersTrainer:
 
         with tempfile.TemporaryDirectory() as folder:
             Trainer(
-                model=model,
+                model=self._model(),
                 args=TrainingArguments(
                     output_dir=folder,
                     per_device_train_batch_size=self._batch[0],
@@ -173,7 +199,39 @@ class TransformersTrainer:
                 data_collator=default_data_collator,
                 callbacks=[Clock()],
             ).train()
-        return times
+        return {"times": times}
+
+    def _model(self) -> Any:
+        from transformers import LlamaConfig, LlamaForCausalLM
+
+        if self._shape is not None:
+            s = self._shape
+            return LlamaForCausalLM(
+                LlamaConfig(
+                    vocab_size=s["vocab_size"],
+                    hidden_size=s["hidden_size"],
+                    intermediate_size=s["intermediate_size"],
+                    num_hidden_layers=s["num_layers"],
+                    num_attention_heads=s["num_heads"],
+                    num_key_value_heads=s["num_kv_heads"],
+                    head_dim=s["head_dim"],
+                    max_position_embeddings=s["max_position"],
+                    tie_word_embeddings=s["tied_head"],
+                    use_cache=False,
+                )
+            )
+        assert self._folder is not None
+        model = LlamaForCausalLM.from_pretrained(Path(self._folder.name) / "model")
+        model.config.use_cache = False
+        if self._rank:
+            from peft import LoraConfig, get_peft_model
+
+            matrices = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+            model = get_peft_model(
+                model,
+                LoraConfig(r=self._rank, lora_alpha=32, target_modules=matrices, lora_dropout=0.0),
+            )
+        return model
 
 
 LOOPS: dict[str, Callable[..., Any]] = {
@@ -198,7 +256,7 @@ def main(name: str) -> None:
 
         torch.set_num_threads(threads)
         loop = LOOPS[name](**given)
-        commands["steps"] = lambda count: {"times": loop.steps(count)}
+        commands["steps"] = loop.steps
         return {}
 
     commands["load"] = load

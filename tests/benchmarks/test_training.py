@@ -2,16 +2,21 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from benchmarks.plain_llama import Llama
-from benchmarks.training import GOALS, SMALL, main
+from benchmarks.training import _PARTS, GOALS, main
+from benchmarks.training_depth import FLAT, unrecovered
 from benchmarks.training_loops import LOOPS
+from benchmarks.training_speed import SMALL, SPEC
+from everlong.config import load_config
 from everlong.evaluation.provenance import ROOT
 from everlong.model.config import ModelConfig
 from everlong.model.cost import parameters
+from everlong.training.recipe import Recipe
 from tests.training.small import SHAPE, text, tokenizer
 
 
@@ -23,9 +28,37 @@ def test_every_claim_that_was_asked_for_is_printed() -> None:
     assert {name: [g.operator, g.value, g.unit] for name, g in GOALS.items()} == asked
 
 
-def test_the_plain_model_has_as_many_parameters() -> None:
-    plain = sum(one.numel() for one in Llama(**SMALL).parameters())
-    assert plain == parameters(ModelConfig(**SMALL)).total
+def test_every_claim_has_its_part() -> None:
+    assert sorted(claim for claims in _PARTS.values() for claim in claims) == sorted(GOALS)
+
+
+@pytest.mark.parametrize("shape", [SMALL, SPEC])
+def test_the_plain_model_has_as_many_parameters(shape: dict[str, Any]) -> None:
+    plain = sum(one.numel() for one in Llama(**shape).parameters())
+    assert plain == parameters(ModelConfig(**shape)).total
+
+
+def test_the_flat_model_is_as_large_as_the_deep_one() -> None:
+    recipe = load_config(Recipe, ROOT / "recipes" / "spec-128.yaml")
+    assert recipe.model.shape is not None
+    deep, flat = parameters(recipe.model.shape).total, parameters(FLAT).total
+    assert flat == pytest.approx(deep, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("losses", "count"),
+    [
+        ([5.0] * 100, 0),
+        ([5 - i / 50 for i in range(100)], 0),
+        ([5.0] * 40 + [7.0] * 10 + [5.05] * 50, 0),
+        ([5.0] * 40 + [7.0] * 60, 1),
+        ([5.0] * 40 + [float("nan")] * 60, 1),
+        ([5.0] * 98 + [7.0] * 2, 1),
+        ([9.0] * 10 + [5.0] * 90, 0),
+    ],
+)
+def test_spikes(losses: list[float], count: int) -> None:
+    assert min(1, unrecovered(losses)) == count
 
 
 @pytest.mark.parametrize("name", LOOPS)
@@ -41,7 +74,8 @@ def test_every_loop_does_its_steps(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        times = LOOPS[name](shape, str(tmp_path / "text.txt"), str(tmp_path), 4, 32).steps(3)
+        loop = LOOPS[name](str(tmp_path / "text.txt"), 4, 32, shape, str(tmp_path))
+        times = loop.steps(3)["times"]
     finally:
         torch.set_num_threads(threads)
     assert len(times) == 3
@@ -52,14 +86,26 @@ def test_loops_are_timed_in_turn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("EVERLONG_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr("benchmarks.training.SMALL", {f: getattr(SHAPE, f) for f in SMALL})
-    monkeypatch.setattr("benchmarks.training.find_interpreter", lambda *_: None)
+    monkeypatch.setattr("benchmarks.training_speed.SMALL", {f: getattr(SHAPE, f) for f in SMALL})
+    monkeypatch.setattr("benchmarks.training_speed.find_interpreter", lambda *_: None)
     tokenizer().save(tmp_path)
     (tmp_path / "text.txt").write_text(text(0))
-    few = ["--rounds", "2", "--steps", "1", "--sequences", "2", "--length", "16", "--threads", "1"]
+    few = [
+        "--parts",
+        "small",
+        "--rounds",
+        "2",
+        "--steps",
+        "1",
+        "--sequences",
+        "2",
+        "--length",
+        "16",
+        "--threads",
+        "1",
+    ]
     assert (
-        main(["--json", "--text", str(tmp_path / "text.txt"), "--tokenizer", str(tmp_path), *few])
-        == 0
+        main(["--json", "--text", str(tmp_path / "text.txt"), "--model", str(tmp_path), *few]) == 0
     )
     printed = capsys.readouterr()
     told = [
@@ -70,4 +116,4 @@ def test_loops_are_timed_in_turn(
     assert list(claims) == list(GOALS)
     assert claims["small_vs_plain_loop"]["value"] > 0
     assert "no interpreter has transformers" in claims["small_vs_transformers_trainer"]["detail"]
-    assert claims["plan_error"]["detail"] == "not built yet"
+    assert claims["plan_error"]["detail"] == "not asked for in this run"

@@ -1,0 +1,200 @@
+"""Deep models: runs that take hours, one after the other, kept in a folder and gone on with.
+
+Each is ``everlong train`` in a process of its own on Python's manual and source, with a tokenizer
+that is trained on them, so nothing is needed that is not here.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import mean, median, stdev
+from typing import Any
+
+from benchmarks.report import Measured
+from everlong.config import format_config, load_config
+from everlong.data.corpora import Corpus
+from everlong.data.python_texts import write_python_texts
+from everlong.evaluation.provenance import ROOT
+from everlong.files import atomic_write
+from everlong.model.config import ModelConfig, ResidualKind
+from everlong.model.cost import parameters
+from everlong.training.recipe import ModelSource, Phase, Recipe, Validation
+from everlong.training.run_files import METRICS, RECIPE, outcome_of, read_lines
+from everlong.training.schedules import ScheduleConfig
+
+Say = Callable[[str], None]
+Found = tuple[dict[str, Measured], dict[str, Any]]
+
+KINDS: tuple[ResidualKind, ...] = ("pre", "scaled", "deepnorm", "keel")
+NARROW = ModelConfig(
+    vocab_size=4096,
+    hidden_size=64,
+    intermediate_size=128,
+    num_layers=128,
+    num_heads=16,
+    num_kv_heads=4,
+    head_dim=4,
+    max_position=512,
+    tied_head=True,
+)
+"""128 layers that take minutes."""
+FLAT = ModelConfig(
+    vocab_size=4096,
+    hidden_size=896,
+    intermediate_size=3136,
+    num_layers=12,
+    num_heads=14,
+    num_kv_heads=2,
+    head_dim=64,
+    max_position=512,
+    tied_head=True,
+)
+"""12 layers of about as many parameters as ``spec-128``."""
+
+_JUMP = 0.5
+"""Nats above the median of the 20 steps before: a spike."""
+_BACK = 0.1
+"""Within so many nats of it the loss has recovered,"""
+_WITHIN = 50
+"""after so many steps at most."""
+
+
+def python_corpus(folder: Path) -> dict[str, Path]:
+    """Python's own texts, by the names of their files."""
+    return {name: folder / f"{name}.jsonl" for name in write_python_texts(folder)}
+
+
+def norms(folder: Path, seeds: Sequence[int], rates: Sequence[float], say: Say) -> Found:
+    """How layers are joined, at equal compute: 128 narrow layers, 300 steps of 512 tokens."""
+    texts = python_corpus(folder / "corpus")
+    runs = {
+        f"{kind}, {rate:g}, seed {seed}": _recipe(
+            texts, replace(NARROW, residual=kind), steps=300, rate=rate, seed=seed
+        )
+        for rate in rates
+        for seed in seeds
+        for kind in KINDS
+    }
+    losses = _all(folder, runs, say)
+    told = {}
+    for kind in KINDS:
+        for rate in rates:
+            of = [losses[f"{kind}, {rate:g}, seed {seed}"] for seed in seeds]
+            ends = [one["held_out"] for one in of]
+            spikes = sum(unrecovered(one["losses"]) for one in of)
+            told[f"{kind}, {rate:g}"] = {"held_out": ends, "unrecovered_spikes": spikes}
+            spread = stdev(ends) if len(ends) > 1 else 0.0
+            say(f"{kind} at {rate:g}: {mean(ends):.3f} (spread {spread:.3f}), {spikes} spikes")
+    return {}, told
+
+
+def spec(folder: Path, seeds: Sequence[int], say: Say) -> Found:
+    """The recipes of the specification's depth, and 12 layers of as many parameters."""
+    texts = python_corpus(folder / "corpus")
+    measured, samples = {}, {}
+    ends: dict[str, list[float]] = {}
+    for name, base in (
+        ("spec-128", "spec-128"),
+        ("12 layers", "spec-128"),
+        ("spec-256", "spec-256"),
+    ):
+        given = load_config(Recipe, ROOT / "recipes" / f"{base}.yaml")
+        shape = FLAT if name == "12 layers" else given.model.shape
+        assert shape is not None
+        runs = {
+            f"{name}, seed {seed}": replace(
+                given,
+                model=ModelSource(shape=shape),
+                corpora=(Corpus("texts", (texts["manual"],)),),
+                validation=replace(
+                    given.validation, corpora=(Corpus("held out", (texts["manual-held-out"],)),)
+                ),
+                seed=seed,
+            )
+            for seed in seeds
+        }
+        found = _all(folder, runs, say)
+        ends[name] = [one["held_out"] for one in found.values()]
+        samples |= found
+        if name == "12 layers":
+            continue
+        spikes = [unrecovered(one["losses"]) for one in found.values()]
+        detail = (
+            f"{given.steps} steps of {given.phases[0].sequences * given.phases[0].sequence_length} "
+            f"tokens at a rate of {given.phases[0].learning_rate:g}, {len(seeds)} seeds, "
+            f"{parameters(shape).total / 1e6:.0f} M parameters; held-out loss "
+            + ", ".join(f"{end:.3f}" for end in ends[name])
+        )
+        if name == "spec-128":
+            detail += " (12 layers of as many parameters: {flat})"
+        measured[f"{name.replace('-', '')}_unrecovered_spikes"] = Measured(sum(spikes), detail)
+    flat = ", ".join(f"{end:.3f}" for end in ends["12 layers"])
+    one = measured["spec128_unrecovered_spikes"]
+    measured["spec128_unrecovered_spikes"] = replace(one, detail=one.detail.format(flat=flat))
+    return measured, samples
+
+
+def unrecovered(losses: Sequence[float]) -> int:
+    """Spikes of a run from which its loss does not come back."""
+    count, step = 0, 20
+    while step < len(losses):
+        before = median(losses[step - 20 : step])
+        if not losses[step] > before + _JUMP and losses[step] == losses[step]:
+            step += 1
+            continue
+        after = losses[step + 1 : step + 1 + _WITHIN]
+        back = next((i for i, loss in enumerate(after) if loss <= before + _BACK), None)
+        if back is None:
+            count += 1
+            step += _WITHIN
+        else:
+            step += back + 2
+    return count
+
+
+def _recipe(
+    texts: Mapping[str, Path], shape: ModelConfig, *, steps: int, rate: float, seed: int
+) -> Recipe:
+    return Recipe(
+        run=Path(),
+        model=ModelSource(shape=shape),
+        corpora=(Corpus("texts", (texts["manual"],)),),
+        phases=(Phase(steps, rate, 128, 4, {"texts": 1.0}, ScheduleConfig("wsd", warmup=30)),),
+        validation=Validation((Corpus("held out", (texts["manual-held-out"],)),), 100, 16384),
+        seed=seed,
+        checkpoint_every=100,
+        keep=1,
+    )
+
+
+def _all(folder: Path, runs: Mapping[str, Recipe], say: Say) -> dict[str, dict[str, Any]]:
+    """Run what has not been run; what came out of each."""
+    found = {}
+    for name, recipe in runs.items():
+        own = replace(recipe, run=folder / name.replace(", ", "-").replace(" ", "-"))
+        done = outcome_of(own.run)
+        if done is None or done["why"] == "stopped":
+            path = own.run.with_suffix(".yaml")
+            atomic_write(path, format_config(own).encode())
+            resume = ["--resume"] if (own.run / RECIPE).exists() else []
+            subprocess.run(
+                [sys.executable, "-m", "everlong.cli", "train", path, *resume],
+                check=True,
+                stdout=subprocess.DEVNULL,
+            )
+            done = outcome_of(own.run)
+            assert done is not None
+        lines = [*read_lines(own.run / METRICS)]
+        found[name] = {
+            "held_out": next(iter(done["validation"].values())),
+            "skipped": done["skipped"],
+            "losses": [round(line["loss"], 4) for line in lines],
+            "tokens_per_second": median(line["tokens"] / line["seconds"] for line in lines),
+        }
+        one = found[name]
+        say(f"{name}: {one['held_out']:.3f} nats, {one['tokens_per_second']:,.0f} tokens/s")
+    return found

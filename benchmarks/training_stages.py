@@ -1,0 +1,151 @@
+"""The quickstart: three stages from nothing, beside a plain GPT-2 of the same size and time."""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from benchmarks.plain_gpt2 import GPT2
+from benchmarks.report import Measured
+from everlong.config import load_config
+from everlong.data.batches import NOT_LEARNED, TokenBatch
+from everlong.evaluation.provenance import ROOT
+from everlong.files import cache_dir
+from everlong.training.recipe import Recipe
+from everlong.training.run_files import METRICS, outcome_of, read_lines
+from everlong.training.start import Start, open_start
+from everlong.training.validation import HeldOut
+
+Say = Callable[[str], None]
+Found = tuple[dict[str, Measured], dict[str, Any]]
+
+_QUICKSTART = ROOT / "recipes" / "quickstart"
+_STAGES = ("pretrain", "finetune", "adapt")
+
+
+def quickstart(rates: Sequence[float], threads: int, say: Say) -> Found:
+    """Both commands of the quickstart in an empty folder, timed; then the baseline.
+
+    Args:
+        rates: learning rates of the baseline, of which the best one counts.
+        threads: of the baseline.
+        say: told how far it is.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        # Kernels that are built stay; tokenizers and shards are made anew.
+        home = folder / "home"
+        home.mkdir()
+        if (cache_dir() / "native").is_dir():
+            (home / "native").symlink_to(cache_dir() / "native")
+        began = time.perf_counter()
+        for command in (
+            ["corpus", "./quickstart/corpus"],
+            ["train", str(_QUICKSTART)],
+        ):
+            subprocess.run(
+                [sys.executable, "-m", "everlong.cli", *command],
+                check=True,
+                cwd=folder,
+                env={**os.environ, "EVERLONG_HOME": str(home), "PYTHONPATH": str(ROOT)},
+                stdout=subprocess.DEVNULL,
+            )
+        minutes = (time.perf_counter() - began) / 60
+        told = {stage: outcome_of(folder / "quickstart" / stage) for stage in _STAGES}
+        gains = []
+        for stage, outcome in told.items():
+            assert outcome is not None
+            first = next(iter(outcome["validation"]))
+            gains.append((stage, first, outcome["before"][first], outcome["validation"][first]))
+            say(f"{stage}: {first} {gains[-1][2]:.3f} before, {gains[-1][3]:.3f} after")
+        seconds = sum(
+            line["seconds"] for line in read_lines(folder / "quickstart" / "pretrain" / METRICS)
+        )
+        say(f"{minutes:.1f} minutes; {seconds:.0f} s of them were steps of pre-training")
+        before = Path.cwd()
+        os.chdir(folder)
+        try:
+            start = open_start(load_config(Recipe, _QUICKSTART / "1-pretrain.yaml"), say)
+        finally:
+            os.chdir(before)
+        torch.set_num_threads(threads)
+        losses = {rate: _baseline(start, seconds, rate, say) for rate in rates}
+    ours = gains[0][3]
+    best = min(losses, key=lambda rate: losses[rate])
+    improved = all(after < earlier for _, _, earlier, after in gains)
+    return {
+        "quickstart_minutes": Measured(
+            minutes,
+            "everlong corpus and everlong train recipes/quickstart in an empty folder, tokenizer "
+            f"and all; {'every stage' if improved else 'NOT every stage'} improves its held-out "
+            "loss: " + ", ".join(f"{first} {a:.3f} to {b:.3f}" for _, first, a, b in gains),
+        ),
+        "quickstart_loss_below_baseline": Measured(
+            losses[best] - ours,
+            f"held-out loss of pre-training {ours:.3f}, of a plain GPT-2 of the same size, data "
+            f"and time ({seconds:.0f} s) {losses[best]:.3f}, the best of learning rates "
+            + ", ".join(f"{rate:g} ({loss:.3f})" for rate, loss in losses.items()),
+        ),
+    }, {"outcomes": told, "baseline": {str(rate): loss for rate, loss in losses.items()}}
+
+
+def _baseline(start: Start, seconds: float, rate: float, say: Say) -> float:
+    """Held-out loss of a plain GPT-2 after so many seconds of steps."""
+    config, length, sequences = start.config, 256, 32
+    torch.manual_seed(0)
+    model = GPT2(config.vocab_size, config.hidden_size, config.num_layers, config.num_heads, length)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=rate, betas=(0.9, 0.95), weight_decay=0.1, fused=True
+    )
+    shards = start.sources[0].shards
+    documents = (shards.read(i, 0, shards.length(i)) for i in range(shards.documents))
+    tokens = torch.cat([torch.from_numpy(one) for one in documents])
+    spent, step = 0.0, 0
+    while spent < seconds:
+        began = time.perf_counter()
+        done = spent / seconds
+        for group in optimizer.param_groups:  # cosine with a warm-up of 2 %, over the time
+            warm = min(1.0, done / 0.02) if done < 0.02 else 1.0
+            group["lr"] = rate * max(warm, 0.02) * (0.55 + 0.45 * math.cos(math.pi * done))
+        starts = torch.randint(len(tokens) - length - 1, (sequences,))
+        x = torch.stack([tokens[at : at + length] for at in starts])
+        y = torch.stack([tokens[at + 1 : at + length + 1] for at in starts])
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = model(x)
+            loss = cross_entropy(logits.view(-1, logits.shape[-1]), y.view(-1))
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        loss.item()
+        spent += time.perf_counter() - began
+        step += 1
+        if step % 100 == 0:
+            say(f"GPT-2 at {rate:g}: step {step}, loss {loss.item():.3f}")
+
+    def held_out(batch: TokenBatch) -> torch.Tensor:
+        at, total = 0, torch.zeros(())
+        for size in batch.lengths:
+            own = slice(at, at + size)
+            at += size
+            with torch.autocast("cpu", torch.bfloat16):
+                logits = model(batch.tokens[own][None])[0]
+            total += cross_entropy(
+                logits.float(), batch.targets[own], ignore_index=NOT_LEARNED, reduction="sum"
+            )
+        return total
+
+    found = HeldOut(start.held_out, 32768, length).losses(held_out)
+    say(f"GPT-2 at {rate:g}: {step} steps, held out {mean(found.values()):.3f}")
+    return found[start.held_out[0].name]
