@@ -19,7 +19,8 @@ from torch.nn.functional import cross_entropy
 from benchmarks.plain_gpt2 import GPT2
 from benchmarks.report import Measured
 from everlong.config import load_config
-from everlong.data.batches import NOT_LEARNED, TokenBatch
+from everlong.data.batches import TokenBatch
+from everlong.data.objectives import NOT_LEARNED
 from everlong.evaluation.provenance import ROOT
 from everlong.files import cache_dir
 from everlong.training.recipe import Recipe

@@ -9,10 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from everlong.data.objectives import NOT_LEARNED, Shaped, Shaping
 from everlong.data.streams import Packed, Source
-
-NOT_LEARNED = -100
-"""A target that has no loss, as PyTorch's cross-entropy has it."""
+from everlong.model.cache import Sight
 
 
 @dataclass(frozen=True)
@@ -25,11 +24,15 @@ class TokenBatch:
     """The next token of each, or ``NOT_LEARNED``; int64 [N]."""
     lengths: tuple[int, ...]
     """Of the sequences; they sum to N."""
+    sights: tuple[Sight, ...]
+    """What the tokens of each sequence see."""
+    pairs: bool = False
+    """Whether sequences are pairs, each a query and behind it its passage."""
 
     @property
     def learned(self) -> int:
-        """Tokens that have a loss."""
-        return int((self.targets != NOT_LEARNED).sum())
+        """Tokens that have a loss, or pairs."""
+        return len(self.lengths) // 2 if self.pairs else int((self.targets != NOT_LEARNED).sum())
 
     @property
     def positions(self) -> Tensor:
@@ -37,27 +40,36 @@ class TokenBatch:
         return torch.cat([torch.arange(length) for length in self.lengths])
 
 
-def read(packed: Sequence[Packed], sources: Sequence[Source]) -> TokenBatch:
+def read(
+    packed: Sequence[Packed], sources: Sequence[Source], shaping: Shaping | None = None
+) -> TokenBatch:
     """Read the tokens of sequences.
 
     Pieces become sequences of their own, the longest first, so that those of equal length, which
     are computed together, lie side by side; a batch is a set.
 
+    Args:
+        packed: what is read.
+        sources: of which they are pieces.
+        shaping: what is to be done with them; None: the next token is predicted.
+
     Raises:
-        DataError: the shards are damaged.
+        DataError: the shards are damaged, or are no pairs where pairs are learned.
     """
+    shaping = shaping or Shaping()
     pieces = [piece for one in packed for piece in one.pieces]
     pieces.sort(key=lambda piece: -len(piece))
-    tokens, targets = [], []
+    shaped: list[Shaped] = []
     for piece in pieces:
         shards = sources[piece.source].shards
         # One more than is read: each token predicts the one behind it.
-        found = shards.read(piece.document, piece.start, piece.end + 1)
+        tokens = shards.read(piece.document, piece.start, piece.end + 1)
         learned = shards.learned(piece.document, piece.start + 1, piece.end + 1)
-        tokens.append(found[:-1])
-        targets.append(np.where(learned, found[1:], NOT_LEARNED))
+        shaped += shaping(piece, tokens, learned)
     return TokenBatch(
-        torch.from_numpy(np.concatenate(tokens)),
-        torch.from_numpy(np.concatenate(targets)),
-        tuple(map(len, pieces)),
+        torch.from_numpy(np.concatenate([one.tokens for one in shaped])),
+        torch.from_numpy(np.concatenate([one.targets for one in shaped])),
+        tuple(len(one.tokens) for one in shaped),
+        tuple(one.sight for one in shaped),
+        shaping.objective == "contrastive",
     )

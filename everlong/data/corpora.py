@@ -24,7 +24,7 @@ from everlong.errors import ConfigError, DataError, MissingDataError, RequestErr
 from everlong.files import FileLock, sha256_file
 from everlong.tokenizer import Tokenizer
 
-Reading = Literal["text", "chat", "shards"]
+Reading = Literal["text", "chat", "pairs", "shards"]
 
 _VERSION = 1
 """Of how files become tokens; another one makes shards anew."""
@@ -43,7 +43,8 @@ class Corpus:
     kind: Reading = "text"
     """``text``: a file is a document, and so is each line of a ``.jsonl`` with its ``text``.
     ``chat``: lines of ``.jsonl`` with ``messages``, or with ``prompt`` and ``response``; answers
-    are learned, the rest is context. ``shards``: a folder of token shards."""
+    are learned, the rest is context. ``pairs``: lines of ``.jsonl`` with ``query`` and ``passage``,
+    of which the one is to find the other. ``shards``: a folder of token shards."""
 
     def __post_init__(self) -> None:
         if not self.name or not self.paths:
@@ -102,6 +103,9 @@ def texts_of(corpus: Corpus) -> Iterator[str]:
             if corpus.kind == "text":
                 yield document
                 continue
+            if corpus.kind == "pairs":
+                yield from document
+                continue
             for message in document:
                 if not isinstance(content := message.get("content"), str):
                     raise DataError(f"{place}: a message has no text as its content")
@@ -126,13 +130,21 @@ def _make(
         folder,
         tokenizer=tokenizer.fingerprint().hex(),
         vocab_size=tokenizer.vocab_size,
-        partly_learned=corpus.kind == "chat",
+        partly_learned=corpus.kind in ("chat", "pairs"),
     ) as writer:
         for number, path in enumerate(files, start=1):
             for place, document in _documents(corpus, path):
                 try:
                     if corpus.kind == "chat":
                         writer.add(*encode_conversation(tokenizer, document))
+                    elif corpus.kind == "pairs":
+                        # What is "learned" of a pair is its passage: so both can be told apart.
+                        query, passage = (
+                            [*tokenizer.encode(text, special=False, bos=False), end]
+                            for text in document
+                        )
+                        told = [False] * len(query) + [True] * len(passage)
+                        writer.add([*query, *passage], told)
                     else:
                         writer.add([*tokenizer.encode(document, special=False, bos=False), end])
                 except (DataError, TemplateError, RequestError) as error:
@@ -186,8 +198,8 @@ def _documents(corpus: Corpus, path: Path) -> Iterator[tuple[str, Any]]:
     """Where a document stands, for messages, and its text or messages."""
     with _opened(path) as file:
         if not _is_lines(path):
-            if corpus.kind == "chat":
-                raise DataError(f"{path}: conversations are lines of a .jsonl file")
+            if corpus.kind != "text":
+                raise DataError(f"{path}: conversations and pairs are lines of a .jsonl file")
             yield str(path), _decoded(path, file.read())
             return
         number = 0
@@ -212,6 +224,13 @@ def _document(corpus: Corpus, place: str, value: Any) -> Any:
         if not isinstance(text := value.get("text"), str):
             raise DataError(f"{place}: has no text; its fields: {', '.join(map(str, value))}")
         return text
+    if corpus.kind == "pairs":
+        pair = value.get("query"), value.get("passage")
+        if not all(isinstance(one, str) and one for one in pair):
+            raise DataError(
+                f"{place}: needs query and passage; its fields: {', '.join(map(str, value))}"
+            )
+        return pair
     if isinstance(messages := value.get("messages"), list):
         if not all(isinstance(one, Mapping) for one in messages):
             raise DataError(f"{place}: messages must be objects with role and content")

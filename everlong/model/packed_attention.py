@@ -28,13 +28,14 @@ class PackedAttention:
 
     Args:
         lengths: of the sequences, in their order; they sum to N.
-        sight: what tokens see of their own sequence.
+        sight: what tokens see of their own sequence: of all, or a tuple of one for each.
     """
 
-    def __init__(self, lengths: Sequence[int], sight: Sight = "causal") -> None:
+    def __init__(self, lengths: Sequence[int], sight: Sight | tuple[Sight, ...] = "causal") -> None:
+        sights = sight if isinstance(sight, tuple) else (sight,) * len(lengths)
+        self._sequences = tuple(zip(lengths, sights, strict=True))
         self._lengths = lengths
-        self._runs = [(length, len([*run])) for length, run in itertools.groupby(lengths)]
-        self._sight = sight
+        self._runs = [(one, len([*run])) for one, run in itertools.groupby(self._sequences)]
         self._seen: dict[int | None, tuple[Tensor, Tensor]] = {}
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor, window: int | None) -> Tensor:
@@ -42,33 +43,35 @@ class PackedAttention:
         assert len(q) == sum(self._lengths), f"{len(q)} rows of sequences {self._lengths}"
         if computes(q):
             if window not in self._seen:
-                self._seen[window] = _seen(self._lengths, self._sight, window)
+                self._seen[window] = _seen(self._sequences, window)
             return narrow_attention(q, k, v, self._lengths, *self._seen[window])
         out, at = [], 0
-        for length, count in self._runs:
+        for (length, sight), count in self._runs:
             rows = slice(at, at + length * count)
             at = rows.stop
             own_q, own_k, own_v = (
                 x[rows].view(count, length, *x.shape[1:]).transpose(1, 2) for x in (q, k, v)
             )
-            out.append(self._attend(own_q, own_k, own_v, window).transpose(1, 2).flatten(0, 1))
+            out.append(_attend(own_q, own_k, own_v, sight, window).transpose(1, 2).flatten(0, 1))
         return torch.cat(out)
 
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor, window: int | None) -> Tensor:
-        """[B, H, T, D] of sequences of one length."""
-        length = q.shape[2]
-        limited = window is not None and window < length
-        plain = self._sight == "causal" and not limited
-        mask = None if plain else sees(length, self._sight, window if limited else None, q.device)
-        return scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, is_causal=plain, enable_gqa=q.shape[1] != k.shape[1]
-        )
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, sight: Sight, window: int | None) -> Tensor:
+    """[B, H, T, D] of sequences of one length."""
+    length = q.shape[2]
+    limited = window is not None and window < length
+    plain = sight == "causal" and not limited
+    whole = sight == "bidirectional" and not limited
+    mask = None if plain or whole else sees(length, sight, window if limited else None, q.device)
+    return scaled_dot_product_attention(
+        q, k, v, attn_mask=mask, is_causal=plain, enable_gqa=q.shape[1] != k.shape[1]
+    )
 
 
-def _seen(lengths: Sequence[int], sight: Sight, window: int | None) -> tuple[Tensor, Tensor]:
+def _seen(sequences: Sequence[tuple[int, Sight]], window: int | None) -> tuple[Tensor, Tensor]:
     """The range of the rows that each row sees, as int32 [N] each; twin of :func:`sees`."""
     firsts, lasts, start = [], [], 0
-    for length in lengths:
+    for length, sight in sequences:
         at = torch.arange(length)
         first = torch.zeros_like(at) if window is None else (at + 1 - window).clamp(min=0)
         if sight == "causal":

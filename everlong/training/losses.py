@@ -5,6 +5,7 @@ Letters: N tokens, V vocabulary, h width.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.nn.functional import cross_entropy, normalize
 
-from everlong.data.batches import NOT_LEARNED
+from everlong.data.objectives import NOT_LEARNED
 
 _CHUNK_LOGITS = 1 << 23
 """Logits that are in memory at a time, 32 MB in float32."""
@@ -82,6 +83,17 @@ def next_token_loss(
         states, targets = states[learned], targets[learned]
     found: Tensor = _LinearCrossEntropy.apply(states, weight, targets, precision)  # type: ignore[no-untyped-call]
     return found
+
+
+def mean_states(states: Tensor, lengths: Sequence[int]) -> Tensor:
+    """The mean state of each of some sequences, [n, h].
+
+    Args:
+        states: of the tokens of all sequences, one after the other, [N, h].
+        lengths: of the sequences.
+    """
+    each = torch.split(states.float(), [*lengths])
+    return torch.stack([one.mean(0) for one in each])
 
 
 def contrastive_loss(one: Tensor, other: Tensor, temperature: float = 0.05) -> Tensor:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from everlong.data.corpora import Corpus
+from everlong.data.objectives import OBJECTIVES, Objective
 from everlong.errors import ConfigError
 from everlong.model.adapters import LoraConfig
 from everlong.model.config import ModelConfig
@@ -60,6 +61,10 @@ class Phase:
     """Query heads, likewise."""
     cut: bool = True
     """Whether documents are cut so that every sequence is full."""
+    objective: Objective = "next"
+    """What is learned of them; see ``data/objectives.py``."""
+    masked: float = 0.2
+    """Share of the tokens that ``denoise`` masks."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "sequence_length", "sequences"):
@@ -68,6 +73,14 @@ class Phase:
         if not 0 < self.learning_rate < math.inf:
             raise ConfigError(f"learning_rate is above 0, not {self.learning_rate}")
         Schedule(self.schedule, self.steps)  # refuses a warm-up that is longer than the phase
+        if self.objective not in OBJECTIVES:
+            raise ConfigError(
+                f"objective {self.objective!r} is unknown; allowed: {', '.join(OBJECTIVES)}"
+            )
+        if self.objective == "contrastive" and self.cut:
+            raise ConfigError("contrastive phases read whole pairs; say cut: false")
+        if not 0 < self.masked < 1:
+            raise ConfigError(f"masked is between 0 and 1, not {self.masked}")
         wrong = [f"{n}: {w}" for n, w in self.weights.items() if not 0 <= w < math.inf]
         if wrong or not sum(self.weights.values()) > 0:
             raise ConfigError(
@@ -141,6 +154,15 @@ class Recipe:
                 raise ConfigError(
                     f"phases[{number}].weights names {', '.join(unknown)}; there are "
                     f"{', '.join(sorted(known))}"
+                )
+            kinds = {one.name: one.kind for one in self.corpora}
+            read = [kinds[name] for name, share in phase.weights.items() if share]
+            read += [one.kind for one in self.validation.corpora]
+            paired = {kind == "pairs" for kind in read}
+            if paired != {phase.objective == "contrastive"}:
+                raise ConfigError(
+                    f"phases[{number}]: corpora of kind pairs are for the objective contrastive, "
+                    "and that is for them"
                 )
             if self.micro_sequences and phase.sequences % self.micro_sequences:
                 raise ConfigError(

@@ -35,6 +35,14 @@ class Start:
     sources: tuple[Source, ...]
     held_out: tuple[Source, ...]
 
+    @property
+    def mask_token(self) -> int:
+        """Stands for masked tokens: the tokenizer's own, or as LLM2Vec has it an underscore."""
+        for name in ("<|mask|>", "<mask>", "[MASK]"):
+            if (known := self.tokenizer.token_id(name)) is not None:
+                return known
+        return self.tokenizer.encode("_", bos=False)[0]
+
 
 def open_start(recipe: Recipe, say: Callable[[str], None]) -> Start:
     """Open what a recipe names.

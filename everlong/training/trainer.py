@@ -26,6 +26,7 @@ from torch import Tensor
 
 from everlong.config import format_config, to_plain
 from everlong.data.batches import TokenBatch, read
+from everlong.data.objectives import Shaping
 from everlong.data.streams import Packed, Streams, deal
 from everlong.errors import ConfigError
 from everlong.files import FileLock, atomic_write
@@ -37,7 +38,7 @@ from everlong.model.packed_attention import PackedAttention
 from everlong.model.transformer import Transformer
 from everlong.training.checkpoints import Checkpoints, latest, path_of, read_state, read_tensors
 from everlong.training.event_log import EventLog
-from everlong.training.losses import next_token_loss
+from everlong.training.losses import contrastive_loss, mean_states, next_token_loss
 from everlong.training.optimizers import Optimizers, average
 from everlong.training.parallel import Ranks
 from everlong.training.recipe import Phase, Recipe
@@ -239,8 +240,10 @@ class Trainer:
         loads = [sum(costs[i] for i in numbers) for numbers in dealt]
         own = [packed[i] for i in dealt[self._ranks.rank]]
         size = self._recipe.micro_sequences or len(own)
+        shaping = self._shaping(self._step)
         batches = [
-            read(own[at : at + size], self._start.sources) for at in range(0, len(own), size)
+            read(own[at : at + size], self._start.sources, shaping)
+            for at in range(0, len(own), size)
         ]
         (learned,) = self._ranks.sum(sum(batch.learned for batch in batches))
         loss = 0.0
@@ -272,9 +275,14 @@ class Trainer:
         self._step += 1
         return packed, step
 
+    def _shaping(self, step: int) -> Shaping:
+        phase = self._recipe.phases[self._phase]
+        mask = self._start.mask_token
+        return Shaping(phase.objective, self._recipe.seed, step, mask, phase.masked)
+
     def _loss(self, model: Transformer, batch: TokenBatch) -> Tensor:
-        """Sum over the learned tokens of a batch, in nats."""
-        attend = PackedAttention(batch.lengths)
+        """Sum over the learned tokens of a batch, or over its pairs, in nats."""
+        attend = PackedAttention(batch.lengths, batch.sights)
         with torch.autocast("cpu", torch.bfloat16, enabled=self._precision == torch.bfloat16):
             states = model.states(
                 batch.tokens,
@@ -282,6 +290,9 @@ class Trainer:
                 attend=attend,
                 recompute=self._recipe.recompute and torch.is_grad_enabled(),
             )
+        if batch.pairs:
+            embedded = mean_states(states, batch.lengths)
+            return batch.learned * contrastive_loss(embedded[::2], embedded[1::2])
         return next_token_loss(states, model.head_weight, batch.targets, self._precision)
 
     def _losses(self) -> dict[str, float]:
@@ -289,7 +300,9 @@ class Trainer:
         model = self._model
         if self._average is not None:
             model = self._built(model.config, self._average)
-        return self._held_out.losses(lambda batch: self._loss(model, batch))
+        # What is drawn for them is the same every time, so that losses can be compared.
+        shaping = self._shaping(0)
+        return self._held_out.losses(lambda batch: self._loss(model, batch), shaping)
 
     def _validated(self, step: Step) -> Step:
         self._validation = self._losses()

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from everlong.data.batches import TokenBatch, read
+from everlong.data.objectives import Shaping
 from everlong.data.streams import Packed, Piece, Source
 from everlong.errors import DataError
 
@@ -28,22 +29,39 @@ class HeldOut:
     """
 
     def __init__(self, sources: Sequence[Source], tokens: int, length: int) -> None:
-        self._batches = {source.name: _beginning(source, tokens, length) for source in sources}
+        self._sources = {source.name: source for source in sources}
+        self._pieces = {source.name: _beginning(source, tokens, length) for source in sources}
+        self._shaping: Shaping | None = None
+        self._batches: dict[str, list[TokenBatch]] = {}
 
     def __bool__(self) -> bool:
-        return bool(self._batches)
+        return bool(self._sources)
 
     @property
     def first(self) -> str:
         """Name of the corpus by whose loss a run is judged."""
-        return next(iter(self._batches))
+        return next(iter(self._sources))
 
-    def losses(self, loss: Callable[[TokenBatch], Tensor]) -> dict[str, float]:
-        """The mean loss of a learned token of each corpus, in nats.
+    def losses(
+        self, loss: Callable[[TokenBatch], Tensor], shaping: Shaping | None = None
+    ) -> dict[str, float]:
+        """The mean loss of a learned token, or of a pair, of each corpus, in nats.
 
         Args:
-            loss: the sum over the learned tokens of a batch.
+            loss: the sum over the learned tokens or pairs of a batch.
+            shaping: what is to be done with the texts; None: the next token is predicted.
         """
+        if not self._batches or shaping != self._shaping:
+            self._shaping = shaping
+            self._batches = {
+                name: [
+                    read([Packed(0, tuple(pieces[at : at + _TOGETHER]))], [source], shaping)
+                    for at in range(0, len(pieces), _TOGETHER)
+                ]
+                for (name, source), pieces in zip(
+                    self._sources.items(), self._pieces.values(), strict=True
+                )
+            }
         found = {}
         for name, batches in self._batches.items():
             with torch.no_grad():
@@ -52,7 +70,7 @@ class HeldOut:
         return found
 
 
-def _beginning(source: Source, tokens: int, length: int) -> list[TokenBatch]:
+def _beginning(source: Source, tokens: int, length: int) -> list[Piece]:
     pieces: list[Piece] = []
     left = tokens
     for document in range(source.shards.documents):
@@ -63,10 +81,10 @@ def _beginning(source: Source, tokens: int, length: int) -> list[TokenBatch]:
             piece = Piece(0, document, start, min(end, start + length))
             pieces.append(piece)
             left -= len(piece)
-    batches = [
-        read([Packed(0, tuple(pieces[at : at + _TOGETHER]))], [source])
-        for at in range(0, len(pieces), _TOGETHER)
-    ]
-    if not any(batch.learned for batch in batches):
+    learned = (
+        source.shards.learned(piece.document, piece.start + 1, piece.end + 1).any()
+        for piece in pieces
+    )
+    if not any(learned):
         raise DataError(f"{source.shards.folder} has nothing that is learned in its beginning")
-    return batches
+    return pieces

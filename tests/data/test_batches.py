@@ -2,7 +2,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from everlong.data.batches import NOT_LEARNED, read
+from everlong.data.batches import read
+from everlong.data.objectives import NOT_LEARNED
 from everlong.data.streams import Packed, Piece, Source
 from everlong.data.token_shards import ShardWriter, TokenShards
 

@@ -101,7 +101,7 @@ def test_shards_are_taken_as_they_are(tokenizer: Tokenizer, tmp_path: Path) -> N
         ("a.jsonl", b'\n{"text": "x"', "text", "line 2: not JSON"),
         ("a.jsonl", b"[1]\n", "text", "line 1: must be an object, not list"),
         ("a.jsonl", b'{"text": "\\ud800"}\n', "text", "line 1: .*surrogate"),
-        ("a.txt", b"hi", "chat", r"conversations are lines of a \.jsonl file"),
+        ("a.txt", b"hi", "chat", r"conversations and pairs are lines of a \.jsonl file"),
         ("a.jsonl", b'{"messages": [1]}\n', "chat", "objects with role and content"),
         ("a.jsonl", b'{"question": "x"}\n', "chat", "neither messages nor prompt and response"),
         ("a.jsonl", b'{"messages": []}\n', "chat", "line 1: a conversation needs an answer"),

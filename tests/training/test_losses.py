@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from everlong.data.batches import NOT_LEARNED
+from everlong.data.objectives import NOT_LEARNED
 from everlong.training import losses
 from everlong.training.losses import contrastive_loss, next_token_loss
 

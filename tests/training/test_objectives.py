@@ -1,0 +1,91 @@
+"""Runs whose objective is another than the next token."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from everlong.data.corpora import Corpus
+from everlong.data.objectives import Objective
+from everlong.errors import ConfigError
+from everlong.training.recipe import Phase, Recipe, Validation
+from everlong.training.trainer import Trainer
+from tests.training.small import recipe
+
+
+@pytest.fixture(autouse=True)
+def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EVERLONG_HOME", str(tmp_path / "home"))
+
+
+def paired(folder: Path, **changes: object) -> Recipe:
+    """Numbers written with digits, and what belongs to them."""
+    for name, numbers in (("pairs", range(60)), ("held_out_pairs", range(60, 76))):
+        lines = ({"query": f"{i} {i}", "passage": f"number {i}"} for i in numbers)
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(one) + "\n" for one in lines))
+    phase = Phase(60, 3e-3, 32, 8, {"pairs": 1.0}, cut=False, objective="contrastive")
+    held_out = (Corpus("held out", (folder / "held_out_pairs.jsonl",), "pairs"),)
+    given = recipe(
+        folder,
+        corpora=(Corpus("pairs", (folder / "pairs.jsonl",), "pairs"),),
+        phases=(phase,),
+        validation=Validation(held_out, every=60, tokens=4000),
+        checkpoint_every=60,
+    )
+    return replace(given, **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("objective", ["denoise", "prefix"])
+def test_a_model_learns_by_it(tmp_path: Path, objective: Objective) -> None:
+    given = recipe(tmp_path)
+    (phase,) = given.phases
+    more = replace(phase, steps=60, objective=objective)
+    outcome = Trainer(replace(given, phases=(more,), checkpoint_every=60)).run()
+    assert outcome.validation["held out"] < outcome.before["held out"] - 1
+
+
+def test_a_model_learns_to_find(tmp_path: Path) -> None:
+    outcome = Trainer(paired(tmp_path)).run()
+    assert outcome.validation["held out"] < outcome.before["held out"] - 0.3
+
+
+def test_objectives_follow_one_another_and_resume(tmp_path: Path) -> None:
+    given = recipe(tmp_path)
+    (phase,) = given.phases
+    phases = tuple(
+        replace(phase, steps=4, objective=objective) for objective in ("next", "denoise", "prefix")
+    )
+    whole = replace(given, phases=phases, checkpoint_every=3)
+    torch.set_num_threads(1)
+    losses: list[float] = []
+    Trainer(whole).run(tell=lambda step: losses.append(step.loss))
+    parted = replace(whole, run=tmp_path / "parted")
+    trainer = Trainer(parted)
+    again: list[float] = []
+
+    def tell(step: object) -> None:
+        again.append(step.loss)  # type: ignore[attr-defined]
+        trainer._stop = len(again) == 7
+
+    assert trainer.run(tell=tell).stopped
+    Trainer(parted).run(resume=True, tell=lambda step: again.append(step.loss))
+    assert again == losses
+
+
+def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
+    given = paired(tmp_path)
+    (phase,) = given.phases
+    with pytest.raises(ConfigError, match="say cut: false"):
+        replace(phase, cut=True)
+    with pytest.raises(ConfigError, match="are for the objective contrastive"):
+        replace(given, phases=(replace(phase, objective="next"),))
+    with pytest.raises(ConfigError, match="are for the objective contrastive"):
+        replace(given, validation=recipe(tmp_path).validation)
+    with pytest.raises(ConfigError, match="allowed: next, denoise, prefix, contrastive"):
+        replace(phase, objective="guess")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="masked is between 0 and 1"):
+        replace(phase, masked=1.0)
