@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Muon, Optimizer
 
 from everlong.errors import ConfigError
+from everlong.training.parallel import divided_like, whole
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class Optimizers:
             The norm of the gradients before clipping. Where it is no finite number nothing is
             changed.
         """
-        norm = float(nn.utils.clip_grad_norm_(self._names, self._clip, foreach=True))
+        norm = float(whole(nn.utils.clip_grad_norm_(self._names, self._clip, foreach=True)))
         if math.isfinite(norm):
             for optimizer in self._optimizers:
                 for group in optimizer.param_groups:
@@ -128,7 +129,10 @@ class Optimizers:
                 for parameter in group["params"]:
                     kept = by_parameter.get(self._names[parameter])
                     if kept is not None:
-                        optimizer.state[parameter] = {k: v.clone() for k, v in kept.items()}
+                        optimizer.state[parameter] = {
+                            kind: divided_like(value.clone(), parameter)
+                            for kind, value in kept.items()
+                        }
 
 
 @torch.no_grad()

@@ -1,7 +1,9 @@
 """The processes of a run: which one this is, and what they tell one another.
 
-``torchrun`` starts them and says in the environment who is who; without it there is one. Each has
-all weights and computes other sequences of a step; gradients are summed (data parallelism).
+``torchrun`` starts them and says in the environment who is who; without it there is one. Each
+computes other sequences of a step. Either each has all weights and gradients are summed (data
+parallelism), or weights, gradients and what optimizers remember are divided among them, and those
+of a layer are together while it is computed (Zhao et al., "PyTorch FSDP", 2023, section 3).
 """
 
 from __future__ import annotations
@@ -14,8 +16,12 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from everlong.errors import ConfigError
+from everlong.model.transformer import Transformer
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,30 @@ class Ranks:
         for one in gradients:
             one.copy_(flat[at : at + one.numel()].view_as(one))
             at += one.numel()
+
+
+def divide(model: Transformer, ranks: Ranks) -> None:
+    """Divide a model's weights among the processes, which all have it whole before."""
+    mesh = init_device_mesh("cpu", (ranks.size,))
+    for module in (*map(model.block, range(model.config.num_layers)), model):
+        fully_shard(module, mesh=mesh)
+        assert isinstance(module, FSDPModule)
+        # Losses are divided by the learned tokens of all processes, so gradients are summed.
+        module.set_gradient_divide_factor(1.0)
+        module.set_force_sum_reduction_for_comms(True)  # gloo has no other
+    register_fsdp_forward_method(model, "states")
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """All of a tensor that may be divided; every process has to ask."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def divided_like(tensor: Tensor, like: Tensor) -> Tensor:
+    """A whole tensor, divided as another one of its shape is."""
+    if not isinstance(like, DTensor) or tensor.shape != like.shape:
+        return tensor
+    return distribute_tensor(tensor, like.device_mesh, like.placements)
 
 
 @contextmanager

@@ -129,6 +129,9 @@ class Recipe:
     recompute: bool = False
     """Whether layers are computed again for the backward pass instead of keeping what they
     computed (Chen et al., 2016)."""
+    sharding: Literal["replicated", "divided"] = "replicated"
+    """What the processes of torchrun have of the weights, their gradients and what the optimizer
+    remembers: each all, or each its part."""
     adapter: LoraConfig | None = None
     """Trains a low-rank adapter beside the model's weights instead of the weights."""
     average: float | None = None
@@ -172,6 +175,21 @@ class Recipe:
         grows = any(phase.layers or phase.heads for phase in self.phases)
         if self.adapter is not None and (grows or self.model.checkpoint is None):
             raise ConfigError("an adapter needs a model.checkpoint that does not grow")
+        if self.sharding == "divided":
+            wrong = [
+                name
+                for name, used in (
+                    ("optimizer.kind: muon", self.optimizer.kind == "muon"),
+                    ("average", self.average is not None),
+                    ("adapter", self.adapter is not None),
+                )
+                if used
+            ]
+            if wrong:
+                raise ConfigError(
+                    f"sharding: divided goes with adamw and all weights, not with "
+                    f"{', '.join(wrong)}; leave that out, or say sharding: replicated"
+                )
         for name in ("checkpoint_every", "keep"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is 1 or more, not {getattr(self, name)}")

@@ -40,7 +40,7 @@ from everlong.training.checkpoints import Checkpoints, latest, path_of, read_sta
 from everlong.training.event_log import EventLog
 from everlong.training.losses import contrastive_loss, mean_states, next_token_loss
 from everlong.training.optimizers import Optimizers, average
-from everlong.training.parallel import Ranks
+from everlong.training.parallel import Ranks, divide, whole
 from everlong.training.recipe import Phase, Recipe
 from everlong.training.run_files import (
     CHECKPOINTS,
@@ -133,6 +133,7 @@ class Trainer:
                     "micro_sequences"
                 )
         self._recipe, self._say = recipe, say
+        self._divided = recipe.sharding == "divided" and self._ranks.size > 1
         self._start = open_start(recipe, say)
         self._streams = Streams(self._start.sources, recipe.seed)
         self._held_out = HeldOut(
@@ -218,8 +219,10 @@ class Trainer:
             if tired or stopped:
                 why = "no better" if tired else "stopped"
             saves = last or tired or stopped or self._step % recipe.checkpoint_every == 0
-            if saves and checkpoints is not None:
-                checkpoints.save(self._step, self._tensors(), self._state())
+            if saves and (checkpoints is not None or self._divided):
+                tensors = self._tensors()  # whole ones, for which all processes are asked
+                if checkpoints is not None:
+                    checkpoints.save(self._step, tensors, self._state())
             if tired or stopped:
                 break
         if checkpoints is not None:
@@ -251,7 +254,8 @@ class Trainer:
             part = self._loss(self._model, batch) / max(1, learned)
             part.backward()  # type: ignore[no-untyped-call]
             loss += float(part.detach())
-        self._ranks.add_gradients(self._model.parameters())
+        if not self._divided:
+            self._ranks.add_gradients(self._model.parameters())
         rate = phase.learning_rate * self._schedule.factor(place)
         norm = self._optimizers.step(rate)
         if not math.isfinite(norm):
@@ -318,8 +322,9 @@ class Trainer:
         """Begin a phase: grow, and balance the sources anew."""
         config, before = self._start.configs[number], self._model.config
         if config != before:
-            kept = self._optimizers.tensors()
-            self._build(config, grow(before, parameters_of(self._model), config), {})
+            kept = {name: whole(one) for name, one in self._optimizers.tensors().items()}
+            weights = {name: whole(one) for name, one in parameters_of(self._model).items()}
+            self._build(config, grow(before, weights, config), {})
             self._optimizers.load(_grown_state(kept, before, config, parameters_of(self._model)))
             if self._average is not None:
                 self._average = grow(before, self._average, config)
@@ -371,6 +376,8 @@ class Trainer:
         self, config: ModelConfig, weights: Mapping[str, Tensor], kept: Mapping[str, Tensor]
     ) -> None:
         self._model = self._built(config, weights)
+        if self._divided:
+            divide(self._model, self._ranks)
         self._optimizers = Optimizers(self._model.named_parameters(), self._recipe.optimizer)
         self._optimizers.load(kept)
 
@@ -388,7 +395,7 @@ class Trainer:
         found |= {f"optimizer.{name}": one for name, one in self._optimizers.tensors().items()}
         if self._average is not None:
             found |= {f"average.{name}": one for name, one in self._average.items()}
-        return found
+        return {name: whole(one) for name, one in found.items()}
 
     def _state(self) -> dict[str, Any]:
         return {

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -39,20 +40,28 @@ def shared(given: Recipe, ranks: int, *options: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("ranks", [2, 4])
+@pytest.mark.parametrize(
+    ("ranks", "sharding"), [(2, "replicated"), (4, "replicated"), (2, "divided")]
+)
 def test_processes_compute_what_one_does(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ranks: int
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    ranks: int,
+    sharding: Literal["replicated", "divided"],
 ) -> None:
     monkeypatch.setenv("EVERLONG_HOME", str(tmp_path / "home"))
-    alone = recipe(tmp_path, precision="float32")
+    (phase,) = recipe(tmp_path).phases
+    phases = (replace(phase, steps=7), replace(phase, steps=5, layers=3, heads=6))
+    alone = recipe(tmp_path, precision="float32", phases=phases)
     Trainer(alone).run()
-    together = replace(alone, run=tmp_path / "together")
+    together = replace(alone, run=tmp_path / "together", sharding=sharding)
     told = shared(together, ranks)
     assert told.count("finished after 12 of 12 steps") == 1
     one, other = weights(alone.run, 12), weights(together.run, 12)
     assert one.keys() == other.keys()
     for name in one:
-        torch.testing.assert_close(other[name], one[name], rtol=1e-3, atol=1e-5)
+        # Steps of 3e-3, whose signs rounding decides where gradients are next to nothing.
+        torch.testing.assert_close(other[name], one[name], rtol=1e-3, atol=5e-5)
     files = [given.run / "ledger.jsonl" for given in (alone, together)]
     assert files[0].read_bytes() == files[1].read_bytes()
     lines = [*read_lines(together.run / "metrics.jsonl")]
@@ -64,12 +73,13 @@ def test_processes_compute_what_one_does(
         assert 0 <= line["imbalance"] < 0.5
 
 
+@pytest.mark.parametrize("sharding", ["replicated", "divided"])
 def test_a_run_goes_on_in_another_number_of_processes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sharding: Literal["replicated", "divided"]
 ) -> None:
     monkeypatch.setenv("EVERLONG_HOME", str(tmp_path / "home"))
     phase = replace(recipe(tmp_path).phases[0], steps=9)
-    whole = recipe(tmp_path, precision="float32", phases=(phase,))
+    whole = recipe(tmp_path, precision="float32", phases=(phase,), sharding=sharding)
     Trainer(whole).run()
     parts = replace(whole, run=tmp_path / "parts")
     trainer = Trainer(parts)
