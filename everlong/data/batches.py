@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -26,8 +27,8 @@ class TokenBatch:
     """Of the sequences; they sum to N."""
     sights: tuple[Sight, ...]
     """What the tokens of each sequence see."""
-    pairs: bool = False
-    """Whether sequences are pairs, each a query and behind it its passage."""
+    pairs: Literal["contrastive", "preference"] | None = None
+    """Whether sequences are pairs: a query and its passage, or a better answer and a worse one."""
 
     @property
     def learned(self) -> int:
@@ -71,5 +72,5 @@ def read(
         torch.from_numpy(np.concatenate([one.targets for one in shaped])),
         tuple(len(one.tokens) for one in shaped),
         tuple(one.sight for one in shaped),
-        shaping.objective == "contrastive",
+        shaping.objective if shaping.objective in ("contrastive", "preference") else None,
     )

@@ -49,6 +49,23 @@ def encode_conversation(
     return whole, learned
 
 
+def encode_answer(
+    tokenizer: Tokenizer, messages: Sequence[Mapping[str, Any]], answer: str
+) -> tuple[list[int], list[bool]]:
+    """Tokens of a conversation and an answer that ends it, of which the answer is learned.
+
+    Raises:
+        DataError, TemplateError: as :func:`encode_conversation`.
+    """
+    told = [*messages, {"role": _ANSWERING, "content": answer}]
+    tokens = tokenizer.encode_chat(told, add_generation_prompt=False)
+    begin = _common(tokenizer.encode_chat(messages), tokens)
+    if begin == len(tokens):
+        raise DataError("an answer has no tokens")
+    learned = [False] * begin + [True] * (len(tokens) - begin)
+    return tokens, learned
+
+
 def _common(one: Sequence[int], other: Sequence[int]) -> int:
     """Tokens at the beginning that are the same."""
     pairs = enumerate(zip(one, other, strict=False))

@@ -18,13 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
-from everlong.data.conversations import encode_conversation
+from everlong.data.conversations import encode_answer, encode_conversation
 from everlong.data.token_shards import INDEX, ShardWriter, TokenShards
 from everlong.errors import ConfigError, DataError, MissingDataError, RequestError, TemplateError
 from everlong.files import FileLock, sha256_file
 from everlong.tokenizer import Tokenizer
 
-Reading = Literal["text", "chat", "pairs", "shards"]
+Reading = Literal["text", "chat", "pairs", "preferences", "shards"]
 
 _VERSION = 1
 """Of how files become tokens; another one makes shards anew."""
@@ -44,7 +44,9 @@ class Corpus:
     """``text``: a file is a document, and so is each line of a ``.jsonl`` with its ``text``.
     ``chat``: lines of ``.jsonl`` with ``messages``, or with ``prompt`` and ``response``; answers
     are learned, the rest is context. ``pairs``: lines of ``.jsonl`` with ``query`` and ``passage``,
-    of which the one is to find the other. ``shards``: a folder of token shards."""
+    of which the one is to find the other. ``preferences``: lines with ``prompt`` (or ``messages``),
+    ``chosen`` and ``rejected``, answers of which the first is the better one. ``shards``: a folder
+    of token shards."""
 
     def __post_init__(self) -> None:
         if not self.name or not self.paths:
@@ -106,7 +108,9 @@ def texts_of(corpus: Corpus) -> Iterator[str]:
             if corpus.kind == "pairs":
                 yield from document
                 continue
-            for message in document:
+            if corpus.kind == "preferences":
+                yield from document[1:]
+            for message in document[0] if corpus.kind == "preferences" else document:
                 if not isinstance(content := message.get("content"), str):
                     raise DataError(f"{place}: a message has no text as its content")
                 yield content
@@ -130,13 +134,16 @@ def _make(
         folder,
         tokenizer=tokenizer.fingerprint().hex(),
         vocab_size=tokenizer.vocab_size,
-        partly_learned=corpus.kind in ("chat", "pairs"),
+        partly_learned=corpus.kind in ("chat", "pairs", "preferences"),
     ) as writer:
         for number, path in enumerate(files, start=1):
             for place, document in _documents(corpus, path):
                 try:
                     if corpus.kind == "chat":
                         writer.add(*encode_conversation(tokenizer, document))
+                    elif corpus.kind == "preferences":
+                        both = [encode_answer(tokenizer, document[0], one) for one in document[1:]]
+                        writer.add(*([*one, *other] for one, other in zip(*both, strict=True)))
                     elif corpus.kind == "pairs":
                         # What is "learned" of a pair is its passage: so both can be told apart.
                         query, passage = (
@@ -231,6 +238,15 @@ def _document(corpus: Corpus, place: str, value: Any) -> Any:
                 f"{place}: needs query and passage; its fields: {', '.join(map(str, value))}"
             )
         return pair
+    if corpus.kind == "preferences":
+        asked = value.get("messages") or [{"role": "user", "content": value.get("prompt")}]
+        answers = value.get("chosen"), value.get("rejected")
+        if not all(isinstance(one, str) for one in (asked[-1].get("content"), *answers)):
+            raise DataError(
+                f"{place}: needs prompt or messages, chosen and rejected; its fields: "
+                f"{', '.join(map(str, value))}"
+            )
+        return asked, *answers
     if isinstance(messages := value.get("messages"), list):
         if not all(isinstance(one, Mapping) for one in messages):
             raise DataError(f"{place}: messages must be objects with role and content")

@@ -8,6 +8,9 @@
     "T5", 2020, section 3.2.3).
 ``contrastive``: find the passage that belongs to a query among those of the other queries.
 
+``preference``: give a better answer more of its probability than a worse one, beside the model
+    before the run (Rafailov et al., "Direct Preference Optimization", 2023, section 4).
+
 What is drawn for a piece of a text depends on the seed, the step and the piece alone, so it is the
 same however pieces are shared among processes.
 """
@@ -24,8 +27,8 @@ from everlong.data.streams import Piece
 from everlong.errors import DataError
 from everlong.model.cache import Sight
 
-Objective = Literal["next", "denoise", "prefix", "contrastive"]
-OBJECTIVES: tuple[Objective, ...] = ("next", "denoise", "prefix", "contrastive")
+Objective = Literal["next", "denoise", "prefix", "contrastive", "preference"]
+OBJECTIVES: tuple[Objective, ...] = ("next", "denoise", "prefix", "contrastive", "preference")
 
 NOT_LEARNED = -100
 """A target that has no loss, as PyTorch's cross-entropy has it."""
@@ -69,7 +72,7 @@ class Shaping:
             tokens: of the piece and the one behind it, [n + 1].
             learned: whether each but the first has a loss, [n].
         """
-        targets = np.where(learned, tokens[1:], NOT_LEARNED)
+        targets: NDArray[np.int64] = np.where(learned, tokens[1:], NOT_LEARNED)
         match self.objective:
             case "next":
                 return (Shaped(tokens[:-1], targets),)
@@ -87,20 +90,28 @@ class Shaping:
                 hidden_targets[: prefix - 1] = NOT_LEARNED
                 return (Shaped(tokens[:-1], hidden_targets, prefix),)
             case "contrastive":
-                return self._pair(piece, tokens, learned)
-
-    def _pair(
-        self, piece: Piece, tokens: NDArray[np.int64], learned: NDArray[np.bool_]
-    ) -> tuple[Shaped, ...]:
-        query = 1 + int(np.argmax(learned)) if learned.any() else 0
-        if piece.start or not query or query == len(tokens):
-            raise DataError(
-                "contrastive steps read whole pairs: name corpora of kind pairs, and sequences as "
-                "long as the longest pair"
-            )
-        nothing = np.full(len(tokens), NOT_LEARNED)
-        parts = (slice(query), slice(query, None))
-        return tuple(Shaped(tokens[part], nothing[part], "bidirectional") for part in parts)
+                query = 1 + int(np.argmax(learned)) if learned.any() else 0
+                if piece.start or not query or query == len(tokens):
+                    raise DataError(
+                        "contrastive steps read whole pairs: name corpora of kind pairs, and "
+                        "sequences as long as the longest pair"
+                    )
+                nothing = np.full(len(tokens), NOT_LEARNED)
+                parts = (slice(query), slice(query, None))
+                return tuple(Shaped(tokens[part], nothing[part], "bidirectional") for part in parts)
+            case "preference":
+                # Context, better answer, context, worse answer; answers are what is learned.
+                ends = 1 + np.flatnonzero(learned[:-1] & ~learned[1:])
+                if piece.start or len(ends) != 1:
+                    raise DataError(
+                        "preference steps read whole pairs of answers: name corpora of kind "
+                        "preferences, and sequences as long as both conversations together"
+                    )
+                cut = 1 + int(ends[0])
+                return (
+                    Shaped(tokens[: cut - 1], targets[: cut - 1]),
+                    Shaped(tokens[cut:-1], targets[cut:]),
+                )
 
     def _draw(self, piece: Piece) -> np.random.Generator:
         where = [piece.source, piece.document, piece.start, 0]

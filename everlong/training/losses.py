@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.nn.functional import cross_entropy, normalize
+from torch.nn.functional import cross_entropy, logsigmoid, normalize
 
 from everlong.data.objectives import NOT_LEARNED
 
@@ -109,3 +109,42 @@ def contrastive_loss(one: Tensor, other: Tensor, temperature: float = 0.05) -> T
     cosines = normalize(one.float(), dim=-1) @ normalize(other.float(), dim=-1).T / temperature
     own = torch.arange(len(one), device=one.device)
     return (cross_entropy(cosines, own) + cross_entropy(cosines.T, own)) / 2
+
+
+def sequence_log_probabilities(
+    states: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    lengths: Sequence[int],
+    precision: torch.dtype = torch.float32,
+) -> Tensor:
+    """Of the learned tokens of each sequence together, in nats, [n].
+
+    Args:
+        states: last hidden states of all sequences, one after the other, [N, h].
+        weight: of the output projection [V, h].
+        targets: int64 [N]; ``NOT_LEARNED`` where there is none.
+        lengths: of the sequences.
+        precision: of the products.
+    """
+    learned = targets != NOT_LEARNED
+    logits = (states[learned].to(precision) @ weight.to(precision).T).float()
+    told = -cross_entropy(logits, targets[learned], reduction="none")
+    owner = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))[learned]
+    return told.new_zeros(len(lengths)).index_add(0, owner, told)
+
+
+def preference_loss(
+    better: Tensor, worse: Tensor, better_before: Tensor, worse_before: Tensor, beta: float = 0.1
+) -> Tensor:
+    """How surprising it is that the better answers are preferred; the sum over pairs, in nats.
+
+    Rafailov et al., "Direct Preference Optimization", 2023, equation 7.
+
+    Args:
+        better, worse: log-probabilities of answers [n].
+        better_before, worse_before: of the same answers by the model before.
+        beta: how much a change of the odds counts.
+    """
+    gained = (better - better_before) - (worse - worse_before)
+    return -logsigmoid(beta * gained).sum()

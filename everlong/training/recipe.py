@@ -12,13 +12,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from everlong.data.corpora import Corpus
+from everlong.data.corpora import Corpus, Reading
 from everlong.data.objectives import OBJECTIVES, Objective
 from everlong.errors import ConfigError
 from everlong.model.adapters import LoraConfig
 from everlong.model.config import ModelConfig
 from everlong.training.optimizers import OptimizerConfig
 from everlong.training.schedules import Schedule, ScheduleConfig
+
+_KINDS: Mapping[Objective, Reading] = {"contrastive": "pairs", "preference": "preferences"}
+"""Objectives whose corpora are of a kind of their own."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +80,8 @@ class Phase:
             raise ConfigError(
                 f"objective {self.objective!r} is unknown; allowed: {', '.join(OBJECTIVES)}"
             )
-        if self.objective == "contrastive" and self.cut:
-            raise ConfigError("contrastive phases read whole pairs; say cut: false")
+        if self.objective in _KINDS and self.cut:
+            raise ConfigError(f"{self.objective} phases read whole pairs; say cut: false")
         if not 0 < self.masked < 1:
             raise ConfigError(f"masked is between 0 and 1, not {self.masked}")
         wrong = [f"{n}: {w}" for n, w in self.weights.items() if not 0 <= w < math.inf]
@@ -159,13 +162,15 @@ class Recipe:
                     f"{', '.join(sorted(known))}"
                 )
             kinds = {one.name: one.kind for one in self.corpora}
-            read = [kinds[name] for name, share in phase.weights.items() if share]
+            read: list[Reading] = [kinds[name] for name, share in phase.weights.items() if share]
             read += [one.kind for one in self.validation.corpora]
-            paired = {kind == "pairs" for kind in read}
-            if paired != {phase.objective == "contrastive"}:
+            fits = _KINDS.get(phase.objective)
+            unfit = {kind for kind in read if kind != fits and (fits or kind in _KINDS.values())}
+            if unfit:
                 raise ConfigError(
                     f"phases[{number}]: corpora of kind pairs are for the objective contrastive, "
-                    "and that is for them"
+                    "those of kind preferences for preference, and the other way round; this is "
+                    f"{phase.objective} on {', '.join(sorted(unfit))}"
                 )
             if self.micro_sequences and phase.sequences % self.micro_sequences:
                 raise ConfigError(

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from everlong.config import format_config, to_plain
-from everlong.data.batches import TokenBatch, read
+from everlong.data.batches import read
 from everlong.data.objectives import Shaping
 from everlong.data.streams import Packed, Streams, deal
 from everlong.errors import ConfigError
@@ -34,11 +34,10 @@ from everlong.model.adapters import attach
 from everlong.model.config import ModelConfig
 from everlong.model.cost import training_flops
 from everlong.model.growth import grow, renamed_layers
-from everlong.model.packed_attention import PackedAttention
 from everlong.model.transformer import Transformer
 from everlong.training.checkpoints import Checkpoints, latest, path_of, read_state, read_tensors
 from everlong.training.event_log import EventLog
-from everlong.training.losses import contrastive_loss, mean_states, next_token_loss
+from everlong.training.objectives import Losses
 from everlong.training.optimizers import Optimizers, average
 from everlong.training.parallel import Ranks, divide, whole
 from everlong.training.recipe import Phase, Recipe
@@ -139,7 +138,11 @@ class Trainer:
         self._held_out = HeldOut(
             self._start.held_out, recipe.validation.tokens, recipe.phases[-1].sequence_length
         )
-        self._precision = torch.bfloat16 if recipe.precision == "bf16" else torch.float32
+        self._loss = Losses(
+            torch.bfloat16 if recipe.precision == "bf16" else torch.float32,
+            recipe.recompute,
+            lambda: built(self._start.config, self._start.weights),
+        )
         self._step = self._skipped = self._phase = 0
         self._validation: dict[str, float] = {}
         self._before: dict[str, float] = {}
@@ -283,21 +286,6 @@ class Trainer:
         phase = self._recipe.phases[self._phase]
         mask = self._start.mask_token
         return Shaping(phase.objective, self._recipe.seed, step, mask, phase.masked)
-
-    def _loss(self, model: Transformer, batch: TokenBatch) -> Tensor:
-        """Sum over the learned tokens of a batch, or over its pairs, in nats."""
-        attend = PackedAttention(batch.lengths, batch.sights)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self._precision == torch.bfloat16):
-            states = model.states(
-                batch.tokens,
-                positions=batch.positions,
-                attend=attend,
-                recompute=self._recipe.recompute and torch.is_grad_enabled(),
-            )
-        if batch.pairs:
-            embedded = mean_states(states, batch.lengths)
-            return batch.learned * contrastive_loss(embedded[::2], embedded[1::2])
-        return next_token_loss(states, model.head_weight, batch.targets, self._precision)
 
     def _losses(self) -> dict[str, float]:
         """Of the held-out corpora, by the weights that are exported."""

@@ -6,7 +6,12 @@ from torch.nn.functional import cross_entropy
 
 from everlong.data.objectives import NOT_LEARNED
 from everlong.training import losses
-from everlong.training.losses import contrastive_loss, next_token_loss
+from everlong.training.losses import (
+    contrastive_loss,
+    next_token_loss,
+    preference_loss,
+    sequence_log_probabilities,
+)
 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
@@ -60,3 +65,24 @@ def test_pairs_are_told_apart() -> None:
     # Nothing but chance: the logarithm of their number.
     same = torch.ones(6, 4)
     torch.testing.assert_close(contrastive_loss(same, same), torch.tensor(6.0).log())
+
+
+def test_log_probabilities_of_sequences() -> None:
+    states, weight = torch.randn(9, 6), torch.randn(11, 6)
+    targets = torch.tensor([3, NOT_LEARNED, 5, 1, NOT_LEARNED, NOT_LEARNED, 0, 10, 2])
+    found = sequence_log_probabilities(states, weight, targets, (3, 3, 3))
+    each = torch.log_softmax(states @ weight.T, -1)
+    expected = [
+        each[0, 3] + each[2, 5],
+        each[3, 1],
+        each[6, 0] + each[7, 10] + each[8, 2],
+    ]
+    torch.testing.assert_close(found, torch.stack(expected))
+
+
+def test_preference_is_half_before_anything_is_learned() -> None:
+    better, worse = torch.tensor([-3.0, -9.0]), torch.tensor([-2.0, -1.0])
+    same = preference_loss(better, worse, better, worse)
+    torch.testing.assert_close(same, 2 * torch.tensor(2.0).log())
+    gained = preference_loss(better + 30, worse, better, worse)
+    torch.testing.assert_close(gained, 2 * torch.tensor(1 + 2.718281828**-3).log())

@@ -11,7 +11,7 @@ import torch
 
 from everlong.data.corpora import Corpus
 from everlong.data.objectives import Objective
-from everlong.errors import ConfigError
+from everlong.errors import ConfigError, DataError
 from everlong.training.recipe import Phase, Recipe, Validation
 from everlong.training.trainer import Trainer
 from tests.training.small import recipe
@@ -53,6 +53,27 @@ def test_a_model_learns_to_find(tmp_path: Path) -> None:
     assert outcome.validation["held out"] < outcome.before["held out"] - 0.3
 
 
+def test_better_answers_are_preferred(tmp_path: Path) -> None:
+    for name, numbers in (("preferences", range(60)), ("held_out_preferences", range(60, 76))):
+        lines = ({"prompt": f"{i}", "chosen": "1 2", "rejected": "2 1"} for i in numbers)
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(one) + "\n" for one in lines))
+    phase = Phase(60, 1e-3, 64, 8, {"answers": 1.0}, cut=False, objective="preference")
+    held_out = Corpus("held out", (tmp_path / "held_out_preferences.jsonl",), "preferences")
+    given = recipe(
+        tmp_path,
+        corpora=(Corpus("answers", (tmp_path / "preferences.jsonl",), "preferences"),),
+        phases=(phase,),
+        validation=Validation((held_out,), every=60, tokens=4000),
+        checkpoint_every=60,
+    )
+    outcome = Trainer(given).run()
+    assert outcome.before["held out"] == pytest.approx(0.6931, abs=1e-3)  # it is the model before
+    assert outcome.validation["held out"] < 0.6
+    (tmp_path / "preferences.jsonl").write_text('{"prompt": "1", "chosen": "2"}\n')
+    with pytest.raises(DataError, match="needs prompt or messages, chosen and rejected"):
+        Trainer(given)
+
+
 def test_objectives_follow_one_another_and_resume(tmp_path: Path) -> None:
     given = recipe(tmp_path)
     (phase,) = given.phases
@@ -85,7 +106,7 @@ def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
         replace(given, phases=(replace(phase, objective="next"),))
     with pytest.raises(ConfigError, match="are for the objective contrastive"):
         replace(given, validation=recipe(tmp_path).validation)
-    with pytest.raises(ConfigError, match="allowed: next, denoise, prefix, contrastive"):
+    with pytest.raises(ConfigError, match="allowed: next, denoise, prefix, contrastive, pref"):
         replace(phase, objective="guess")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="masked is between 0 and 1"):
         replace(phase, masked=1.0)
