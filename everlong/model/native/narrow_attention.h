@@ -1,8 +1,8 @@
 // Attention of packed sequences with narrow heads, and its gradients; for training.
 //
-// Products with 4 to 16 numbers are too short to be worth a matrix product: here sixteen keys lie in
-// the lanes of a register, so a score costs D multiplications and its exponential is most of the
-// work. Sums are float32 whatever the inputs are. Queries see a range of the keys, so causal,
+// Products with 4 to 16 numbers are too short to be worth a matrix product: here sixteen queries (or
+// keys, where their gradients are summed) lie in the lanes of a register, so a score costs D
+// multiplications and nothing is summed across lanes. Sums are float32 whatever the inputs are. Queries see a range of the keys, so causal,
 // bidirectional and prefix sight and windows are one kernel. As in FlashAttention (Dao et al. 2022,
 // section 3.1) nothing of the size T x T is kept: the backward pass computes weights again from the
 // sum of each row. One thread computes all of a sequence and kv head, so results do not depend on
@@ -27,16 +27,37 @@ struct PackedRows {
   int32_t half;  // whether q, k, v and their gradients are bf16, else float
 };
 
-inline float load_one(const float* x) { return *x; }
-inline float load_one(const bf16* x) {
-  const uint32_t bits = uint32_t(*x) << 16;
-  float value;
-  std::memcpy(&value, &bits, 4);
-  return value;
+// A vector of D numbers; bf16 is rounded to the nearest even.
+template <int D>
+void load(const float* from, float* to) {
+  std::memcpy(to, from, D * sizeof(float));
 }
-inline void store_one(float* to, float x) { *to = x; }
-inline void store_one(bf16* to, float x) {
-  *to = bf16(_mm_extract_epi16((__m128i)_mm_cvtneps_pbh(_mm_set1_ps(x)), 0));
+template <int D>
+void load(const bf16* from, float* to) {
+  if constexpr (D == 16) {
+    _mm512_storeu_ps(to, widen(_mm256_loadu_si256((const __m256i*)from)));
+  } else {
+    const auto* at = (const __m128i*)from;
+    const __m128i half = D == 8 ? _mm_loadu_si128(at) : _mm_loadl_epi64(at);
+    const __m256i wide = _mm256_slli_epi32(_mm256_cvtepu16_epi32(half), 16);
+    if constexpr (D == 8)
+      _mm256_storeu_si256((__m256i*)to, wide);
+    else
+      _mm_storeu_si128((__m128i*)to, _mm256_castsi256_si128(wide));
+  }
+}
+template <int D>
+void store(float* to, const float* from) {
+  std::memcpy(to, from, D * sizeof(float));
+}
+template <int D>
+void store(bf16* to, const float* from) {
+  if constexpr (D == 16)
+    _mm256_storeu_si256((__m256i*)to, narrow(_mm512_loadu_ps(from)));
+  else if constexpr (D == 8)
+    _mm_storeu_si128((__m128i*)to, (__m128i)_mm256_cvtneps_pbh(_mm256_loadu_ps(from)));
+  else
+    _mm_storel_epi64((__m128i*)to, (__m128i)_mm_cvtneps_pbh(_mm_loadu_ps(from)));
 }
 
 template <int D, class T>
@@ -49,182 +70,212 @@ class NarrowAttention {
   // sums [rows][heads]: log2 of the sum of each row's exponentials
   void forward(int item, const T* q, const T* k, const T* v, T* out, float* sums) {
     open(item, k, v);
-    scores_.resize(size_t(kTogether) * padded_);
     for (int head = h_ * group_; head < (h_ + 1) * group_; ++head)
-      for (int row = begin_; row < end_; row += kTogether)
-        forward_rows(row, std::min(kTogether, end_ - row), head, q, out, sums);
+      for (int row = begin_; row < end_; row += 16) forward_rows(row, head, q, out, sums);
   }
 
   // of_q, of_k, of_v: gradients, of which this writes those of the item
   void backward(int item, const T* q, const T* k, const T* v, const T* out, const float* sums,
                 const T* of_out, T* of_q, T* of_k, T* of_v) {
     open(item, k, v);
-    scores_.resize(size_t(kTogether) * padded_);
     of_keys_.assign(size_t(D) * padded_, 0.0f);
     of_values_.assign(size_t(D) * padded_, 0.0f);
     for (int head = h_ * group_; head < (h_ + 1) * group_; ++head)
-      for (int row = begin_; row < end_; row += kTogether)
-        backward_rows(row, std::min(kTogether, end_ - row), head, q, out, sums, of_out, of_q);
+      for (int row = begin_; row < end_; row += 16)
+        backward_rows(row, head, q, out, sums, of_out, of_q);
     // Queries are scaled for powers of two; gradients are those of powers of e.
-    for (int t = 0; t < end_ - begin_; ++t)
+    for (int t = 0; t < end_ - begin_; ++t) {
+      const size_t place = at(begin_ + t, r_.kv_heads, h_);
+      alignas(64) float key[D], value[D];
       for (int d = 0; d < D; ++d) {
-        store_one(of_k + at(begin_ + t, r_.kv_heads, h_) + d,
-                  of_keys_[size_t(d) * padded_ + t] / kLog2E);
-        store_one(of_v + at(begin_ + t, r_.kv_heads, h_) + d, of_values_[size_t(d) * padded_ + t]);
+        key[d] = of_keys_[size_t(d) * padded_ + t] / kLog2E;
+        value[d] = of_values_[size_t(d) * padded_ + t];
       }
+      store<D>(of_k + place, key), store<D>(of_v + place, value);
+    }
   }
 
  private:
-  static constexpr int kTogether = 4;  // rows that share what is loaded of keys and values
-
   static size_t at(int row, int heads, int head) { return (size_t(row) * heads + head) * D; }
 
-  // Keys and values of a sequence and kv head, by dimension: [D][padded].
+  // Keys and values of a sequence and kv head, by token [padded][D] and by dimension [D][padded].
   void open(int item, const T* k, const T* v) {
     const int sequence = item / r_.kv_heads;
     h_ = item % r_.kv_heads;
     begin_ = r_.starts[sequence], end_ = r_.starts[sequence + 1];
     padded_ = (end_ - begin_ + 15) / 16 * 16;
-    keys_.assign(size_t(D) * padded_, 0.0f);
-    values_.assign(size_t(D) * padded_, 0.0f);
-    for (int t = 0; t < end_ - begin_; ++t)
+    const size_t size = size_t(D) * padded_;
+    for (auto* one : {&keys_, &values_, &keys_by_dimension_, &values_by_dimension_})
+      one->assign(size, 0.0f);
+    scores_.resize(size_t(16) * padded_);
+    for (int t = 0; t < end_ - begin_; ++t) {
+      const size_t place = at(begin_ + t, r_.kv_heads, h_);
+      float *key = &keys_[size_t(t) * D], *value = &values_[size_t(t) * D];
+      load<D>(k + place, key), load<D>(v + place, value);
       for (int d = 0; d < D; ++d) {
-        keys_[size_t(d) * padded_ + t] = load_one(k + at(begin_ + t, r_.kv_heads, h_) + d);
-        values_[size_t(d) * padded_ + t] = load_one(v + at(begin_ + t, r_.kv_heads, h_) + d);
+        keys_by_dimension_[size_t(d) * padded_ + t] = key[d];
+        values_by_dimension_[size_t(d) * padded_ + t] = value[d];
       }
+    }
   }
 
-  // Which of the sixteen keys from `t` on a row sees.
-  __mmask16 seen(int row, int t) const {
-    const int from = std::max(0, r_.first[row] - begin_ - t);
-    const int to = std::min(16, r_.last[row] - begin_ - t);
-    return from < to ? __mmask16((1u << to) - (1u << from)) : __mmask16(0);
+  // What sixteen rows see of their sequence; those behind its end see nothing.
+  struct Seen {
+    __m512i first, last;       // of each row
+    int begin, end;            // some row sees something from begin on, none from end on
+    int all_begin, all_end;    // these all of them see
+  };
+
+  Seen seen(int row) const {
+    alignas(64) int32_t first[16] = {}, last[16] = {};
+    Seen s{{}, {}, std::numeric_limits<int>::max(), 0, 0, std::numeric_limits<int>::max()};
+    for (int i = 0; i < 16; ++i) {
+      if (row + i < end_) {
+        first[i] = r_.first[row + i] - begin_, last[i] = r_.last[row + i] - begin_;
+        s.begin = std::min(s.begin, first[i]), s.end = std::max(s.end, last[i]);
+      }
+      s.all_begin = std::max(s.all_begin, first[i]), s.all_end = std::min(s.all_end, last[i]);
+    }
+    s.first = _mm512_load_si512(first), s.last = _mm512_load_si512(last);
+    return s;
   }
 
-  // The chunks of sixteen keys that some of the rows see, as [begin, end).
-  Range chunks(int row, int count) const {
-    int first = std::numeric_limits<int>::max(), last = 0;
-    for (int i = row; i < row + count; ++i)
-      first = std::min(first, r_.first[i]), last = std::max(last, r_.last[i]);
-    return {(first - begin_) / 16 * 16, last - begin_};
+  // Which rows see a key.
+  static __mmask16 who(const Seen& s, int key) {
+    const __m512i t = _mm512_set1_epi32(key);
+    return _mm512_cmple_epi32_mask(s.first, t) & _mm512_cmpgt_epi32_mask(s.last, t);
   }
 
-  // A row of queries, scaled so that scores are in powers of two.
-  void load_query(const T* q, int row, int head, float* to) const {
-    const float scale = kLog2E / std::sqrt(float(D));
-    for (int d = 0; d < D; ++d) to[d] = scale * load_one(q + at(row, r_.heads, head) + d);
+  // Sixteen rows by dimension, times a factor.
+  void load_rows(const T* from, int row, int head, float scale, __m512 to[D]) const {
+    alignas(64) float x[D][16] = {}, one[D];
+    for (int i = 0; i < 16 && row + i < end_; ++i) {
+      load<D>(from + at(row + i, r_.heads, head), one);
+      for (int d = 0; d < D; ++d) x[d][i] = scale * one[d];
+    }
+    for (int d = 0; d < D; ++d) to[d] = _mm512_load_ps(x[d]);
   }
 
-  // query . key of sixteen keys, or of_out . value.
-  static __m512 product(const float* row, const float* by_dimension, int stride) {
-    __m512 even = _mm512_setzero_ps(), odd = _mm512_setzero_ps();
+  void store_rows(const __m512 rows[D], __m512 scale, int row, int head, T* to) const {
+    alignas(64) float x[D][16], one[D];
+    for (int d = 0; d < D; ++d) _mm512_store_ps(x[d], _mm512_mul_ps(rows[d], scale));
+    for (int i = 0; i < 16 && row + i < end_; ++i) {
+      for (int d = 0; d < D; ++d) one[d] = x[d][i];
+      store<D>(to + at(row + i, r_.heads, head), one);
+    }
+  }
+
+  // Products with one vector of D numbers, of sixteen others that lie by dimension.
+  static __m512 product(const __m512 by_dimension[D], const float* one) {
+    __m512 even = _mm512_mul_ps(by_dimension[0], _mm512_set1_ps(one[0]));
+    __m512 odd = _mm512_mul_ps(by_dimension[1], _mm512_set1_ps(one[1]));
 #pragma GCC unroll 16
-    for (int d = 0; d < D; d += 2) {
-      even = _mm512_fmadd_ps(_mm512_set1_ps(row[d]),
-                             _mm512_loadu_ps(by_dimension + size_t(d) * stride), even);
-      odd = _mm512_fmadd_ps(_mm512_set1_ps(row[d + 1]),
-                            _mm512_loadu_ps(by_dimension + size_t(d + 1) * stride), odd);
+    for (int d = 2; d < D; d += 2) {
+      even = _mm512_fmadd_ps(by_dimension[d], _mm512_set1_ps(one[d]), even);
+      odd = _mm512_fmadd_ps(by_dimension[d + 1], _mm512_set1_ps(one[d + 1]), odd);
     }
     return _mm512_add_ps(even, odd);
   }
 
-  void forward_rows(int row, int count, int head, const T* q, T* out, float* sums) {
-    const Range range = chunks(row, count);
-    alignas(64) float query[kTogether][D];
-    __m512 highest[kTogether];
-    for (int i = 0; i < kTogether; ++i) {
-      load_query(q, row + std::min(i, count - 1), head, query[i]);
-      highest[i] = _mm512_set1_ps(-std::numeric_limits<float>::infinity());
-    }
-    for (int t = range.begin; t < range.end; t += 16)
-      for (int i = 0; i < kTogether; ++i) {
-        const __m512 score = product(query[i], keys_.data() + t, padded_);
-        highest[i] = _mm512_mask_max_ps(highest[i], seen(row + std::min(i, count - 1), t),
-                                        highest[i], score);
-        _mm512_storeu_ps(&scores_[size_t(i) * padded_ + t], score);
-      }
-    for (int i = 0; i < count; ++i) {
-      const float max = _mm512_reduce_max_ps(highest[i]);
-      __m512 sum = _mm512_setzero_ps(), value[D];
-      for (auto& one : value) one = _mm512_setzero_ps();
-      for (int t = range.begin; t < range.end; t += 16) {
-        const __m512 score = _mm512_loadu_ps(&scores_[size_t(i) * padded_ + t]);
-        const __m512 weight = _mm512_maskz_mov_ps(
-            seen(row + i, t), exp2_16(_mm512_sub_ps(score, _mm512_set1_ps(max))));
-        sum = _mm512_add_ps(sum, weight);
+  // Adds sixteen numbers times one vector to sixteen vectors.
+  static void add(__m512 to[D], __m512 numbers, const float* one) {
 #pragma GCC unroll 16
-        for (int d = 0; d < D; ++d)
-          value[d] = _mm512_fmadd_ps(weight, _mm512_loadu_ps(&values_[size_t(d) * padded_ + t]),
-                                     value[d]);
-      }
-      const float total = sum16(sum);
-      for (int d = 0; d < D; ++d)
-        store_one(out + at(row + i, r_.heads, head) + d, sum16(value[d]) / total);
-      sums[size_t(row + i) * r_.heads + head] = max + std::log2(total);
-    }
+    for (int d = 0; d < D; ++d) to[d] = _mm512_fmadd_ps(numbers, _mm512_set1_ps(one[d]), to[d]);
   }
 
-  void backward_rows(int row, int count, int head, const T* q, const T* out, const float* sums,
-                     const T* of_out, T* of_q) {
-    const Range range = chunks(row, count);
-    // What comes back for a score: weight times (of_out . value - of_out . out).
-    alignas(64) float query[kTogether][D], given[kTogether][D], mean[kTogether], sum[kTogether];
-    for (int i = 0; i < count; ++i) {
-      load_query(q, row + i, head, query[i]);
-      const size_t place = at(row + i, r_.heads, head);
-      mean[i] = 0;
-      for (int d = 0; d < D; ++d) {
-        given[i][d] = load_one(of_out + place + d);
-        mean[i] += given[i][d] * load_one(out + place + d);
-      }
-      sum[i] = sums[size_t(row + i) * r_.heads + head];
+  void forward_rows(int row, int head, const T* q, T* out, float* sums) {
+    const Seen s = seen(row);
+    __m512 query[D], value[D];
+    load_rows(q, row, head, kLog2E / std::sqrt(float(D)), query);
+    constexpr float kNone = -std::numeric_limits<float>::infinity();
+    __m512 highest = _mm512_set1_ps(kNone), sum = _mm512_setzero_ps();
+    for (int t = s.begin; t < s.end; ++t) {
+      __m512 score = product(query, &keys_[size_t(t) * D]);
+      if (t < s.all_begin || t >= s.all_end)
+        score = _mm512_mask_mov_ps(_mm512_set1_ps(kNone), who(s, t), score);
+      highest = _mm512_max_ps(highest, score);
+      _mm512_storeu_ps(&scores_[size_t(t) * 16], score);
     }
-    for (int t = range.begin; t < range.end; t += 16) {
-      __m512 of_key[D], of_value[D];
+    // Rows behind the end see nothing; their highest score must be a number.
+    highest = _mm512_max_ps(highest, _mm512_set1_ps(std::numeric_limits<float>::lowest()));
+    for (auto& one : value) one = _mm512_setzero_ps();
+    for (int t = s.begin; t < s.end; ++t) {
+      const __m512 score = _mm512_loadu_ps(&scores_[size_t(t) * 16]);
+      const __m512 weight = exp2_16(_mm512_sub_ps(score, highest));
+      sum = _mm512_add_ps(sum, weight);
+      add(value, weight, &values_[size_t(t) * D]);
+    }
+    store_rows(value, _mm512_div_ps(_mm512_set1_ps(1), sum), row, head, out);
+    alignas(64) float high[16], total[16];
+    _mm512_store_ps(high, highest), _mm512_store_ps(total, sum);
+    for (int i = 0; i < 16 && row + i < end_; ++i)
+      sums[size_t(row + i) * r_.heads + head] = high[i] + std::log2(total[i]);
+  }
+
+  void backward_rows(int row, int head, const T* q, const T* out, const float* sums,
+                     const T* of_out, T* of_q) {
+    const Seen s = seen(row);
+    const int count = std::min(16, end_ - row);
+    // What comes back for a score: weight times (of_out . value - of_out . out).
+    alignas(64) float query[16][D], given[16][D], mean[16], sum[16];
+    const float scale = kLog2E / std::sqrt(float(D));
+    for (int i = 0; i < count; ++i) {
+      const size_t place = at(row + i, r_.heads, head);
+      alignas(64) float result[D];
+      load<D>(q + place, query[i]), load<D>(of_out + place, given[i]), load<D>(out + place, result);
+      mean[i] = 0, sum[i] = sums[size_t(row + i) * r_.heads + head];
+      for (int d = 0; d < D; ++d) query[i][d] *= scale, mean[i] += given[i][d] * result[d];
+    }
+    __m512 of_query[D];
+    for (auto& one : of_query) one = _mm512_setzero_ps();
+    for (int t = s.begin / 16 * 16; t < s.end; t += 16) {
+      __m512 key[D], of_key[D], of_value[D];
 #pragma GCC unroll 16
       for (int d = 0; d < D; ++d) {
+        key[d] = _mm512_loadu_ps(&keys_by_dimension_[size_t(d) * padded_ + t]);
         of_key[d] = _mm512_loadu_ps(&of_keys_[size_t(d) * padded_ + t]);
         of_value[d] = _mm512_loadu_ps(&of_values_[size_t(d) * padded_ + t]);
       }
+      const bool whole = t >= s.all_begin && t + 16 <= s.all_end;
+      alignas(64) __m512 back[16];
       for (int i = 0; i < count; ++i) {
-        const __mmask16 mask = seen(row + i, t);
-        const __m512 score = product(query[i], keys_.data() + t, padded_);
-        const __m512 weight =
-            _mm512_maskz_mov_ps(mask, exp2_16(_mm512_sub_ps(score, _mm512_set1_ps(sum[i]))));
-        const __m512 along = product(given[i], values_.data() + t, padded_);
-        const __m512 back = _mm512_mul_ps(weight, _mm512_sub_ps(along, _mm512_set1_ps(mean[i])));
-        _mm512_storeu_ps(&scores_[size_t(i) * padded_ + t], back);
+        const __m512 score = product(key, query[i]);
+        __m512 weight = exp2_16(_mm512_sub_ps(score, _mm512_set1_ps(sum[i])));
+        if (!whole) weight = _mm512_maskz_mov_ps(which(row + i, t), weight);
+        const float* values = &values_by_dimension_[t];
+        __m512 along = _mm512_set1_ps(-mean[i]);
 #pragma GCC unroll 16
-        for (int d = 0; d < D; ++d) {
-          of_value[d] = _mm512_fmadd_ps(weight, _mm512_set1_ps(given[i][d]), of_value[d]);
-          of_key[d] = _mm512_fmadd_ps(back, _mm512_set1_ps(query[i][d]), of_key[d]);
-        }
+        for (int d = 0; d < D; ++d)
+          along = _mm512_fmadd_ps(_mm512_loadu_ps(values + size_t(d) * padded_),
+                                  _mm512_set1_ps(given[i][d]), along);
+        back[i] = _mm512_mul_ps(weight, along);
+        add(of_value, weight, given[i]);
+        add(of_key, back[i], query[i]);
       }
+      for (int i = count; i < 16; ++i) back[i] = _mm512_setzero_ps();
 #pragma GCC unroll 16
       for (int d = 0; d < D; ++d) {
         _mm512_storeu_ps(&of_keys_[size_t(d) * padded_ + t], of_key[d]);
         _mm512_storeu_ps(&of_values_[size_t(d) * padded_ + t], of_value[d]);
       }
+      transpose16((__m512i*)back);
+      for (int j = 0; j < std::min(16, s.end - t); ++j)
+        add(of_query, back[j], &keys_[size_t(t + j) * D]);
     }
-    const float scale = 1 / std::sqrt(float(D));
-    for (int i = 0; i < count; ++i) {
-      __m512 of_query[D];
-      for (auto& one : of_query) one = _mm512_setzero_ps();
-      for (int t = range.begin; t < range.end; t += 16) {
-        const __m512 back = _mm512_loadu_ps(&scores_[size_t(i) * padded_ + t]);
-#pragma GCC unroll 16
-        for (int d = 0; d < D; ++d)
-          of_query[d] = _mm512_fmadd_ps(back, _mm512_loadu_ps(&keys_[size_t(d) * padded_ + t]),
-                                        of_query[d]);
-      }
-      for (int d = 0; d < D; ++d)
-        store_one(of_q + at(row + i, r_.heads, head) + d, scale * sum16(of_query[d]));
-    }
+    store_rows(of_query, _mm512_set1_ps(1 / std::sqrt(float(D))), row, head, of_q);
+  }
+
+  // Which of the sixteen keys from `t` on a row sees.
+  __mmask16 which(int row, int t) const {
+    const int from = std::max(0, r_.first[row] - begin_ - t);
+    const int to = std::min(16, r_.last[row] - begin_ - t);
+    return from < to ? __mmask16((1u << to) - (1u << from)) : __mmask16(0);
   }
 
   PackedRows r_;
   int group_, h_ = 0, begin_ = 0, end_ = 0, padded_ = 0;
-  std::vector<float> keys_, values_, scores_, of_keys_, of_values_;
+  std::vector<float> keys_, values_, keys_by_dimension_, values_by_dimension_;
+  std::vector<float> scores_, of_keys_, of_values_;
 };
 
 }  // namespace everlong
