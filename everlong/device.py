@@ -78,16 +78,21 @@ def has_packed_bf16() -> bool:
 
 
 @cache
-def peak_flops(precision: Literal["bf16", "float32"]) -> float:
-    """Operations a second of PyTorch's own product of 2048 x 2048 matrices, the best of three.
+def peak_flops(precision: Literal["bf16", "float32"], device: torch.device | None = None) -> float:
+    """Operations a second of PyTorch's own product of large matrices, the best of three.
 
-    What this machine can do at most, for saying how near something else comes to it.
+    What this machine can do at most, for saying how near something else comes to it. Matrices are
+    2048 x 2048 on the processor, and 8192 x 8192 on a GPU.
     """
-    size, times = 2048, []
-    matrix = torch.ones(size, size, dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
+    gpu = device is not None and device.type == "cuda"
+    size, times = 8192 if gpu else 2048, []
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    matrix = torch.ones(size, size, dtype=dtype, device=device)
     for _ in range(4):
         began = time.perf_counter()
         torch.mm(matrix, matrix)
+        if gpu:
+            torch.cuda.synchronize(device)
         times.append(time.perf_counter() - began)
     return 2 * size**3 / min(times[1:])
 

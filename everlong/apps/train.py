@@ -98,9 +98,10 @@ def _shown(given: Any) -> Iterator[tuple[Callable[[str], None], Callable[[Any], 
     )
 
     from everlong.device import peak_flops
+    from everlong.training.parallel import device_of_process
 
     console = Console(stderr=True)
-    peak = peak_flops(given.precision)
+    peak = peak_flops(given.precision, device_of_process())
     columns = (
         TextColumn("step"),
         MofNCompleteColumn(),

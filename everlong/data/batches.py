@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -29,6 +29,12 @@ class TokenBatch:
     """What the tokens of each sequence see."""
     pairs: Literal["contrastive", "preference"] | None = None
     """Whether sequences are pairs: a query and its passage, or a better answer and a worse one."""
+
+    def to(self, device: torch.device) -> TokenBatch:
+        """The same there."""
+        if device == self.tokens.device:
+            return self
+        return replace(self, tokens=self.tokens.to(device), targets=self.targets.to(device))
 
     @property
     def learned(self) -> int:

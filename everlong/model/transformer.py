@@ -113,7 +113,8 @@ class Transformer(nn.Module):
         if positions is None:
             positions = torch.arange(tokens.shape[-1]).expand(tokens.shape)
         attend = attend or SequenceAttention(sight, lengths)
-        return self._run(tokens, self.rope(positions), attend, recompute)
+        rope = self.rope(positions).to(tokens.device)
+        return self._run(tokens, rope, attend, recompute)
 
     def step(self, batch: Batch, *, states: bool = False, routing: Routing | None = None) -> Tensor:
         """Compute a batch of spans, filling their blocks.

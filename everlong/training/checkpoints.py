@@ -64,7 +64,7 @@ class Checkpoints:
             CheckpointError: the one before could not be written.
         """
         self.wait()
-        copies = {name: value.detach().clone() for name, value in tensors.items()}
+        copies = {name: value.detach().to("cpu", copy=True) for name, value in tensors.items()}
         plain = json.dumps(state)
         self._pending = self._writer.submit(self._write, step, copies, plain)
 

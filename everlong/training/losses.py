@@ -130,7 +130,8 @@ def sequence_log_probabilities(
     learned = targets != NOT_LEARNED
     logits = (states[learned].to(precision) @ weight.to(precision).T).float()
     told = -cross_entropy(logits, targets[learned], reduction="none")
-    owner = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))[learned]
+    owner = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths))
+    owner = owner.to(told.device)[learned]
     return told.new_zeros(len(lengths)).index_add(0, owner, told)
 
 

@@ -64,7 +64,8 @@ class Losses:
 
     def _states(self, model: Transformer, batch: TokenBatch) -> Tensor:
         attend = PackedAttention(batch.lengths, batch.sights)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self._precision == torch.bfloat16):
+        bf16 = self._precision == torch.bfloat16
+        with torch.autocast(batch.tokens.device.type, torch.bfloat16, enabled=bf16):
             return model.states(
                 batch.tokens,
                 positions=batch.positions,

@@ -130,7 +130,7 @@ class Optimizers:
                     kept = by_parameter.get(self._names[parameter])
                     if kept is not None:
                         optimizer.state[parameter] = {
-                            kind: divided_like(value.clone(), parameter)
+                            kind: divided_like(value.to(parameter.device, copy=True), parameter)
                             for kind, value in kept.items()
                         }
 

@@ -65,9 +65,16 @@ class Ranks:
             at += one.numel()
 
 
+def device_of_process() -> torch.device:
+    """Where this process computes: its own GPU of the machine, or the processor."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+
+
 def divide(model: Transformer, ranks: Ranks) -> None:
     """Divide a model's weights among the processes, which all have it whole before."""
-    mesh = init_device_mesh("cpu", (ranks.size,))
+    mesh = init_device_mesh(device_of_process().type, (ranks.size,))
     for module in (*map(model.block, range(model.config.num_layers)), model):
         fully_shard(module, mesh=mesh)
         assert isinstance(module, FSDPModule)
@@ -100,8 +107,12 @@ def joined() -> Iterator[Ranks]:
     if size == 1:
         yield Ranks()
         return
+    device = device_of_process()
     try:
-        dist.init_process_group("gloo")
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        # Numbers that are told and checkpoints are the processors', gradients the devices'.
+        dist.init_process_group("gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl")
     except (ValueError, RuntimeError) as error:
         raise ConfigError(f"{size} processes do not find one another: {error}") from error
     try:

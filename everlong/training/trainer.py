@@ -39,7 +39,7 @@ from everlong.training.checkpoints import Checkpoints, latest, path_of, read_sta
 from everlong.training.event_log import EventLog
 from everlong.training.objectives import Losses
 from everlong.training.optimizers import Optimizers, average
-from everlong.training.parallel import Ranks, divide, whole
+from everlong.training.parallel import Ranks, device_of_process, divide, whole
 from everlong.training.recipe import Phase, Recipe
 from everlong.training.run_files import (
     CHECKPOINTS,
@@ -132,6 +132,7 @@ class Trainer:
                     "micro_sequences"
                 )
         self._recipe, self._say = recipe, say
+        self._device = device_of_process()
         self._divided = recipe.sharding == "divided" and self._ranks.size > 1
         self._start = open_start(recipe, say)
         self._streams = Streams(self._start.sources, recipe.seed)
@@ -141,7 +142,7 @@ class Trainer:
         self._loss = Losses(
             torch.bfloat16 if recipe.precision == "bf16" else torch.float32,
             recipe.recompute,
-            lambda: built(self._start.config, self._start.weights),
+            lambda: built(self._start.config, self._start.weights).to(self._device),
         )
         self._step = self._skipped = self._phase = 0
         self._validation: dict[str, float] = {}
@@ -254,7 +255,7 @@ class Trainer:
         (learned,) = self._ranks.sum(sum(batch.learned for batch in batches))
         loss = 0.0
         for batch in batches:
-            part = self._loss(self._model, batch) / max(1, learned)
+            part = self._loss(self._model, batch.to(self._device)) / max(1, learned)
             part.backward()  # type: ignore[no-untyped-call]
             loss += float(part.detach())
         if not self._divided:
@@ -294,7 +295,9 @@ class Trainer:
             model = self._built(model.config, self._average)
         # What is drawn for them is the same every time, so that losses can be compared.
         shaping = self._shaping(0)
-        return self._held_out.losses(lambda batch: self._loss(model, batch), shaping)
+        return self._held_out.losses(
+            lambda batch: self._loss(model, batch.to(self._device)), shaping
+        )
 
     def _validated(self, step: Step) -> Step:
         self._validation = self._losses()
@@ -372,11 +375,11 @@ class Trainer:
     def _built(self, config: ModelConfig, weights: Mapping[str, Tensor]) -> Transformer:
         """A model with these weights; with an adapter, its own beside those of the start."""
         if (adapter := self._recipe.adapter) is None:
-            return built(config, weights)
+            return built(config, weights).to(self._device)
         model = built(config, self._start.weights)
         attach(model, adapter, self._recipe.seed)
         model.load_state_dict(weights, strict=False)
-        return model
+        return model.to(self._device)
 
     def _tensors(self) -> dict[str, Tensor]:
         found = {f"model.{name}": one for name, one in parameters_of(self._model).items()}
@@ -410,7 +413,8 @@ class Trainer:
         self._step, self._phase = state["step"], state["phase"]
         self._skipped = state["skipped"]
         self._build(self._start.configs[self._phase], parts["model"], parts["optimizer"])
-        self._average = parts["average"] or None
+        kept = {name: one.to(self._device) for name, one in parts["average"].items()}
+        self._average = kept or None
         phase = self._recipe.phases[self._phase]
         self._schedule = Schedule(phase.schedule, phase.steps)
         self._schedule.load(state["schedule"])

@@ -325,3 +325,17 @@ def test_a_run_can_be_looked_at(tmp_path: Path) -> None:
         [line["loss"] for line in metrics]
     )
     assert [one.step for one in log.Scalars("validation/held_out")] == [4, 9, 11]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_a_gpu_computes_what_a_processor_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = recipe(tmp_path, precision="float32")
+    Trainer(there).run()
+    here = replace(there, run=tmp_path / "here")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    Trainer(here).run()
+    one, other = weights(there.run, 12), weights(here.run, 12)
+    for name in one:
+        torch.testing.assert_close(one[name], other[name], rtol=1e-2, atol=1e-4)
