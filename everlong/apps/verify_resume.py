@@ -39,7 +39,7 @@ def verify_resume(
             given, Path(folder), kills, seed, lambda text: print(text, file=sys.stderr)
         )
     print(
-        f"killed {found.kills} times in {found.steps:,} steps; of {found.numbers:,} numbers "
+        f"kills: {found.kills}, in {found.steps:,} steps; of {found.numbers:,} numbers "
         f"{found.different_bits:,} bits differ; "
         f"losses {'the same' if found.same_losses else 'differ'}, "
         f"ledger {'the same' if found.same_ledger else 'differs'}"

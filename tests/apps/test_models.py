@@ -106,9 +106,9 @@ def test_verify_resume(
     assert shortened(given, 5).steps == 5
     path = tmp_path / "recipe.yaml"
     path.write_text(format_config(given))
-    command = ["verify-resume", str(path), "--kills", "2", "--steps", "12"]
+    command = ["verify-resume", str(path), "--kills", "1", "--steps", "12"]
     assert main([*command, "--checkpoint-every", "3"]) == 0
     told = capsys.readouterr()
-    assert "killed 2 times in 12 steps" in told.out
+    assert "kills: 1, in 12 steps" in told.out
     assert "0 bits differ; losses the same, ledger the same" in told.out
     assert not given.run.exists()
