@@ -92,9 +92,9 @@ class PlainLoop:
     def steps(self, count: int) -> Told:
         """Train so many steps from the beginning."""
         import torch
-        from torch.nn.functional import cross_entropy
 
         from benchmarks.plain_llama import Llama
+        from benchmarks.plain_step import plain_step
 
         torch.manual_seed(0)
         model = Llama(**self._shape)
@@ -113,17 +113,7 @@ class PlainLoop:
         sequences, length = self._batch
         times = []
         for _ in range(count):
-            starts = torch.randint(len(tokens) - length - 1, (sequences,))
-            x = torch.stack([tokens[at : at + length] for at in starts])
-            y = torch.stack([tokens[at + 1 : at + length + 1] for at in starts])
-            with torch.autocast("cpu", torch.bfloat16):
-                logits = model(x)
-                loss = cross_entropy(logits.view(-1, logits.shape[-1]), y.view(-1))
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            loss.item()
+            plain_step(model, optimizer, tokens, sequences, length)
             times.append(time.perf_counter())
         return {"times": times}
 

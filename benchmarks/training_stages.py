@@ -17,6 +17,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from benchmarks.plain_gpt2 import GPT2
+from benchmarks.plain_step import plain_step
 from benchmarks.report import Measured
 from everlong.config import load_config
 from everlong.data.batches import TokenBatch
@@ -117,23 +118,13 @@ def _baseline(start: Start, seconds: float, rate: float, say: Say) -> float:
         began = time.perf_counter()
         done = spent / seconds
         for group in optimizer.param_groups:  # cosine with a warm-up of 2 %, over the time
-            warm = min(1.0, done / 0.02) if done < 0.02 else 1.0
-            group["lr"] = rate * max(warm, 0.02) * (0.55 + 0.45 * math.cos(math.pi * done))
-        starts = torch.randint(len(tokens) - length - 1, (sequences,))
-        x = torch.stack([tokens[at : at + length] for at in starts])
-        y = torch.stack([tokens[at + 1 : at + length + 1] for at in starts])
-        with torch.autocast("cpu", torch.bfloat16):
-            logits = model(x)
-            loss = cross_entropy(logits.view(-1, logits.shape[-1]), y.view(-1))
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        loss.item()
+            warm = min(1.0, max(done / 0.02, 0.02))
+            group["lr"] = rate * warm * (0.55 + 0.45 * math.cos(math.pi * done))
+        loss = plain_step(model, optimizer, tokens, sequences, length)
         spent += time.perf_counter() - began
         step += 1
         if step % 100 == 0:
-            say(f"GPT-2 at {rate:g}: step {step}, loss {loss.item():.3f}")
+            say(f"GPT-2 at {rate:g}: step {step}, loss {loss:.3f}")
 
     def held_out(batch: TokenBatch) -> torch.Tensor:
         at, total = 0, torch.zeros(())

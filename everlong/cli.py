@@ -15,6 +15,7 @@ from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 from everlong.apps import memory as memories
 from everlong.apps import models
+from everlong.apps.models import Texts
 from everlong.apps.plan import plan
 from everlong.apps.train import train
 from everlong.apps.verify_resume import verify_resume
@@ -23,7 +24,6 @@ from everlong.memory.memory import bytes_of, default_folder
 from everlong.memory.owner import owned
 
 Weights = Literal["auto", "float32", "bf16", "int8", "int4"]
-Texts = str | tuple[str, ...]
 Suite = Literal["understanding", "code", "reasoning", "multilingual", "memory", "safety", "all"]
 
 

@@ -46,20 +46,15 @@ class Losses:
             if self._reference is None:
                 self._reference = self._make_reference().requires_grad_(False)
             with torch.no_grad():
-                before = self._log_probabilities(self._reference, batch)
-            now = sequence_log_probabilities(
-                states, model.head_weight, batch.targets, batch.lengths, self._precision
-            )
+                known = self._states(self._reference, batch)
+                before = self._log_probabilities(known, self._reference, batch)
+            now = self._log_probabilities(states, model, batch)
             return preference_loss(now[::2], now[1::2], before[::2], before[1::2])
         return next_token_loss(states, model.head_weight, batch.targets, self._precision)
 
-    def _log_probabilities(self, model: Transformer, batch: TokenBatch) -> Tensor:
+    def _log_probabilities(self, states: Tensor, model: Transformer, batch: TokenBatch) -> Tensor:
         return sequence_log_probabilities(
-            self._states(model, batch),
-            model.head_weight,
-            batch.targets,
-            batch.lengths,
-            self._precision,
+            states, model.head_weight, batch.targets, batch.lengths, self._precision
         )
 
     def _states(self, model: Transformer, batch: TokenBatch) -> Tensor:

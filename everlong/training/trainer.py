@@ -135,6 +135,8 @@ class Trainer:
         self._device = device_of_process()
         self._divided = recipe.sharding == "divided" and self._ranks.size > 1
         self._start = open_start(recipe, say)
+        denoises = any(phase.objective == "denoise" for phase in recipe.phases)
+        self._mask = self._start.mask_token if denoises else 0
         self._streams = Streams(self._start.sources, recipe.seed)
         self._held_out = HeldOut(
             self._start.held_out, recipe.validation.tokens, recipe.phases[-1].sequence_length
@@ -285,8 +287,7 @@ class Trainer:
 
     def _shaping(self, step: int) -> Shaping:
         phase = self._recipe.phases[self._phase]
-        mask = self._start.mask_token
-        return Shaping(phase.objective, self._recipe.seed, step, mask, phase.masked)
+        return Shaping(phase.objective, self._recipe.seed, step, self._mask, phase.masked)
 
     def _losses(self) -> dict[str, float]:
         """Of the held-out corpora, by the weights that are exported."""

@@ -29,18 +29,17 @@ class HeldOut:
     """
 
     def __init__(self, sources: Sequence[Source], tokens: int, length: int) -> None:
-        self._sources = {source.name: source for source in sources}
-        self._pieces = {source.name: _beginning(source, tokens, length) for source in sources}
+        self._read = [(source, _beginning(source, tokens, length)) for source in sources]
         self._shaping: Shaping | None = None
         self._batches: dict[str, list[TokenBatch]] = {}
 
     def __bool__(self) -> bool:
-        return bool(self._sources)
+        return bool(self._read)
 
     @property
     def first(self) -> str:
         """Name of the corpus by whose loss a run is judged."""
-        return next(iter(self._sources))
+        return self._read[0][0].name
 
     def losses(
         self, loss: Callable[[TokenBatch], Tensor], shaping: Shaping | None = None
@@ -54,13 +53,11 @@ class HeldOut:
         if not self._batches or shaping != self._shaping:
             self._shaping = shaping
             self._batches = {
-                name: [
+                source.name: [
                     read([Packed(0, tuple(pieces[at : at + _TOGETHER]))], [source], shaping)
                     for at in range(0, len(pieces), _TOGETHER)
                 ]
-                for (name, source), pieces in zip(
-                    self._sources.items(), self._pieces.values(), strict=True
-                )
+                for source, pieces in self._read
             }
         found = {}
         for name, batches in self._batches.items():
