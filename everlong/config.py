@@ -4,7 +4,8 @@ A file names fields of the dataclass and of the dataclasses inside it; what it l
 default. What is unknown, missing or of another type is refused, with the path of the field.
 
 Field types may be bool, int, float, str, Path, dataclasses, ``tuple[T, ...]``, ``tuple[T, U]``,
-``Mapping[K, T]``, ``Literal`` and unions of these with each other and with None.
+``Mapping[K, T]``, ``Literal`` and unions of these with each other and with None. Of dataclasses in
+a union that all have a ``kind``, a ``Literal``, the one is meant whose kind is given.
 
 YAML is read by the core schema of version 1.2, where PyYAML alone has surprises: ``1e-4`` is a
 number, ``no`` and ``12:30`` are text, and a key that is given twice is an error.
@@ -123,12 +124,30 @@ def _convert(kind: Any, value: Any, path: str) -> Any:
     choices = [option for option in options if option is not types.NoneType]
     if len(choices) == 1:
         return _convert_one(choices[0], value, path)
+    kinds = _kinds(choices)
+    if kinds and isinstance(value, Mapping):
+        named = value.get("kind")
+        if not isinstance(named, str) or named not in kinds:
+            allowed: Any = Literal  # which a type checker reads only where it is written out
+            raise _wrong(allowed[tuple(kinds)], named, _join(path, "kind"))
+        return _convert_one(kinds[named], value, path)
     for choice in choices:
         try:
             return _convert_one(choice, value, path)
         except ConfigError:
             continue
     raise _wrong(kind, value, path)
+
+
+def _kinds(choices: list[Any]) -> dict[str, Any]:
+    """Dataclasses of a union by what their ``kind`` may be, if all of them have one."""
+    found: dict[str, Any] = {}
+    for choice in choices:
+        hint = get_type_hints(choice).get("kind") if dataclasses.is_dataclass(choice) else None
+        if get_origin(hint) is not Literal:
+            return {}
+        found |= dict.fromkeys(get_args(hint), choice)
+    return found
 
 
 def _convert_one(kind: Any, value: Any, path: str) -> Any:

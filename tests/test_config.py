@@ -199,6 +199,46 @@ def test_every_alternative_of_a_union() -> None:
     assert parse_config(Outer, "{count: 1, maybe: {size: 1}}").maybe == Inner(1)
 
 
+@dataclass(frozen=True)
+class Circle:
+    radius: int
+    kind: Literal["circle", "ball"] = "circle"
+
+
+@dataclass(frozen=True)
+class Square:
+    kind: Literal["square"] = "square"
+    side: int = 1
+
+
+@dataclass(frozen=True)
+class Shapes:
+    shapes: tuple[Circle | Square, ...] = ()
+
+
+def test_a_union_of_kinds() -> None:
+    given = Shapes((Square(side=2), Circle(3), Circle(4, "ball")))
+    assert parse_config(Shapes, format_config(given)) == given
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ("{kind: sqare}", "shapes[0].kind must be one of circle, ball, square, not 'sqare'"),
+        ("{kind: sqare}", "did you mean square?"),
+        ("{side: 1}", "shapes[0].kind must be one of"),
+        ("{kind: square, side: big}", "shapes[0].side must be an integer"),
+        ("{kind: circle}", "shapes[0].radius is missing"),
+        ("{kind: [1]}", "shapes[0].kind must be one of"),
+        ("square", "must be a mapping"),
+    ],
+)
+def test_mistakes_in_a_union_of_kinds(shape: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(Shapes, f"shapes: [{shape}]")
+    assert message in str(caught.value)
+
+
 def test_what_cannot_be_written_is_found_at_once() -> None:
     @dataclass(frozen=True)
     class Strange:
