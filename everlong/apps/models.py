@@ -144,14 +144,17 @@ def fertility(model: str, *, texts: Texts) -> None:
 
 
 def corpus(folder: Path) -> None:
-    """Write texts that need no download: Python's manual, questions about it, its source.
+    """Write texts that need no download: Python's manual, questions about it, its source; and the
+    system's manual pages and licences.
 
     Args:
-        folder: for manual.jsonl, answers.jsonl and code.jsonl, and held-out parts of each.
+        folder: for manual.jsonl, answers.jsonl and code.jsonl, and held-out parts of each; and for
+            pages.jsonl and licences.jsonl, where the system has some.
     """
     from everlong.data.python_texts import write_python_texts
+    from everlong.data.system_texts import write_system_texts
 
-    for name, letters in write_python_texts(folder).items():
+    for name, letters in (write_python_texts(folder) | write_system_texts(folder)).items():
         print(f"{folder / name}.jsonl: {letters:,} letters")
 
 

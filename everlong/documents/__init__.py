@@ -1,0 +1,1 @@
+"""Readers of documents: web pages and archives, PDF, Word, EPUB, text, source code, records."""
