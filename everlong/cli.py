@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
+from everlong.apps import curate as curation
 from everlong.apps import memory as memories
 from everlong.apps import models
 from everlong.apps.models import Texts
@@ -321,6 +322,9 @@ _EXAMPLES: dict[str, str] = {
     "eval": "everlong eval smollm2-135m --data ./data --tasks arc_easy --limit 200",
     "eval-compare": "everlong eval compare ./figures/small ./figures/large",
     "eval-report": "everlong eval report ./figures/small --out ./report",
+    "curate": "everlong curate recipes/curate.yaml --workers 2",
+    "curate-inspect": "everlong curate inspect ./curated --step gopher_quality",
+    "curate-reproduce": "everlong curate --reproduce ./curated/lock.json",
     "train": "everlong train recipes/pretrain.yaml --run ./runs/first",
     "verify-resume": "everlong verify-resume recipes/pretrain.yaml --steps 40",
     "plan": "everlong plan recipes/spec-full.yaml --tokens 100T --devices 4096xH100",
@@ -351,6 +355,9 @@ _FUNCTIONS: dict[str, Callable[..., None]] = {
     "eval": evaluate,
     "eval-compare": compare,
     "eval-report": report,
+    "curate": curation.curate,
+    "curate-inspect": curation.inspect,
+    "curate-reproduce": curation.reproduce,
     "train": train,
     "plan": plan,
     "verify-resume": verify_resume,
@@ -366,7 +373,7 @@ _FUNCTIONS: dict[str, Callable[..., None]] = {
     "memory-verify": memories.verify,
     "memory-stats": memories.stats,
 }
-_SWITCHES = ("--no-memory", "--yes", "--everything", "--as-json", "--resume")
+_SWITCHES = ("--no-memory", "--yes", "--everything", "--as-json", "--resume", "--whole")
 """Options that may stand without a value, which is then true."""
 
 
@@ -406,6 +413,8 @@ def _several(texts: Texts) -> tuple[str, ...]:
 def _as_parsed(arguments: Sequence[str]) -> list[str]:
     """Arguments as the parser spells them: ``eval compare`` and ``memory list`` are commands."""
     words = list(arguments)
+    if words[:2] == ["curate", "--reproduce"]:
+        words[1] = "reproduce"
     if "-".join(words[:2]) in _EXAMPLES:
         words[:2] = ["-".join(words[:2])]
     elif words[:1] == ["memory"]:

@@ -129,7 +129,7 @@ def _make(
     folder: Path,
     say: Callable[[str], None],
 ) -> None:
-    end = _end_of_text(tokenizer)
+    end = end_of_text(tokenizer)
     with ShardWriter(
         folder,
         tokenizer=tokenizer.fingerprint().hex(),
@@ -159,7 +159,12 @@ def _make(
             say(f"{corpus.name}: {number:,} of {len(files):,} files read")
 
 
-def _end_of_text(tokenizer: Tokenizer) -> int:
+def end_of_text(tokenizer: Tokenizer) -> int:
+    """The token with which documents end.
+
+    Raises:
+        DataError: there is none.
+    """
     ends = sorted(tokenizer.eos_token_ids)
     if not ends:
         raise DataError("the tokenizer has no end of sequence, with which documents end")

@@ -1,0 +1,200 @@
+"""``everlong curate``: run a recipe of curation, and look at what it did."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+Where = Literal["local", "ray"]
+
+
+def curate(
+    recipe: Path,
+    run: Path | None = None,
+    *,
+    workers: int | None = None,
+    executor: Where | None = None,
+    resume: bool = False,
+) -> None:
+    """Make clean, documented training data of web pages, books and files; Ctrl-C stops, --resume
+    goes on.
+
+    Args:
+        recipe: YAML file, see recipes/curate.yaml.
+        run: folder of what is written, instead of the recipe's.
+        workers: processes, instead of the recipe's; the result does not depend on it.
+        executor: where they run: here, or on Ray.
+        resume: go on with the run that is there.
+    """
+    from dataclasses import replace
+
+    from everlong.config import load_config
+    from everlong.curation import run as runs
+    from everlong.curation.recipe import Curation
+
+    given = load_config(Curation, recipe)
+    given = given if run is None else replace(given, run=run)
+    by = _executor(given.workers, workers, executor)
+    with _shown() as (tell, say):
+        outcome = runs.curate(given, by, resume=resume, tell=tell, say=say)
+    first, last = outcome.counts[0], outcome.counts[-1]
+    refused = sum(len(one.refused) for one in outcome.counts)
+    print(
+        f"{last.kept:,} of {first.documents:,} documents are kept, {last.kept_letters:,} of "
+        f"{first.letters:,} letters" + (f"; {refused:,} could not be read" if refused else "")
+    )
+    print(f"what was removed, and why: {outcome.card}")
+
+
+def reproduce(
+    lock: Path,
+    run: Path | None = None,
+    *,
+    workers: int | None = None,
+    executor: Where | None = None,
+    resume: bool = False,
+) -> None:
+    """Make a run of everlong curate again, and compare it byte by byte.
+
+    Args:
+        lock: lock.json of the run.
+        run: folder of what is written; default: that of the run, with "-again".
+        workers: processes.
+        executor: where they run: here, or on Ray.
+        resume: go on with a run that was stopped.
+    """
+    from everlong.curation import run as runs
+    from everlong.curation.recipe import Workers
+    from everlong.errors import DataError
+
+    folder = run or lock.parent.with_name(f"{lock.parent.name}-again")
+    by = _executor(Workers(), workers, executor)
+    with _shown() as (tell, say):
+        made = runs.reproduce(lock, folder, by, resume=resume, tell=tell, say=say)
+    if made.versions:
+        print(f"other versions than then: {', '.join(made.versions)}")
+    if made.differ:
+        raise DataError(
+            f"{len(made.differ)} of {made.files:,} files are not the same, such as "
+            f"{made.differ[0]}; compare {folder} with {lock.parent}"
+        )
+    print(f"{made.files:,} files are the same to the byte as those of {lock.parent}")
+
+
+def inspect(
+    run: Path,
+    *,
+    step: str | None = None,
+    rule: str | None = None,
+    source: str | None = None,
+    name: str | None = None,
+    limit: int = 10,
+    whole: bool = False,
+) -> None:
+    """Show documents that a run of everlong curate dropped, and why.
+
+    Args:
+        run: its folder.
+        step: only those that this step dropped.
+        rule: only those that this rule dropped.
+        source: only those of this source.
+        name: the documents whose id contains this, kept ones too.
+        limit: most documents that are shown.
+        whole: show whole texts instead of their beginnings.
+    """
+    import itertools
+
+    from everlong.curation.card import dropped_of
+    from everlong.curation.pipeline import COUNTS, DOCUMENTS, counts_of
+    from everlong.curation.shards import documents_of
+    from everlong.errors import ConfigError
+
+    if not (run / COUNTS).exists():
+        raise ConfigError(f"{run} has no run that is done; name the folder of one")
+
+    def fits(plain: dict[str, Any]) -> bool:
+        asked = (("step", step), ("rule", rule), ("source", source))
+        return all(want is None or plain[key] == want for key, want in asked) and (
+            name is None or name in plain["id"]
+        )
+
+    found = (plain for plain in dropped_of(run) if fits(plain))
+    shown = 0
+    for plain in itertools.islice(found, limit):
+        shown += 1
+        print(f"{plain['id']}  dropped by {plain['step']}: {plain['rule']} ({plain['detail']})")
+        _print_text(plain["text"], whole)
+    if name is not None and step is None and rule is None:
+        for document in documents_of(run / DOCUMENTS):
+            if name in document.id and shown < limit:
+                shown += 1
+                changes = ", ".join(f"{c.step}: {c.rule} x {c.count}" for c in document.history)
+                print(f"{document.id}  kept" + (f" (changed: {changes})" if changes else ""))
+                _print_text(document.text, whole)
+    if not shown:
+        rules = sorted({name for one in counts_of(run) for name in one.dropped})
+        print(f"none; the run dropped by {', '.join(rules) or 'no rule'}")
+
+
+def _print_text(text: str, whole: bool) -> None:
+    shown = text if whole else textwrap.shorten(text, 300, placeholder=" …")
+    print(textwrap.indent(shown, "    "))
+
+
+def _executor(given: Any, count: int | None, executor: Where | None) -> Any:
+    """Who does the work, as the recipe says where the command does not."""
+    from everlong.curation.workers import LocalExecutor
+    from everlong.device import threads
+
+    if (executor or given.executor) == "ray":
+        from everlong.curation.ray_executor import RayExecutor
+
+        return RayExecutor(count or given.count, given.limits)
+    return LocalExecutor(count or given.count or threads(), given.limits)
+
+
+# The parser evaluates this module's annotations, and naming Progress would import all of curation.
+@contextmanager
+def _shown() -> Iterator[tuple[Callable[[Any], None], Callable[[str], None]]]:
+    """A bar for the stage that goes on, and a line for what happens, on the standard error."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TaskID,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("stage {task.fields[stage]}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TextColumn("{task.description}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as bars:
+        tasks: dict[int, TaskID] = {}
+
+        def tell(progress: Any) -> None:
+            number = progress.stage
+            if number not in tasks:
+                label = f"{number + 1} of {progress.stages}"
+                tasks[number] = bars.add_task("", total=progress.total_bytes, stage=label)
+            counts = progress.counts
+            bars.update(
+                tasks[number],
+                completed=progress.bytes,
+                description=f"{counts.documents:,} documents, {counts.kept:,} kept",
+            )
+            if progress.incident is not None:
+                console.print(f"a process was lost and its work done again: {progress.incident}")
+
+        yield tell, lambda text: console.print(text)

@@ -1,0 +1,335 @@
+"""The data card of a run: what came in, what each step removed and why, with examples.
+
+It follows Gebru et al., "Datasheets for Datasets" (2018), as far as a program can know the answers.
+Markdown and two pictures; the same run writes the same card.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import inspect
+import itertools
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from everlong.config import to_plain
+from everlong.curation.mixture import Part
+from everlong.curation.pipeline import DOCUMENTS, DROPPED, INCIDENTS
+from everlong.curation.recipe import Curation
+from everlong.curation.shards import documents_of
+from everlong.curation.stage import Counts
+from everlong.errors import MissingExtraError
+from everlong.files import atomic_write
+
+CARD = "card.md"
+_EXAMPLES = 2
+"""Of each rule."""
+_KEPT_EXAMPLES = 5
+_SHOWN = 300
+"""Letters of an example."""
+_WITHHELD = ("toxicity", "hard_blocks", "personal_data")
+"""Steps whose examples are not for a page that is passed on."""
+_LISTED = 30
+_SIZES = (200, 1_000, 5_000, 20_000, 100_000)
+"""Letters, between which kept documents are counted."""
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A step in the flow of documents."""
+
+    kind: str
+    came: int
+    rules: dict[str, tuple[int, int]]
+    """Documents and letters that each rule dropped."""
+
+    @property
+    def dropped(self) -> int:
+        return sum(documents for documents, _ in self.rules.values())
+
+
+def write_card(
+    recipe: Curation, counts: Sequence[Counts], parts: Sequence[Part], tokens: dict[str, int]
+) -> Path:
+    """Write the card of a run that is done.
+
+    Args:
+        recipe: of the run.
+        counts: of each stage.
+        parts: of the mixture.
+        tokens: of each part; empty if no shards were written.
+
+    Returns:
+        The Markdown file, in the folder of the run.
+    """
+    run = recipe.run
+    flow = _flow(recipe, counts)
+    kept, sizes = _kept(recipe)
+    text = [
+        f"# Data card: {run.name}",
+        "",
+        _summary(counts),
+        "",
+        *_sources(recipe, counts[0]),
+        *_steps(recipe, flow),
+        *_changes(counts),
+        *_problems(run, counts),
+        *_languages(counts[-1]),
+        *_sizes(sizes),
+        *_mixture(recipe, parts, tokens),
+        *_dropped_examples(recipe, flow),
+        *_kept_examples(kept),
+        "## Made again",
+        "",
+        "`lock.json` names versions, files and checksums: `everlong curate --reproduce "
+        "lock.json` makes all of it again and compares it byte by byte. `everlong curate inspect "
+        f"{run.name}` shows single documents and why they were dropped.",
+    ]
+    path = run / CARD
+    atomic_write(path, ("\n".join(text) + "\n").encode())
+    try:
+        _draw(run, flow, parts)
+    except MissingExtraError:
+        without = [line for line in text if not line.startswith("![")]
+        atomic_write(path, ("\n".join(without) + "\n").encode())
+    return path
+
+
+def dropped_of(run: Path) -> Iterator[dict[str, Any]]:
+    """Dropped documents of a run as :meth:`Document.to_plain`, with step, rule and detail."""
+    for path in sorted((run / DROPPED).glob("*.jsonl")):
+        with path.open("rb") as lines:
+            yield from map(json.loads, lines)
+
+
+def _summary(counts: Sequence[Counts]) -> str:
+    first, last = counts[0], counts[-1]
+    share = last.kept_letters / max(1, first.letters)
+    return (
+        f"{first.documents:,} documents ({first.letters / 1e6:,.1f} million letters) came in, "
+        f"{last.kept:,} ({last.kept_letters / 1e6:,.1f} million, {share:.0%} of the letters) are "
+        "kept."
+    )
+
+
+def _flow(recipe: Curation, counts: Sequence[Counts]) -> list[_Row]:
+    """What came to each step, and what it dropped."""
+    dropped: Counter[str] = sum((one.dropped for one in counts), Counter())
+    letters: Counter[str] = sum((one.dropped_letters for one in counts), Counter())
+    came, rows = counts[0].documents + sum(one.made for one in counts), []
+    for step in recipe.steps:
+        rules = {
+            name.partition(": ")[2]: (count, letters[name])
+            for name, count in sorted(dropped.items(), key=lambda one: (-one[1], one[0]))
+            if name.partition(": ")[0] == step.kind
+        }
+        rows.append(_Row(step.kind, came, rules))
+        came -= rows[-1].dropped
+    return rows
+
+
+def _sources(recipe: Curation, first: Counts) -> Iterator[str]:
+    yield from ("## What came in", "", "| source | files | licence | skips |", "|---|---|---|---|")
+    for source in recipe.sources:
+        files = ", ".join(f"`{path}`" for path in source.paths)
+        skips = ", ".join(source.skips) or "–"
+        yield f"| {source.name} | {files} | {source.licence or 'as its files say'} | {skips} |"
+    if first.refused:
+        yield ""
+        yield f"{len(first.refused):,} documents or files could not be read; see below."
+    yield ""
+
+
+def _steps(recipe: Curation, flow: Sequence[_Row]) -> Iterator[str]:
+    yield from ("## What each step removed", "", "![](flow.png)", "")
+    yield "| step | came | dropped | share | by rule |"
+    yield "|---|---|---|---|---|"
+    for row in flow:
+        rules = ", ".join(f"{name} {count:,}" for name, (count, _) in row.rules.items())
+        share = row.dropped / max(1, row.came)
+        yield f"| {row.kind} | {row.came:,} | {row.dropped:,} | {share:.1%} | {rules or '–'} |"
+    yield from ("", "What the steps are, and how they are set:", "")
+    for step in recipe.steps:
+        about = (inspect.getdoc(type(step)) or "").split("\n\n")[0].replace("\n", " ")
+        yield f"- **{step.kind}**: {about} {_settings(step)}"
+    yield ""
+
+
+def _settings(step: Any) -> str:
+    """What a step's fields are, where they are not what they would be anyway."""
+    told = []
+    for field in fields(step):
+        usual = field.default
+        if usual is MISSING and field.default_factory is not MISSING:
+            usual = field.default_factory()
+        if usual is MISSING or getattr(step, field.name) != usual:
+            told.append(f"{field.name}: {to_plain(getattr(step, field.name))}")
+    return f"({'; '.join(told)})" if told else "(as usual)"
+
+
+def _changes(counts: Sequence[Counts]) -> Iterator[str]:
+    changed: Counter[str] = sum((one.changed for one in counts), Counter())
+    if changed:
+        yield from (
+            "## What was changed in texts",
+            "",
+            "| step and rule | documents |",
+            "|---|---|",
+        )
+        for name, count in sorted(changed.items(), key=lambda one: (-one[1], one[0])):
+            yield f"| {name} | {count:,} |"
+        yield ""
+
+
+def _problems(run: Path, counts: Sequence[Counts]) -> Iterator[str]:
+    refused = [one for stage in counts for one in stage.refused]
+    if refused:
+        yield from ("## What could not be read or judged", "")
+        yield f"{len(refused):,} documents or files, such as:"
+        yield ""
+        for name, why in refused[:_LISTED]:
+            yield f"- `{name}`: {why}"
+        yield ""
+    if (run / INCIDENTS).exists():
+        yield f"Processes were lost on the way, and their work was done again: `{INCIDENTS}`."
+        yield ""
+
+
+def _languages(last: Counts) -> Iterator[str]:
+    letters: Counter[str] = Counter()
+    for name, size in last.parts.items():
+        letters[name.partition(" ")[2] or "not told"] += size
+    yield from (
+        "## Languages of what is kept",
+        "",
+        "| language | letters | share |",
+        "|---|---|---|",
+    )
+    for language, size in letters.most_common(_LISTED):
+        yield f"| {language} | {size:,} | {size / max(1, last.kept_letters):.1%} |"
+    if (more := len(letters) - _LISTED) > 0:
+        yield f"| {more} more | | |"
+    yield ""
+
+
+def _sizes(sizes: Sequence[int]) -> Iterator[str]:
+    yield from ("## Lengths of what is kept", "", "| letters | documents |", "|---|---|")
+    names = [f"below {_SIZES[0]:,}"]
+    names += [f"{low:,} to {high:,}" for low, high in itertools.pairwise(_SIZES)]
+    names.append(f"{_SIZES[-1]:,} and more")
+    for name, count in zip(names, sizes, strict=True):
+        yield f"| {name} | {count:,} |"
+    yield ""
+
+
+def _mixture(recipe: Curation, parts: Sequence[Part], tokens: dict[str, int]) -> Iterator[str]:
+    yield from ("## Mixture", "", "![](mixture.png)", "")
+    yield f"By {recipe.mixture.by}; what a training run should read of each part:"
+    yield ""
+    yield "| part | letters | tokens | share of the run | epochs |"
+    yield "|---|---|---|---|---|"
+    for part in parts:
+        count = f"{tokens[part.name]:,}" if part.name in tokens else "–"
+        yield f"| {part.name} | {part.letters:,} | {count} | {part.share:.1%} | {part.epochs:.2f} |"
+    yield ""
+
+
+def _dropped_examples(recipe: Curation, flow: Sequence[_Row]) -> Iterator[str]:
+    yield from ("## Examples of what was dropped", "")
+    best: dict[tuple[str, str], list[tuple[str, str, str, str]]] = {}
+    for plain in dropped_of(recipe.run):
+        key = plain["step"], plain["rule"]
+        one = (_rank(recipe, plain["id"]), plain["id"], plain["detail"], plain["text"])
+        _push(best.setdefault(key, []), one, _EXAMPLES)
+    for row in flow:
+        for rule in row.rules:
+            yield f"**{row.kind}: {rule}**"
+            yield ""
+            for _, name, detail, text in sorted(best[row.kind, rule], reverse=True):
+                shown = "(not shown here)" if row.kind in _WITHHELD else _quoted(text)
+                yield f"- `{name}` ({detail}): {shown}"
+            yield ""
+
+
+def _kept_examples(kept: Sequence[tuple[str, str, str]]) -> Iterator[str]:
+    yield from ("## Examples of what is kept", "")
+    for _, name, text in kept:
+        yield f"- `{name}`: {_quoted(text)}"
+    yield ""
+
+
+def _kept(recipe: Curation) -> tuple[list[tuple[str, str, str]], list[int]]:
+    """Some kept documents, and how many there are of each size."""
+    some: list[tuple[str, str, str]] = []
+    sizes = [0] * (len(_SIZES) + 1)
+    for document in documents_of(recipe.run / DOCUMENTS):
+        sizes[sum(len(document.text) >= size for size in _SIZES)] += 1
+        _push(some, (_rank(recipe, document.id), document.id, document.text), _KEPT_EXAMPLES)
+    return sorted(some, reverse=True), sizes
+
+
+def _push(heap: list[Any], one: Any, most: int) -> None:
+    """Keep the largest."""
+    (heapq.heappush if len(heap) < most else heapq.heappushpop)(heap, one)
+
+
+def _rank(recipe: Curation, name: str) -> str:
+    """By which examples are drawn, whatever the order of the documents."""
+    return hashlib.blake2b(f"{recipe.seed} {name}".encode(), digest_size=8).hexdigest()
+
+
+def _quoted(text: str) -> str:
+    shown = " ".join(text[: 2 * _SHOWN].split())[:_SHOWN]
+    shown = shown.replace("`", "'").replace("|", "¦")
+    return f"`{shown}`" + (" …" if len(text) > _SHOWN else "")
+
+
+def _draw(run: Path, flow: Sequence[_Row], parts: Sequence[Part]) -> None:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise MissingExtraError("matplotlib", "curate") from None
+    figure = Figure(figsize=(9, 1 + 0.45 * (len(flow) + 1)), layout="constrained")
+    axes = figure.subplots()
+    names = ["came in", *(row.kind for row in flow)]
+    left = [flow[0].came if flow else 0, *(row.came - row.dropped for row in flow)]
+    axes.barh(names, left, color="#4878a8", label="kept")
+    axes.barh(
+        names[1:], [row.dropped for row in flow], left=left[1:], color="#d9a441", label="dropped"
+    )
+    axes.invert_yaxis()
+    axes.set(xlabel="documents")
+    axes.legend(loc="lower right")
+    _save(figure, run / "flow.png")
+    figure = Figure(figsize=(9, 1.2 + 0.35 * min(len(parts), _LISTED)), layout="constrained")
+    axes = figure.subplots()
+    some = parts[:_LISTED]
+    whole = sum(part.letters for part in parts)
+    places = range(len(some))
+    axes.barh(
+        [p - 0.2 for p in places],
+        [100 * p.letters / whole for p in some],
+        0.4,
+        label="of the corpus",
+    )
+    axes.barh(
+        [p + 0.2 for p in places], [100 * p.share for p in some], 0.4, label="of a training run"
+    )
+    axes.set_yticks(list(places), _names(some))
+    axes.invert_yaxis()
+    axes.set(xlabel="share (%)")
+    axes.legend(loc="lower right")
+    _save(figure, run / "mixture.png")
+
+
+def _names(parts: Iterable[Part]) -> list[str]:
+    return [part.name for part in parts]
+
+
+def _save(figure: Any, path: Path) -> None:
+    figure.savefig(path, dpi=110, metadata={"Software": None})  # the same bytes in any version

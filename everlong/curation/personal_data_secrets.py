@@ -1,0 +1,142 @@
+"""Keys and tokens with which programs log in.
+
+Most issuers give theirs a beginning by which leaks are found; their formats are those in the
+issuers' manuals. Others are long random strings behind a name such as ``api_key``: what is random
+is told by how evenly it uses its characters (Shannon's entropy), and by not being words.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator
+
+from everlong.curation.personal_data_numbers import Span
+
+_ISSUED = {
+    # What a text has to have, for a look with the pattern to be worth while.
+    ("AKIA", "ASIA", "ABIA", "ACCA"): r"(?:AKIA|ASIA|ABIA|ACCA)[A-Z2-7]{16}",  # AWS
+    ("ghp_", "gho_", "ghu_", "ghs_", "ghr_"): r"gh[pousr]_[A-Za-z0-9]{36,251}",  # GitHub
+    ("github_pat_",): r"github_pat_[A-Za-z0-9_]{36,251}",
+    ("glpat-",): r"glpat-[A-Za-z0-9_\-]{20,64}",  # GitLab
+    ("xox", "xapp-"): r"(?:xox[abeoprs]|xapp)-[A-Za-z0-9\-]{10,250}",  # Slack
+    ("hooks.slack.com",): r"(?<=hooks\.slack\.com/services/)[A-Z0-9]{8,14}/[A-Z0-9]{8,14}/"
+    r"[A-Za-z0-9]{20,32}",
+    (
+        "k_live_",
+        "k_test_",
+        "whsec_",
+    ): r"(?:[srp]k_(?:live|test)|whsec)_[A-Za-z0-9]{16,128}",  # Stripe
+    ("AIza",): r"AIza[A-Za-z0-9_\-]{35}",  # Google
+    ("GOCSPX-",): r"GOCSPX-[A-Za-z0-9_\-]{28}",
+    ("ya29.",): r"ya29\.[A-Za-z0-9_\-]{20,512}",
+    ("eyJ",): r"eyJ[A-Za-z0-9_\-]{10,4096}+\.eyJ[A-Za-z0-9_\-]{10,8192}+\.[A-Za-z0-9_\-]{16,2048}+",
+    ("sk-",): r"sk-(?:[A-Za-z0-9]{1,10}-){0,3}[A-Za-z0-9_\-]{32,200}",  # model providers
+    ("hf_",): r"hf_[A-Za-z0-9]{34,64}",  # Hugging Face
+    ("npm_",): r"npm_[A-Za-z0-9]{36}",
+    ("pypi-",): r"pypi-AgE[A-Za-z0-9_\-]{50,250}",
+    ("SG.",): r"SG\.[A-Za-z0-9_\-]{22}\.[A-Za-z0-9_\-]{43}",  # SendGrid
+    ("dop_v1_",): r"dop_v1_[a-f0-9]{64}",  # DigitalOcean
+    (":AA",): r"[0-9]{8,10}:AA[A-Za-z0-9_\-]{33}",  # Telegram
+}
+_PATTERNS = {
+    signs: re.compile(rf"(?<![A-Za-z0-9_\-]){pattern}(?![A-Za-z0-9_])")
+    for signs, pattern in _ISSUED.items()
+}
+
+_KEY_BEGIN = "-----BEGIN "
+_KEY_HEADER = re.compile(r"-----BEGIN (?:[A-Z0-9]{2,12} ){0,2}PRIVATE KEY(?: BLOCK)?-----")
+_KEY_END = re.compile(r"-----END (?:[A-Z0-9]{2,12} ){0,2}PRIVATE KEY(?: BLOCK)?-----")
+_LONGEST_KEY = 16_384
+
+_VALUE = r"([A-Za-z0-9+/_\-.=~]{16,512}+)"
+_ASSIGNED = tuple(
+    # One after the other: a pattern that begins with one letter is looked for much faster.
+    re.compile(rf"{sign}[\"'`]?[ \t]?[\"'`]?{_VALUE}")
+    for sign in ("=>?", ":=?", ">")
+)
+_NAMED = re.compile(
+    r"(?:(?:api|access|auth|secret|private|account|encryption|signing|master|app|service|shared"
+    r"|storage|deploy|session|subscription)[ _\-.]?key"
+    r"|token|secret|passwo?r?d|passwd|pwd|passphrase|credentials?)"
+    r"(?:[ _\-.]?(?:key|base|id|value|base64|hex|prod|dev|test|live|[0-9]))*"
+    r"[\"'`\])]{0,2}[ \t]{0,4}$",
+    re.IGNORECASE,
+)
+_OPTION = re.compile(rf"--(?:[a-z]{{1,20}}-){{0,3}}(?:key|token|secret|password)[ =]{_VALUE}")
+_BEARER = re.compile(r"(?:Bearer|Basic|[Tt]oken) ([A-Za-z0-9+/_\-.=~]{20,2048}+)")
+_LOGIN = re.compile(r"://([^\s:@/\"'<>{}\[\]]{1,64}+):([^\s@/\"'<>{}\[\]]{3,128}+)@")
+_NO_SECRET = re.compile(
+    r"example|placeholder|change[_-]?me|your|x{4}|redacted|dummy|insert|passwo?r?d|123456|abcdef"
+    r"|secret|\.\.\.|\*\*\*|^pass$",
+    re.IGNORECASE,
+)
+_WORD = re.compile(r"[a-z]{4,}|[A-Z][a-z]{3,}")
+
+
+def secrets(text: str) -> Iterator[Span]:
+    """Private keys, tokens of known issuers, and random strings that are called a key."""
+    for signs, pattern in _PATTERNS.items():
+        if any(sign in text for sign in signs):
+            for match in pattern.finditer(text):
+                if "EXAMPLE" not in match[0] and _entropy(match[0]) > 2.5:
+                    yield match.span()
+    if _KEY_BEGIN in text:
+        yield from _private_keys(text)
+    if "://" in text:
+        for match in _LOGIN.finditer(text):
+            if re.search("[0-9]", match[2]) and not _NO_SECRET.search(match[2]):
+                yield match.span(2)
+    if any(scheme in text for scheme in ("Bearer ", "Basic ", "oken ")):
+        for match in _BEARER.finditer(text):
+            if _is_random(match[1]):
+                yield match.span(1)
+    for match in _OPTION.finditer(text):
+        if _is_random(match[1]):
+            yield match.span(1)
+    for pattern in _ASSIGNED:
+        for match in pattern.finditer(text):
+            named = _NAMED.search(text, max(0, match.start() - 40), match.start())
+            if named is not None and _is_random(match[1].rstrip(".")):
+                yield match.start(1), match.start(1) + len(match[1].rstrip("."))
+
+
+def _private_keys(text: str) -> Iterator[Span]:
+    done = 0
+    for match in _KEY_HEADER.finditer(text):
+        if match.start() < done:
+            continue
+        end = _KEY_END.search(text, match.end(), match.end() + _LONGEST_KEY)
+        if end is not None:
+            done = end.end()
+            yield match.start(), done
+
+
+def _entropy(value: str) -> float:
+    """Bits per character."""
+    counts = Counter(value).values()
+    return -sum(count / len(value) * math.log2(count / len(value)) for count in counts)
+
+
+def _is_random(value: str) -> bool:
+    """Whether a value is drawn at random: no path, no name, no version, no placeholder.
+
+    A random string of sixteen characters or more has over three bits a character; and what has
+    words in it is made by people.
+    """
+    if _NO_SECRET.search(value) or not any(map(str.isdigit, value)):
+        return False
+    if not any(map(str.isalpha, value)) or _entropy(value) < 3.0:
+        return False
+    parts = re.split(r"[^A-Za-z0-9]+", value)
+    spoken = sum(len(part) for part in parts if part.isalpha() and _is_word(part))
+    humped = sum(len(word) for word in _WORD.findall(value) if _is_word(word))
+    return spoken * 2 < len(value) and humped * 3 < len(value) * 2
+
+
+def _is_word(letters: str) -> bool:
+    """Whether letters in a row could be spoken: in one case, with vowels, and not only those."""
+    vowels = sum(one in "aeiouyAEIOUY" for one in letters)
+    one_case = letters[1:].islower() or letters.isupper()
+    return len(letters) <= 16 and one_case and 0.2 <= vowels / len(letters) <= 0.7

@@ -1,0 +1,267 @@
+"""A run of curation: stages, the looks at the whole corpus between them, and going on after a stop.
+
+Every task of a stage is done or not done: its counts are written last (``stage.py``). A run that
+was killed therefore goes on with the tasks that are not done, and its result is the same to the
+byte as that of a run that was not.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from everlong.config import format_config
+from everlong.curation.barrier import Barrier
+from everlong.curation.recipe import Curation, Workers
+from everlong.curation.stage import (
+    At,
+    Counts,
+    Reading,
+    Skip,
+    Stage,
+    StageFiles,
+    run_task,
+    stages_of,
+)
+from everlong.curation.step import RememberingStep
+from everlong.curation.tasks import Task, tasks_of
+from everlong.curation.workers import Executor, Incident
+from everlong.errors import ConfigError, DataError
+from everlong.files import FileLock, atomic_write
+
+RECIPE, TASKS, INCIDENTS, COUNTS = "recipe.yaml", "tasks.json", "incidents.jsonl", "counts.json"
+DOCUMENTS, DROPPED = "documents", "dropped"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is."""
+
+    stage: int
+    stages: int
+    bytes: int
+    """Of the files whose tasks are done in this stage."""
+    total_bytes: int
+    counts: Counts
+    """Of the stage so far."""
+    incident: str | None = None
+    """That has just happened."""
+
+
+@dataclass(frozen=True)
+class StageJob:
+    """What a process needs to do a stage's tasks; see :class:`everlong.curation.workers.Job`."""
+
+    recipe: Curation
+    stage: Stage
+    tasks: tuple[Task, ...]
+
+    def __call__(self, task: int, skip: Skip, at: At) -> Counts:
+        """Do it."""
+        number = self.stage.number
+        before = None if number == 0 else stage_files(self.recipe.run, number - 1)
+        sources = {source.name: source for source in self.recipe.sources}
+        counts = run_task(
+            self.stage,
+            self.tasks[task],
+            Reading(sources, self.recipe.reading),
+            before,
+            stage_files(self.recipe.run, number),
+            skip,
+            at,
+        )
+        if before is not None:  # this stage has them now
+            before.kept(task).unlink(missing_ok=True)
+        return counts
+
+
+class Pipeline:
+    """Runs a recipe.
+
+    Args:
+        recipe: what to do.
+        executor: who does it.
+        tell: told how far it is.
+    """
+
+    def __init__(
+        self,
+        recipe: Curation,
+        executor: Executor,
+        tell: Callable[[Progress], None] = lambda progress: None,
+    ) -> None:
+        self.recipe, self._executor, self._tell = recipe, executor, tell
+        self._stages = stages_of(recipe.steps)
+
+    def run(self, *, resume: bool = False) -> list[Counts]:
+        """Do what is left to do.
+
+        Args:
+            resume: go on with the run that is in the recipe's folder.
+
+        Returns:
+            Counts of each stage.
+
+        Raises:
+            ConfigError: there is a run already, or none that could go on, or its recipe or files
+                were others.
+            DataError: nothing is kept.
+            OSError: something cannot be written; what is done is kept.
+        """
+        folder = self.recipe.run
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / ".lock", timeout=0):
+            tasks = self._begin(resume)
+            if not (folder / COUNTS).exists():
+                self._finish([self._stage(stage, tasks) for stage in self._stages], tasks)
+            for stage in self._stages:
+                shutil.rmtree(stage_files(folder, stage.number).folder, ignore_errors=True)
+            return counts_of(folder)
+
+    def _begin(self, resume: bool) -> list[Task]:
+        folder = self.recipe.run
+        tasks = tasks_of(self.recipe.sources, self.recipe.task_bytes)
+        recipe, files = identity(self.recipe), _files(tasks)
+        if (folder / TASKS).exists():
+            if not resume:
+                raise ConfigError(f"{folder} has a run; name another folder, or say --resume")
+            if (folder / RECIPE).read_text(encoding="utf-8") != recipe:
+                raise ConfigError(
+                    f"the recipe is not that of the run in {folder} ({RECIPE}); finish it with "
+                    "that one, or name another folder"
+                )
+            known = json.loads((folder / TASKS).read_text(encoding="utf-8"))
+            if changed := sorted(
+                name for name in {*known, *files} if known.get(name) != files.get(name)
+            ):
+                raise ConfigError(
+                    f"{len(changed)} files are not what they were when the run began, such as "
+                    f"{changed[0]}; name another folder for a new run"
+                )
+        elif resume:
+            raise ConfigError(f"{folder} has no run to go on with; leave out --resume")
+        else:
+            atomic_write(folder / RECIPE, recipe.encode())
+            atomic_write(folder / TASKS, json.dumps(files, indent=1).encode())
+        return tasks
+
+    def _stage(self, stage: Stage, tasks: Sequence[Task]) -> Counts:
+        """Do a stage, if it is not done."""
+        files = stage_files(self.recipe.run, stage.number)
+        if files.summary.exists():
+            return Counts.load(files.summary)
+        files.folder.mkdir(exist_ok=True)
+        counts: dict[int, Counts] = {}
+        done, total, so_far = 0, sum(task.bytes for task in tasks), Counts()
+
+        def add(task: int, of: Counts, incident: str | None = None) -> None:
+            nonlocal done, so_far
+            counts[task] = of
+            done, so_far = done + tasks[task].bytes, so_far + of
+            self._tell(Progress(stage.number, len(self._stages), done, total, so_far, incident))
+
+        for task in tasks:
+            if files.counts(task.number).exists():
+                add(task.number, Counts.load(files.counts(task.number)))
+        todo = [task.number for task in tasks if task.number not in counts]
+        job = StageJob(self.recipe, stage, tuple(tasks))
+        for one in self._executor.map(job, todo):
+            told = [self._note(incident, stage, tasks) for incident in one.incidents]
+            add(one.task, one.counts, told[-1] if told else None)
+        if stage.sketched:
+            Barrier(stage, files, len(tasks), self.recipe.run.name).pass_()
+        whole = reduce(Counts.__add__, (counts[n] for n in sorted(counts)), Counts())
+        atomic_write(files.summary, whole.to_json())
+        return whole
+
+    def _note(self, incident: Incident, stage: Stage, tasks: Sequence[Task]) -> str:
+        """Write down that a process was lost; returns it in words."""
+        piece = tasks[incident.task].pieces[max(0, incident.place[0])]
+        what = f"{piece.name}, document {incident.place[1]}: {incident.what}"
+        with (self.recipe.run / INCIDENTS).open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"stage": stage.number, "task": incident.task, "what": what}))
+            file.write("\n")
+        return what
+
+    def _finish(self, counts: Sequence[Counts], tasks: Sequence[Task]) -> None:
+        """What the last stage kept becomes the documents of the run."""
+        folder, stages = (
+            self.recipe.run,
+            [stage_files(self.recipe.run, s.number) for s in self._stages],
+        )
+        if not counts[-1].kept:
+            raise DataError(
+                f"none of {counts[0].documents:,} documents is kept; *.dropped.jsonl in "
+                f"{folder}/stage-* say why; loosen the steps, in another folder"
+            )
+        self._remember(len(tasks))
+        for name in (DOCUMENTS, DROPPED):
+            (folder / name).mkdir(exist_ok=True)
+        for task in tasks:
+            _move(stages[-1].kept(task.number), folder / DOCUMENTS / f"{task.number:06d}.jsonl")
+            for number, files in enumerate(stages):
+                name = f"stage-{number}-{task.number:06d}.jsonl"
+                _move(files.dropped(task.number), folder / DROPPED / name)
+        plain = [json.loads(one.to_json()) for one in counts]
+        atomic_write(folder / COUNTS, json.dumps(plain, ensure_ascii=False, indent=1).encode())
+
+    def _remember(self, tasks: int) -> None:
+        """Have steps that know the documents of earlier runs learn those of this one."""
+        last = stage_files(self.recipe.run, self._stages[-1].number)
+        for stage in self._stages:
+            files = stage_files(self.recipe.run, stage.number)
+            for n, step in enumerate(stage.sketched):
+                if isinstance(step, RememberingStep) and step.store is not None:
+                    name = self.recipe.run.name
+                    sketches = Barrier(stage, files, tasks, name).sketches(n)
+                    step.remember(sketches, _survived(files, last, tasks), name)
+
+
+def counts_of(run: Path) -> list[Counts]:
+    """Counts of each stage of a run that is done."""
+    return [Counts.from_plain(one) for one in json.loads((run / COUNTS).read_text("utf-8"))]
+
+
+def stage_files(run: Path, number: int) -> StageFiles:
+    """Where a run keeps what a stage writes."""
+    return StageFiles(run / f"stage-{number}")
+
+
+def identity(recipe: Curation) -> str:
+    """What of a recipe decides the result, as YAML."""
+    return format_config(replace(recipe, run=Path(), workers=Workers()))
+
+
+def _files(tasks: Sequence[Task]) -> dict[str, list[int]]:
+    """Size and time of every file that is read."""
+    found = {}
+    for task in tasks:
+        for piece in task.pieces:
+            told = piece.part.path.stat()
+            found[f"{task.source}/{piece.name}"] = [told.st_size, told.st_mtime_ns]
+    return found
+
+
+def _survived(files: StageFiles, last: StageFiles, tasks: int) -> NDArray[np.bool_]:
+    """Which documents of a stage are there after the last one, which has them in the same order."""
+    kept = []
+    for task in range(tasks):
+        with files.ids(task).open("rb") as before, last.ids(task).open("rb") as after:
+            there = set(after)
+            kept += [name in there for name in before]
+    return np.array(kept, dtype=np.bool_)
+
+
+def _move(path: Path, to: Path) -> None:
+    """Move a file, if that is not done; an empty one is removed."""
+    if path.exists() and path.stat().st_size:
+        os.replace(path, to)
+    path.unlink(missing_ok=True)

@@ -1,0 +1,102 @@
+"""Recipes of curation: what is read, the steps it goes through, and what is written; YAML."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from everlong.curation.blocks import HardBlocks
+from everlong.curation.decontamination import Decontamination
+from everlong.curation.duplicates_exact import ExactDuplicates
+from everlong.curation.duplicates_near import NearDuplicates
+from everlong.curation.language import LanguageFilter
+from everlong.curation.mixture import Mixture
+from everlong.curation.personal_data import PersonalData
+from everlong.curation.quality_c4 import C4Quality
+from everlong.curation.quality_fineweb import FineWebQuality
+from everlong.curation.quality_gopher import GopherQuality
+from everlong.curation.quality_repetition import GopherRepetition
+from everlong.curation.step import CorpusStep
+from everlong.curation.tasks import Source
+from everlong.curation.toxicity import Toxicity
+from everlong.curation.workers import WorkerLimits
+from everlong.documents.extracted import Limits
+from everlong.errors import ConfigError
+
+Step: TypeAlias = (
+    LanguageFilter
+    | GopherQuality
+    | GopherRepetition
+    | C4Quality
+    | FineWebQuality
+    | Toxicity
+    | HardBlocks
+    | PersonalData
+    | Decontamination
+    | ExactDuplicates
+    | NearDuplicates
+)
+"""All steps there are, each told by its ``kind``."""
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Token shards of what is kept, a folder for each part of the mixture."""
+
+    tokenizer: str
+    """A folder with a ``tokenizer.json``, or a model whose it is."""
+    shard_tokens: int = 1 << 25
+    """Tokens of a shard, about."""
+
+    def __post_init__(self) -> None:
+        if self.shard_tokens < 1:
+            raise ConfigError(f"shard_tokens is 1 or more, not {self.shard_tokens}")
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Who does the work; the result does not depend on it."""
+
+    count: int | None = None
+    """Processes; None: one for each core."""
+    executor: Literal["local", "ray"] = "local"
+    limits: WorkerLimits = field(default_factory=WorkerLimits)
+
+
+@dataclass(frozen=True)
+class Curation:
+    """A run."""
+
+    run: Path
+    """Folder of what it writes."""
+    sources: tuple[Source, ...]
+    steps: tuple[Step, ...] = ()
+    """In this order."""
+    mixture: Mixture = field(default_factory=Mixture)
+    tokens: Tokens | None = None
+    """None: only documents are written."""
+    reading: Limits = field(default_factory=Limits)
+    """Of files and documents."""
+    task_bytes: int = 16 << 20
+    """Of files that are read as one task, about."""
+    workers: Workers = field(default_factory=Workers)
+    seed: int = 0
+    """Of what is drawn: examples in the report, noise, templates."""
+
+    def __post_init__(self) -> None:
+        names = [source.name for source in self.sources]
+        if not names or len(set(names)) < len(names):
+            raise ConfigError(f"sources have different names, and there is one, not {names}")
+        if self.task_bytes < 1:
+            raise ConfigError(f"task_bytes is 1 or more, not {self.task_bytes}")
+        kinds = [step.kind for step in self.steps]
+        if twice := sorted({kind for kind in kinds if kinds.count(kind) > 1}):
+            raise ConfigError(f"every step is there once at most, and {', '.join(twice)} is twice")
+        single = {step.kind for step in self.steps if not isinstance(step, CorpusStep)}
+        for source in self.sources:
+            if unknown := sorted(set(source.skips) - single):
+                raise ConfigError(
+                    f"{source.name} skips {', '.join(unknown)}; the recipe's steps that can be "
+                    f"skipped are {', '.join(sorted(single)) or 'none'}"
+                )

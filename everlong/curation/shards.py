@@ -1,0 +1,105 @@
+"""Token shards of curated documents, as the trainer reads them: a folder for each part."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import yaml
+
+from everlong.curation.document import Document
+from everlong.curation.mixture import Mixture, Part, name_of
+from everlong.data.corpora import end_of_text
+from everlong.data.token_shards import ShardWriter
+from everlong.device import threads
+from everlong.files import atomic_write
+from everlong.tokenizer import Tokenizer
+
+TRAINING = "training.yaml"
+_TOGETHER = 256
+_LEAST_SHARD = 1 << 20
+
+
+def documents_of(folder: Path) -> Iterator[Document]:
+    """The documents of a run, in order.
+
+    Args:
+        folder: with files of JSON lines.
+    """
+    for path in sorted(folder.glob("*.jsonl")):
+        with path.open("rb") as lines:
+            for line in lines:
+                yield Document.from_plain(json.loads(line))
+
+
+def write_shards(
+    documents: Path,
+    folder: Path,
+    tokenizer: Tokenizer,
+    mixture: Mixture,
+    parts: Sequence[Part],
+    shard_tokens: int,
+    tell: Callable[[int], None] = lambda letters: None,
+) -> dict[str, int]:
+    """Write the shards, and how a training recipe names them.
+
+    Args:
+        documents: folder of a run's documents.
+        folder: to be written anew; what is in it is removed.
+        tokenizer: of the model that is to be trained.
+        mixture: tells the part of a document.
+        parts: all of them.
+        shard_tokens: tokens of a shard, about; of many parts less, as all are written at once.
+        tell: told how many letters more are done.
+
+    Returns:
+        Tokens of each part.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    end, tokens = end_of_text(tokenizer), {part.name: 0 for part in parts}
+    size = max(_LEAST_SHARD, shard_tokens // len(parts))
+
+    def encode(document: Document) -> list[int]:
+        return [*tokenizer.encode(document.text, special=False, bos=False), end]
+
+    with ExitStack() as opened:
+        pool = opened.enter_context(ThreadPoolExecutor(threads()))
+        writers = {
+            part.name: opened.enter_context(
+                ShardWriter(
+                    folder / part.name,
+                    tokenizer=tokenizer.fingerprint().hex(),
+                    vocab_size=tokenizer.vocab_size,
+                    shard_tokens=size,
+                )
+            )
+            for part in parts
+        }
+        for some in _grouped(documents_of(documents), _TOGETHER):
+            for document, ids in zip(some, pool.map(encode, some), strict=True):
+                name = name_of(mixture, document.source, document.language)
+                writers[name].add(ids)
+                tokens[name] += len(ids)
+            tell(sum(len(document.text) for document in some))
+    corpora = [
+        {"name": part.name, "kind": "shards", "paths": [str(folder / part.name)]} for part in parts
+    ]
+    told = {"corpora": corpora, "weights": {part.name: round(part.share, 6) for part in parts}}
+    head = "# For a training recipe: its corpora, and the weights of a phase.\n"
+    atomic_write(folder / TRAINING, (head + yaml.safe_dump(told, sort_keys=False)).encode())
+    return tokens
+
+
+def _grouped(documents: Iterator[Document], count: int) -> Iterator[list[Document]]:
+    some = []
+    for document in documents:
+        some.append(document)
+        if len(some) == count:
+            yield some
+            some = []
+    if some:
+        yield some

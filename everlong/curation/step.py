@@ -1,0 +1,139 @@
+"""What a step of curation is: of one document at a time, or of the whole corpus."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from everlong.curation.document import Document, Dropped
+
+Hashes = NDArray[np.uint64]
+_CHUNK = 1 << 16
+
+
+class DocumentStep(Protocol):
+    """Looks at one document; a frozen dataclass whose fields are its thresholds.
+
+    It may set ``language``, ``licence``, ``metadata`` and ``text``; who changes the text says so in
+    ``history``. The result depends on the document alone, in any process.
+    """
+
+    @property
+    def kind(self) -> str:
+        """Its name in a recipe."""
+
+    def __call__(self, document: Document) -> Dropped | None:
+        """Why the document is dropped; None: it is kept."""
+
+
+@runtime_checkable
+class MakingStep(Protocol):
+    """Makes further documents of one, which stays; a frozen dataclass as well.
+
+    What is made goes through the steps that follow, like any other document.
+    """
+
+    @property
+    def kind(self) -> str:
+        """Its name in a recipe."""
+
+    def make(self, document: Document) -> Iterator[Document]:
+        """The new ones, each with an id of its own, and in its metadata what it was made of."""
+
+
+@runtime_checkable
+class CorpusStep(Protocol):
+    """Looks at all documents together; a frozen dataclass as well.
+
+    Documents are sketched one by one, anywhere. Then, once, all sketches are looked at in the order
+    of the documents; and each document is told what came out. Nothing but arrays with a few bytes
+    a document is in memory at once.
+    """
+
+    @property
+    def kind(self) -> str:
+        """Its name in a recipe."""
+
+    def sketch(self, document: Document) -> Hashes:
+        """What has to be known of a document, uint64 [any number]."""
+
+    def decide(self, sketches: Sketches, kept: NDArray[np.bool_], work: Path, run: str) -> Findings:
+        """What there is to say. Who names another document for one has it dropped.
+
+        Args:
+            sketches: of all documents, dropped ones included.
+            kept: [N], which ones no step before has dropped; others are as if they were not there.
+            work: folder for files that are too large for memory; it is removed afterwards.
+            run: name of the run; who remembers runs knows what was there before it.
+        """
+
+    def apply(self, document: Document, found: Hashes, other: str | None) -> Dropped | None:
+        """Change a document, or say why it is dropped.
+
+        Args:
+            document: with ``found`` or ``other``.
+            found: of :class:`Findings`.
+            other: id of the document that was named for it.
+        """
+
+
+@runtime_checkable
+class RememberingStep(CorpusStep, Protocol):
+    """A corpus step that knows what earlier runs have kept."""
+
+    @property
+    def store(self) -> Path | None:
+        """Folder of what is remembered; None: nothing is."""
+
+    def remember(self, sketches: Sketches, kept: NDArray[np.bool_], run: str) -> None:
+        """Learn what this run has kept, when it is complete; it replaces what was learned of the
+        same run.
+
+        Args:
+            sketches: of all documents.
+            kept: [N], which ones are in the result.
+            run: name of the run.
+        """
+
+
+class Findings(Protocol):
+    """What a corpus step found out about each document."""
+
+    def of(self, document: int) -> tuple[Hashes, int | None]:
+        """Something that ``apply`` understands, and the number of another document, such as that
+        of which it is a copy; an empty array and None: nothing."""
+
+
+class Sketches:
+    """The sketches of N documents in a file, one after the other.
+
+    Args:
+        path: little-endian uint64.
+        starts: int64 [N + 1], of each document where its numbers begin, and the end.
+    """
+
+    def __init__(self, path: Path, starts: NDArray[np.int64]) -> None:
+        self._path, self.starts = path, starts
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def chunks(self, documents: int = _CHUNK) -> Iterator[tuple[range, Hashes]]:
+        """Numbers of consecutive documents, and all their hashes together.
+
+        Read, not mapped: what is mapped counts as memory of the process.
+        """
+        with self._path.open("rb") as file:
+            for first in range(0, len(self), documents):
+                last = min(first + documents, len(self))
+                count = int(self.starts[last] - self.starts[first])
+                yield range(first, last), np.fromfile(file, dtype="<u8", count=count)
+
+    def of(self, document: int) -> Hashes:
+        """The hashes of one document."""
+        start, end = self.starts[document], self.starts[document + 1]
+        return np.fromfile(self._path, dtype="<u8", count=int(end - start), offset=int(8 * start))
