@@ -146,14 +146,18 @@ def _print_text(text: str, whole: bool) -> None:
 
 def _executor(given: Any, count: int | None, executor: Where | None) -> Any:
     """Who does the work, as the recipe says where the command does not."""
+    from dataclasses import replace
+
     from everlong.curation.workers import LocalExecutor
     from everlong.device import threads
 
-    if (executor or given.executor) == "ray":
+    count = given.count if count is None else count
+    chosen = replace(given, count=count, executor=executor or given.executor)
+    if chosen.executor == "ray":
         from everlong.curation.ray_executor import RayExecutor
 
-        return RayExecutor(count or given.count, given.limits)
-    return LocalExecutor(count or given.count or threads(), given.limits)
+        return RayExecutor(chosen.count, chosen.limits)
+    return LocalExecutor(chosen.count or threads(), chosen.limits)
 
 
 # The parser evaluates this module's annotations, and naming Progress would import all of curation.

@@ -81,7 +81,9 @@ class Decontamination:
         """The entries of the index that the document has."""
         return np.unique(self._index.hits(document.text).hashes)
 
-    def decide(self, sketches: Sketches, kept: NDArray[np.bool_], work: Path) -> Contaminated:
+    def decide(
+        self, sketches: Sketches, kept: NDArray[np.bool_], work: Path, run: str
+    ) -> Contaminated:
         """Which entries are no common phrases, for each document that has any."""
         index = self._index
         first = np.concatenate(([True], index.hashes[1:] != index.hashes[:-1]))

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import re
-import sys
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +22,8 @@ from everlong.curation.duplicates_tables import Places, equal_rows
 from everlong.curation.step import Findings, Hashes, Sketches
 
 _NOTHING: Hashes = np.empty(0, dtype=np.uint64)
+_SIGNS = 0x3_4000
+"""Unicode has letters and punctuation only below."""
 _STORED = "digests"
 _STORED_AT_ONCE = 1 << 20
 
@@ -100,7 +100,7 @@ class ExactDuplicates:
         """What is left of a text if what does not matter is taken away."""
         normal = unicodedata.normalize("NFC", text)
         if not self.punctuation:
-            normal = _punctuation().sub("", normal)
+            normal = _without_punctuation(normal)
         if not self.case:
             normal = normal.casefold()
         if not self.white_space:
@@ -161,10 +161,14 @@ def _stored(columns: tuple[Hashes, Hashes], paths: list[Path]) -> NDArray[np.boo
     return found
 
 
+def _without_punctuation(text: str) -> str:
+    """A text without the signs of Unicode's category P."""
+    signs = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
+    left = signs[_no_punctuation().take(signs, mode="clip")]
+    return left.tobytes().decode("utf-32-le", "surrogatepass")
+
+
 @functools.cache
-def _punctuation() -> re.Pattern[str]:
-    """Runs of signs of Unicode's category P."""
-    signs = "".join(
-        sign for sign in map(chr, range(sys.maxunicode + 1)) if unicodedata.category(sign)[0] == "P"
-    )
-    return re.compile(f"[{re.escape(signs)}]+")
+def _no_punctuation() -> NDArray[np.bool_]:
+    """For each sign whether it is no punctuation; there is none above the last of them."""
+    return np.array([unicodedata.category(chr(code))[0] != "P" for code in range(_SIGNS)])

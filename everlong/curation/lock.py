@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from everlong import __version__
 from everlong.curation.pipeline import DOCUMENTS, identity
 from everlong.curation.recipe import Curation
 from everlong.curation.tasks import files_of
@@ -19,6 +18,7 @@ from everlong.files import atomic_write, sha256_file
 LOCK = "lock.json"
 TOKENS = "tokens"
 _LIBRARIES = (
+    "everlong",
     "numpy",
     "tokenizers",
     "trafilatura",
@@ -72,8 +72,8 @@ def lock_of(recipe: Curation) -> Lock:
 
 
 def versions() -> dict[str, str]:
-    """Of Python, Everlong and the libraries that are installed."""
-    found = {"python": platform.python_version(), "everlong": __version__}
+    """Of Python, and of what is installed of Everlong and its libraries."""
+    found = {"python": platform.python_version()}
     for name in _LIBRARIES:
         try:
             found[name] = metadata.version(name)

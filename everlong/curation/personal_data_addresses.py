@@ -48,7 +48,7 @@ def emails(text: str, spelt_out: bool) -> Iterator[Span]:
         end = match.start(1) + length
         if start < match.start() and _is_mail(text, start, match.start(), end):
             yield start, end
-    if spelt_out and any(marker in text for marker in _SPELT_MARKERS):
+    if spelt_out:
         yield from _spelt_out(text)
 
 
@@ -94,16 +94,17 @@ def _is_mail(text: str, start: int, at: int, end: int) -> bool:
     return start < 3 or text[start - 1] not in "/:" or not _LOGIN.search(text, start - 80, start)
 
 
-_SPELT_MARKERS = (
-    *("(at)", "[at]", "{at}", "<at>", "(AT)", "[AT]", " dot ", " DOT ", "dot]", "dot)", "_dot_"),
-    *("[@]", "(@)"),
+_MARKS = tuple(
+    # One after the other: a pattern that begins with one letter is looked for much faster.
+    re.compile(rf"{opening} ?(?:at|AT|@|arroba|ät|dot|DOT) ?[\])}}>]")
+    for opening in (r"\(", r"\[", r"\{", "<")
 )
 _AT = re.compile(
-    r"[ _]?[\[({<] ?(?:at|AT|@|arroba|ät) ?[\])}>][ _]?| (?:at|AT|aT|At) |_at_|_AT_",
+    r"[ _]?[\[({<] ?(?:at|AT|@|arroba|ät) ?[\])}>][ _]?| (?:at|AT|At) ",
 )
 _DOT = (
     r"(?: ?[\[({<] ?(?:dot|DOT|punkt|punto|point|ponto|\.) ?[\])}>] ?"
-    r"| (?:dot|DOT|Dot) |_dot_|_DOT_|\.)"
+    r"| (?:dot|DOT|Dot) |\.)"
 )
 _SPELT_DOMAIN = re.compile(rf"([A-Za-z0-9\-]{{1,63}}+)((?:{_DOT}[A-Za-z0-9\-]{{1,63}}+){{1,4}}+)")
 _ONE_DOT = re.compile(_DOT)
@@ -111,6 +112,8 @@ _SPELT_LOCAL = re.compile(
     r"(?<![\w.+\-])(?:[A-Za-z0-9_.+\-]{1,32}(?: ?[\[({] ?(?:dot|DOT) ?[\])}] ?| (?:dot|DOT) )){0,3}"
     r"[A-Za-z0-9.+\-](?:[A-Za-z0-9_.+\-]{0,62}[A-Za-z0-9])?$"
 )
+_AROUND = 80
+"""Characters between the beginning of such an address and its ``at``, or its first ``dot``."""
 _SPOKEN_TOP_LEVELS = word_set(
     "com org net edu gov info io de uk fr es it nl eu in ru br pl ch at be se no dk fi jp au "
     "ca us me dev app ac co"
@@ -123,26 +126,39 @@ _ABOUT_MAIL = words(
 
 def _spelt_out(text: str) -> Iterator[Span]:
     """Addresses that are written so that programs do not find them."""
-    for at in _AT.finditer(text):
-        domain = _SPELT_DOMAIN.match(text, at.end())
-        if domain is None:
-            continue
-        window = max(0, at.start() - 80)
-        local = _SPELT_LOCAL.search(text[window : at.start()])
-        if local is None:
-            continue
-        labels = [domain[1], *_ONE_DOT.split(domain[2])[1:]]
-        end, dotted = domain.end(), "." in domain[2]
-        bracketed = at[0].strip() not in ("at", "AT", "At", "aT")
-        if not bracketed and dotted:
-            continue  # "look at example.com" is no address
-        if not _TOP_LEVEL.fullmatch(labels[-1]) or labels[-1].lower() in _NO_TOP_LEVEL:
-            continue
-        if ".".join(labels[-2:]).lower() in _EXAMPLES:
-            continue
-        start = window + local.start()
-        if bracketed or at[0].strip() == "AT" or _is_spoken(text, start, local[0], labels[-1]):
-            yield start, end
+    marks = [match.start() for mark in _MARKS for match in mark.finditer(text)]
+    for mark in (" dot ", " DOT "):
+        if mark in text:
+            marks += (match.start() for match in re.finditer(mark, text))
+    done = 0
+    for place in sorted(marks):
+        for at in _AT.finditer(text, max(done, place - _AROUND), place + 10):
+            span = _spelt_around(text, at)
+            if span is not None:
+                yield span
+        done = max(done, place + 1)
+
+
+def _spelt_around(text: str, at: re.Match[str]) -> Span | None:
+    """The address around an ``at``."""
+    domain = _SPELT_DOMAIN.match(text, at.end())
+    if domain is None:
+        return None
+    labels = [domain[1], *_ONE_DOT.split(domain[2])[1:]]
+    if not _TOP_LEVEL.fullmatch(labels[-1]) or labels[-1].lower() in _NO_TOP_LEVEL:
+        return None
+    plain = at[0].strip() in ("at", "AT", "At")
+    if ".".join(labels[-2:]).lower() in _EXAMPLES or (plain and "." in domain[2]):
+        return None  # "look at acme.com" is no address
+    window = max(0, at.start() - _AROUND)
+    local = _SPELT_LOCAL.search(text[window : at.start()])
+    if local is None:
+        return None
+    start = window + local.start()
+    shouted = at[0].strip() == "AT"
+    if plain and not shouted and not _is_spoken(text, start, local[0], labels[-1]):
+        return None
+    return start, domain.end()
 
 
 def _is_spoken(text: str, start: int, local: str, top: str) -> bool:

@@ -7,10 +7,10 @@ import re
 from everlong.curation.personal_data_numbers import before, word_set
 
 _PHONE_WORDS = word_set(
-    "phone phones tel cell cellphone cellphones fax call calls called calling dial ring sms tty toll "
-    "freephone whatsapp hotline helpline voicemail reach reached landline viber ph mob gsm msisdn "
-    "ruf fon rufnummer festnetz erreichen erreichbar anruf anrufen tél portable joindre joignable "
-    "móvil movil tfno celular cellulare recapito telemóvel ligue ligar liga fone bel bellen "
+    "phone phones tel cell cellphone cellphones fax call calls called calling dial ring sms tty "
+    "toll freephone whatsapp hotline helpline voicemail reach reached landline viber ph mob gsm "
+    "msisdn ruf fon rufnummer festnetz erreichen erreichbar anruf anrufen tél portable joindre "
+    "joignable móvil movil tfno celular cellulare recapito telemóvel ligue ligar liga fone bel bellen "
     "komórka komórkowy zadzwoń dzwoń dzwonić kom puhelin tlf tlfn тел моб звоните هاتف جوال "
     "फ़ोन फोन मोबाइल"
 )
@@ -33,7 +33,7 @@ _OTHER_WORDS = word_set(
 )
 _NUMBER = word_set("number numbers numéro número numero nummer numer nr num")
 _WHOSE = word_set(
-    "my her his its our their your new contact mi mon ma mijn meine seine mio mój moj meu meus mein mit"
+    "my her his its our their your new contact mi mon ma mijn meine seine mio mój moj meu mein"
 )
 _SENT = word_set("text txt")
 _TO_WHOM = word_set("me us him her them")

@@ -56,13 +56,14 @@ _STAMP = re.compile(
     r"|[0-2][0-9][0-5][0-9][\-–][0-2][0-9][0-5][0-9](?![0-9])"
 )
 """Day and time in the name of a file, or from what time to what time."""
+_YEARS = re.compile(r"(?:1[0-9]|20)[0-9]{2}[ ()/\-–]{1,3}(?:1[0-9]|20)[0-9]{2}")
 _AMERICAN_ONLY = re.compile(r"\([0-9]{3}\) ?[0-9]{3}[\-.][0-9]{4}(?![0-9])")
 _COUNTED = ("0123456789", "1234567890", "0987654321", "9876543210")
 _DATE = re.compile(
     r"(?:(?:1[5-9]|20)[0-9]{2}[\-/. ](?:0?[1-9]|1[0-2])[\-/. ][0-3]?[0-9]"
     r"|[0-3]?[0-9][\-/. ](?:0?[1-9]|1[0-2])[\-/. ](?:1[5-9]|20)[0-9]{2}"
     r"|[01]?[0-9][\-/. ][0-3]?[0-9][\-/. ](?:1[5-9]|20)[0-9]{2}"
-    r"|[0-9]{1,3}(?:\.[0-9]{1,3}){3})(?![0-9])"
+    r"|[0-9]{1,3}(?:\.[0-9]{1,3}){3}(?!\.))(?![0-9])"
 )
 """Or an IP address."""
 _EXTENSION = re.compile(
@@ -101,6 +102,8 @@ def phone_numbers(text: str, runs: Sequence[Span], regions: Sequence[str]) -> It
             yield start, done
     alike = Alike(90)
     for first, last in runs:
+        if _YEARS.fullmatch(text, first, last):
+            continue
         # A bracket opens before the first digit.
         first -= first > 0 and text[first - 1] == "("
         yield from _national(text, first, last, regions, alike)

@@ -14,36 +14,61 @@ from collections.abc import Iterator
 
 from everlong.curation.personal_data_numbers import Span
 
-_ISSUED = {
-    # What a text has to have, for a look with the pattern to be worth while.
-    ("AKIA", "ASIA", "ABIA", "ACCA"): r"(?:AKIA|ASIA|ABIA|ACCA)[A-Z2-7]{16}",  # AWS
-    ("ghp_", "gho_", "ghu_", "ghs_", "ghr_"): r"gh[pousr]_[A-Za-z0-9]{36,251}",  # GitHub
-    ("github_pat_",): r"github_pat_[A-Za-z0-9_]{36,251}",
-    ("glpat-",): r"glpat-[A-Za-z0-9_\-]{20,64}",  # GitLab
-    ("xox", "xapp-"): r"(?:xox[abeoprs]|xapp)-[A-Za-z0-9\-]{10,250}",  # Slack
-    ("hooks.slack.com",): r"(?<=hooks\.slack\.com/services/)[A-Z0-9]{8,14}/[A-Z0-9]{8,14}/"
-    r"[A-Za-z0-9]{20,32}",
-    (
-        "k_live_",
-        "k_test_",
-        "whsec_",
-    ): r"(?:[srp]k_(?:live|test)|whsec)_[A-Za-z0-9]{16,128}",  # Stripe
-    ("AIza",): r"AIza[A-Za-z0-9_\-]{35}",  # Google
-    ("GOCSPX-",): r"GOCSPX-[A-Za-z0-9_\-]{28}",
-    ("ya29.",): r"ya29\.[A-Za-z0-9_\-]{20,512}",
-    ("eyJ",): r"eyJ[A-Za-z0-9_\-]{10,4096}+\.eyJ[A-Za-z0-9_\-]{10,8192}+\.[A-Za-z0-9_\-]{16,2048}+",
-    ("sk-",): r"sk-(?:[A-Za-z0-9]{1,10}-){0,3}[A-Za-z0-9_\-]{32,200}",  # model providers
-    ("hf_",): r"hf_[A-Za-z0-9]{34,64}",  # Hugging Face
-    ("npm_",): r"npm_[A-Za-z0-9]{36}",
-    ("pypi-",): r"pypi-AgE[A-Za-z0-9_\-]{50,250}",
-    ("SG.",): r"SG\.[A-Za-z0-9_\-]{22}\.[A-Za-z0-9_\-]{43}",  # SendGrid
-    ("dop_v1_",): r"dop_v1_[a-f0-9]{64}",  # DigitalOcean
-    (":AA",): r"[0-9]{8,10}:AA[A-Za-z0-9_\-]{33}",  # Telegram
+_ISSUED: dict[str, tuple[tuple[str, int, str], ...]] = {
+    # By the last character of the beginning, which is looked for first: the beginning, how long it
+    # is, and what follows.
+    "_": (
+        (r"gh[pousr]_", 4, r"[A-Za-z0-9]{36,251}"),  # GitHub
+        (r"github_pat_", 11, r"[A-Za-z0-9_]{36,251}"),
+        (r"[srp]k_live_", 8, r"[A-Za-z0-9]{16,128}"),  # Stripe
+        (r"[srp]k_test_", 8, r"[A-Za-z0-9]{16,128}"),
+        (r"whsec_", 6, r"[A-Za-z0-9]{16,128}"),
+        (r"hf_", 3, r"[A-Za-z0-9]{34,64}"),  # Hugging Face
+        (r"npm_", 4, r"[A-Za-z0-9]{36}"),
+        (r"dop_v1_", 7, r"[a-f0-9]{64}"),  # DigitalOcean
+    ),
+    "-": (
+        (r"glpat-", 6, r"[A-Za-z0-9_\-]{20,64}"),  # GitLab
+        (r"xox[abeoprs]-", 5, r"[A-Za-z0-9\-]{10,250}"),  # Slack
+        (r"xapp-", 5, r"[A-Za-z0-9\-]{10,250}"),
+        (r"GOCSPX-", 7, r"[A-Za-z0-9_\-]{28}"),  # Google
+        (r"sk-", 3, r"(?:[A-Za-z0-9]{1,10}-){0,3}[A-Za-z0-9_\-]{32,200}"),  # model providers
+        (r"pypi-", 5, r"AgE[A-Za-z0-9_\-]{50,250}"),
+    ),
+    ".": (
+        (r"ya29\.", 5, r"[A-Za-z0-9_\-]{20,512}"),  # Google
+        (r"SG\.", 3, r"[A-Za-z0-9_\-]{22}\.[A-Za-z0-9_\-]{43}"),  # SendGrid
+    ),
+    "A": (
+        (r"A", 1, r"(?:KIA|SIA|BIA|CCA)[A-Z2-7]{16}"),  # AWS
+        (r"A", 1, r"Iza[A-Za-z0-9_\-]{35}"),  # Google
+    ),
+    "J": (
+        # A JSON web token: header, claims and signature (RFC 7519).
+        (
+            r"eyJ",
+            3,
+            r"[A-Za-z0-9_\-]{10,4096}+\.eyJ[A-Za-z0-9_\-]{10,8192}+\.[A-Za-z0-9_\-]{16,2048}+",
+        ),
+    ),
+    ":": ((r"[0-9]{8}:", 0, r"AA[A-Za-z0-9_\-]{33}"),),  # Telegram
 }
-_PATTERNS = {
-    signs: re.compile(rf"(?<![A-Za-z0-9_\-]){pattern}(?![A-Za-z0-9_])")
-    for signs, pattern in _ISSUED.items()
-}
+
+
+def _any_of(last: str, issued: tuple[tuple[str, int, str], ...]) -> re.Pattern[str]:
+    """Matches the last character of a beginning and what follows, each in a group of its own."""
+    each = (f"(?<={start})({rest})(?![A-Za-z0-9_])" for start, _, rest in issued)
+    return re.compile(f"{re.escape(last)}(?:{'|'.join(each)})")
+
+
+_PATTERNS = tuple(
+    (_any_of(last, issued), tuple(length for _, length, _ in issued))
+    for last, issued in _ISSUED.items()
+)
+_IN_A_TOKEN = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
+_WEBHOOK = re.compile(
+    r"(?<=hooks\.slack\.com/services/)[A-Z0-9]{8,14}/[A-Z0-9]{8,14}/[A-Za-z0-9]{20,32}"
+)
 
 _KEY_BEGIN = "-----BEGIN "
 _KEY_HEADER = re.compile(r"-----BEGIN (?:[A-Z0-9]{2,12} ){0,2}PRIVATE KEY(?: BLOCK)?-----")
@@ -65,7 +90,11 @@ _NAMED = re.compile(
     re.IGNORECASE,
 )
 _OPTION = re.compile(rf"--(?:[a-z]{{1,20}}-){{0,3}}(?:key|token|secret|password)[ =]{_VALUE}")
-_BEARER = re.compile(r"(?:Bearer|Basic|[Tt]oken) ([A-Za-z0-9+/_\-.=~]{20,2048}+)")
+_SCHEMES = {
+    # Of the header Authorization.
+    scheme: re.compile(rf"{scheme}([A-Za-z0-9+/_\-.=~]{{20,2048}}+)")
+    for scheme in ("Bearer ", "Basic ", "oken ")
+}
 _LOGIN = re.compile(r"://([^\s:@/\"'<>{}\[\]]{1,64}+):([^\s@/\"'<>{}\[\]]{3,128}+)@")
 _NO_SECRET = re.compile(
     r"example|placeholder|change[_-]?me|your|x{4}|redacted|dummy|insert|passwo?r?d|123456|abcdef"
@@ -77,21 +106,27 @@ _WORD = re.compile(r"[a-z]{4,}|[A-Z][a-z]{3,}")
 
 def secrets(text: str) -> Iterator[Span]:
     """Private keys, tokens of known issuers, and random strings that are called a key."""
-    for signs, pattern in _PATTERNS.items():
-        if any(sign in text for sign in signs):
-            for match in pattern.finditer(text):
-                if "EXAMPLE" not in match[0] and _entropy(match[0]) > 2.5:
-                    yield match.span()
+    for issued, lengths in _PATTERNS:
+        for match in issued.finditer(text):
+            assert match.lastindex is not None, "one of the groups matches"
+            start = match.start() + 1 - lengths[match.lastindex - 1]
+            value = text[start : match.end()]
+            alone = start == 0 or text[start - 1] not in _IN_A_TOKEN
+            if alone and "EXAMPLE" not in value and _entropy(value) > 2.5:
+                yield start, match.end()
+    if "hooks.slack.com" in text:
+        yield from (match.span() for match in _WEBHOOK.finditer(text))
     if _KEY_BEGIN in text:
         yield from _private_keys(text)
     if "://" in text:
         for match in _LOGIN.finditer(text):
             if re.search("[0-9]", match[2]) and not _NO_SECRET.search(match[2]):
                 yield match.span(2)
-    if any(scheme in text for scheme in ("Bearer ", "Basic ", "oken ")):
-        for match in _BEARER.finditer(text):
-            if _is_random(match[1]):
-                yield match.span(1)
+    for scheme, pattern in _SCHEMES.items():
+        if scheme in text:
+            for match in pattern.finditer(text):
+                if _is_random(match[1]):
+                    yield match.span(1)
     for match in _OPTION.finditer(text):
         if _is_random(match[1]):
             yield match.span(1)

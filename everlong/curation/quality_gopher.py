@@ -48,7 +48,8 @@ class GopherQuality:
     max_ellipsis_lines: float | None = 0.3
     """Share of the lines that end with an ellipsis."""
     min_words_with_letter: float | None = 0.8
-    """Share of the words, punctuation included, in which there is a letter."""
+    """Share of the words, punctuation included, in which there is a letter. Direct speech and lists
+    are close to it: a novel has between 0.78 and 0.89."""
     min_stop_words: int | None = 2
     """So many different ones of the stop words of its language."""
     stop_words: Mapping[str, tuple[str, ...]] = field(default_factory=_english)

@@ -194,7 +194,9 @@ def _top_ngram(grams: _Grams, length: int, most: Mapping[int, float]) -> Dropped
         often = int(counts.max())
         if often * longest / length <= share:
             continue
-        first = int(np.isin(keys, ordered[starts[:-1][counts == often]]).argmax()) if often > 1 else 0
+        first = (
+            int(np.isin(keys, ordered[starts[:-1][counts == often]]).argmax()) if often > 1 else 0
+        )
         found = often * (int(letters[first]) + spaces) / length
         if found > share:
             detail = f"{often:,} times, {found:.3f} of the characters, at most {share}"

@@ -6,10 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from everlong.curation.augmentation_glossary import Glossary
+from everlong.curation.augmentation_noise import Noise
+from everlong.curation.augmentation_questions import Questions
 from everlong.curation.blocks import HardBlocks
 from everlong.curation.decontamination import Decontamination
 from everlong.curation.duplicates_exact import ExactDuplicates
 from everlong.curation.duplicates_near import NearDuplicates
+from everlong.curation.duplicates_spans import RepeatedSpans
 from everlong.curation.language import LanguageFilter
 from everlong.curation.mixture import Mixture
 from everlong.curation.personal_data import PersonalData
@@ -36,6 +40,10 @@ Step: TypeAlias = (
     | Decontamination
     | ExactDuplicates
     | NearDuplicates
+    | RepeatedSpans
+    | Questions
+    | Glossary
+    | Noise
 )
 """All steps there are, each told by its ``kind``."""
 
@@ -62,6 +70,10 @@ class Workers:
     """Processes; None: one for each core."""
     executor: Literal["local", "ray"] = "local"
     limits: WorkerLimits = field(default_factory=WorkerLimits)
+
+    def __post_init__(self) -> None:
+        if self.count is not None and self.count < 1:
+            raise ConfigError(f"count of workers is 1 or more, not {self.count}")
 
 
 @dataclass(frozen=True)

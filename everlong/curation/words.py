@@ -11,8 +11,8 @@ Scripts without spaces between words (Chinese, Japanese, Thai and others) have n
 Every letter of theirs is a word here, and counts as a part of one: in the 1,004 sentences of
 FLORES-200 (NLLB Team 2022) that SIB-200 repeats, one English word is 1.6 letters of Chinese, 0.8
 and 1.6 of kanji and kana in Japanese, and 5.2 to 7.6 of Thai, Lao, Khmer, Burmese, Shan, Tibetan
-and Dzongkha. FineWeb 2 (Penedo et al. 2025, section 3.3) runs a segmenter for each language
-instead, and fits the thresholds to it; that would be slower than all rules together.
+and Dzongkha. FineWeb2 (Penedo et al. 2025) runs a segmenter for each language instead, and fits
+thresholds to it; that would take longer than all rules together.
 """
 
 from __future__ import annotations
@@ -211,6 +211,8 @@ _UNSPACED = (
     "\u0f0b\u0f0c\u0f40-\u0fbc"  # Tibetan, with the point after each syllable
     "\u1000-\u103f\u1050-\u1089\u109a-\u109f\ua9e0-\ua9ef\uaa60-\uaa7f"  # Burmese, Shan
     "\u1780-\u17d3\u17d7\u17dc\u17dd"  # Khmer
+    "\u1950-\u1974\u1980-\u19c9\u1a20-\u1a7c"  # Tai Le, New Tai Lue, Tai Tham
+    "\u1b00-\u1b4c\ua980-\ua9c0"  # Balinese, Javanese
 ) + _KANA + _IDEOGRAPHS  # fmt: skip
 _UNSPACED_LETTER = re.compile(f"[{_UNSPACED}]")
 _LETTER_OR_REST = re.compile(f"[{_UNSPACED}]|[^{_UNSPACED}\u200b]+")
@@ -379,7 +381,7 @@ def _split_spaced(piece: str) -> list[str]:
 
 
 def _split_common(opening: str, letters: str, closing: str) -> list[str] | None:
-    """Letters with a sign before and after them, as nine of ten pieces are; None: less simple."""
+    """Letters between signs, as nine of ten pieces of prose are; None: it is not so simple."""
     if letters in _SPECIAL or (closing == "." and letters[-1] in _UPPER):
         return None
     if opening and (opening + letters in _SPECIAL or opening + letters + closing in _SPECIAL):

@@ -17,6 +17,7 @@ from everlong.errors import DataError
 _READ_BYTES = 1 << 18
 _MAGIC = re.compile(rb"\x1f\x8b\x08[\x00-\x1f]", re.DOTALL)
 """How a member begins; the other bits of the flags are reserved."""
+_HEAD_BYTES = 4
 _TRIED_BYTES = 512
 _FED_BLOCKS = 16
 """Blocks of a member that are kept to look through again; the last ones of a long one."""
@@ -46,6 +47,7 @@ class MemberStream:
         self._ended = False
         self._fed: list[bytes] = []
         """What of the member was unpacked, as it is in the file."""
+        self._failed: str | None = None
         if self.packed:
             self._inflate = zlib.decompressobj(31)
 
@@ -121,17 +123,25 @@ class MemberStream:
             while not self._ended:
                 self._inflated()
             data = self._packed_bytes
+            if len(data) < _HEAD_BYTES:
+                data += self._file.read(_READ_BYTES)
+            # Where a member has to begin, a damaged one is told of.
+            start = 0 if _MAGIC.match(data) else _member(data)
         except DataError:
             # Damaged data may have run on into the next members, so look behind the first byte.
             data = b"".join(self._fed)[1:]
-        while (start := _member(data)) is None:
+            start = _member(data)
+        while start is None:
             more = self._file.read(_READ_BYTES)
             if not more:
-                self._packed_bytes, self._fed, self._ended = b"", [], True
+                self._packed_bytes, self._fed = b"", []
+                self._ended, self._failed = True, None
                 return False
-            data = data[-(_TRIED_BYTES - 1) :] + more
+            data = data[-_TRIED_BYTES:] + more
+            start = _member(data)
         self._packed_bytes = data[start:]
-        self._inflate, self._ended, self._fed = zlib.decompressobj(31), False, []
+        self._inflate, self._ended = zlib.decompressobj(31), False
+        self._fed, self._failed = [], None
         return True
 
     def _fill(self) -> bool:
@@ -149,6 +159,8 @@ class MemberStream:
 
     def _inflated(self) -> bytes:
         assert self._inflate is not None, "the file is packed"
+        if self._failed is not None:
+            raise DataError(self._failed)
         if not self._packed_bytes:
             self._packed_bytes = self._file.read(_READ_BYTES)
             if not self._packed_bytes:
@@ -160,7 +172,8 @@ class MemberStream:
         try:
             data = self._inflate.decompress(self._packed_bytes, _READ_BYTES)
         except zlib.error as error:
-            raise DataError(f"damaged packed data: {error}") from None
+            self._failed = f"damaged packed data: {error}"
+            raise DataError(self._failed) from None
         self._ended = self._inflate.eof
         self._packed_bytes = (
             self._inflate.unused_data if self._ended else self._inflate.unconsumed_tail

@@ -61,7 +61,7 @@ def tag_of(element: etree._Element) -> str:
     tag = element.tag
     if not isinstance(tag, str):
         return ""
-    return tag.rpartition("}")[2].lower() if tag[:1] == "{" else tag
+    return tag.rpartition("}")[2]
 
 
 class Writer:
@@ -202,7 +202,7 @@ def table_text(rows: list[list[str]]) -> str:
         return "\n\n".join(row[0] for row in rows)
     lines = []
     for number, row in enumerate(rows):
-        cells = [cell.replace("|", "\\|").replace("\n", " ") for cell in row]
+        cells = [" ".join(filter(None, cell.replace("|", "\\|").split("\n"))) for cell in row]
         lines.append(f"| {' | '.join(cells + [''] * (width - len(cells)))} |")
         if number == 0:
             lines.append("|" + " --- |" * width)

@@ -54,9 +54,10 @@ def read_pdf(data: bytes, limits: Limits) -> Extracted:
     try:
         document = pdfium.PdfDocument(data)
     except pdfium.PdfiumError as error:
-        if "password" in str(error).lower():
+        # What PDFium says of an error may be of a file before.
+        if "password" in str(error).lower() and b"/Encrypt" in data:
             raise DataError("encrypted; save the file without a password") from None
-        raise DataError(f"not a PDF file that can be read: {error}") from None
+        raise DataError("not a PDF file, or a damaged one") from None
     with closing(document):
         if len(document) > limits.pages:
             raise DataError(f"{len(document):,} pages; pages allows {limits.pages:,}")
@@ -150,16 +151,21 @@ def _paragraphs(page: Sequence[str]) -> Iterator[str]:
     width = widths[int(_WIDTH_QUANTILE * (len(widths) - 1))] if widths else 0
     kept: list[str] = []
     for line in page:
-        if kept and not (
-            len(kept[-1]) >= _FULL * width
-            and not _begins_item(line)
-            and (width >= _VERSE or not line[0].isupper())
-        ):
+        if kept and not _is_joined(kept[-1], line, width):
             yield "\n".join(kept)
             kept = []
         kept.append(line)
     if kept:
         yield "\n".join(kept)
+
+
+def _is_joined(line: str, after: str, width: int) -> bool:
+    """Whether a paragraph goes on with the line after."""
+    if line.endswith("-") and line[-2:-1].isalpha() and after[0].isalnum():
+        return True
+    if len(line) < _FULL * width or _begins_item(after):
+        return False
+    return width >= _VERSE or after[0].islower()
 
 
 def _begins_item(line: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,8 +26,9 @@ def test_the_same_bytes_on_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     terrible(tmp_path, "good", "crash")
     steps = (Terrible(), Short(), Same())
     limits = WorkerLimits(seconds=20)
-    here = Pipeline(recipe(tmp_path, *steps, run="here"), LocalExecutor(2, limits)).run()
-    there = Pipeline(recipe(tmp_path, *steps, run="there"), RayExecutor(2, limits)).run()
+    given = replace(recipe(tmp_path, *steps, run="here"), task_bytes=2_000)
+    here = Pipeline(given, LocalExecutor(2, limits)).run()
+    there = Pipeline(replace(given, run=tmp_path / "there"), RayExecutor(2, limits)).run()
     assert there == here
     assert outputs_of(tmp_path / "there") == outputs_of(tmp_path / "here") != {}
     assert "010.txt" in (tmp_path / "there" / INCIDENTS).read_text()

@@ -91,10 +91,10 @@ def test_a_table_that_is_full_changes_nothing(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_words_are_of_kinds() -> None:
-    found = words_of("a1 ... 42 • é . € 中 か カ ไ ြ \u200d")
+    found = words_of("a1 ... 42 • é . € 中 か カ ไ ြ ꦲ \u200d")
     assert found.kinds.tolist() == [
         LETTERS, SYMBOL, OTHER, SYMBOL, LETTERS, SYMBOL, OTHER,
-        IDEOGRAPH, KANA, KANA, UNSPACED, UNSPACED, SYMBOL,
+        IDEOGRAPH, KANA, KANA, UNSPACED, UNSPACED, UNSPACED, SYMBOL,
     ]  # fmt: skip
 
 

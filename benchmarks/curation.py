@@ -1,0 +1,108 @@
+"""Curation's claims: speed and decisions beside datatrove, languages, exact repetition.
+
+Usage: ``python benchmarks/curation.py --json``; see ``benchmarks/README.md``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+if __package__ in (None, ""):  # run as a file
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks import curation_language, curation_rules, curation_same
+from benchmarks.memory import versions
+from benchmarks.report import (
+    Goal,
+    Measured,
+    add_output_options,
+    compare,
+    deliver,
+    from_environment,
+    say,
+)
+from everlong.evaluation.provenance import ROOT
+
+NAME = "curation"
+
+GOALS: dict[str, Goal] = {
+    "docs_per_second_vs_datatrove": Goal(">=", 2, "x"),
+    "decision_agreement": Goal(">=", 99.5, "%"),
+    "peak_memory": Goal("<=", 1000, "MB"),
+    "near_duplicate_recall": Goal(">=", 95, "%"),
+    "false_merges": Goal("<=", 0.1, "%"),
+    "language_accuracy": Goal(">=", 95, "%"),
+    "languages_covered": Goal(">=", 100, "languages"),
+    "toxicity_auc": Goal(">=", 0.95, ""),
+    "harmless_flagged": Goal("<=", 2, "%"),
+    "pii_recall": Goal(">=", 95, "%"),
+    "pii_precision": Goal(">=", 95, "%"),
+    "bytes_differing_between_runs": Goal("<=", 0, "bytes"),
+}
+"""Every claim of this benchmark, in the order of the report."""
+
+_PARTS = ("rules", "languages", "same")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the benchmark; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    measured: dict[str, Measured] = {}
+    samples: dict[str, Any] = {}
+    for part in _PARTS:
+        if part not in options.parts:
+            continue
+        try:
+            found, samples[part] = _measure(part, options)
+        except KeyboardInterrupt:
+            say("interrupted")
+            return 130
+        measured |= found
+    report = compare(NAME, GOALS, measured)
+    deliver(report, options, seed=options.seed, versions=versions(), samples=samples)
+    return 0
+
+
+def _measure(part: str, options: argparse.Namespace) -> tuple[dict[str, Measured], dict[str, Any]]:
+    match part:
+        case "rules":
+            return curation_rules.measure(
+                options.data, options.datatrove, options.rounds, options.seed, say
+            )
+        case "languages":
+            figures, every, confusions = curation_language.measure(options.data)
+            return figures, {
+                "languages": [vars(one) for one in every],
+                "confusions": [vars(one) for one in confusions],
+            }
+        case _:
+            there = importlib.util.find_spec("ray") is not None
+            return curation_same.measure(options.data, options.kills, there, options.seed, say)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="benchmarks/curation.py",
+        description=__doc__.splitlines()[0] if __doc__ else None,
+        epilog="example: python benchmarks/curation.py --json --parts languages same",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add_output_options(parser)
+    add: Callable[..., Any] = parser.add_argument
+    data = from_environment("EVERLONG_DATA") or ROOT.parent / "shared" / "data"
+    add("--data", type=Path, default=data, help="folder of the public data")
+    add("--parts", nargs="+", choices=_PARTS, default=[*_PARTS], help="what is measured")
+    add("--datatrove", default=sys.executable, help="interpreter that has datatrove, spacy, nltk")
+    add("--rounds", type=int, default=5, help="turns of each side")
+    add("--kills", type=int, default=20, help="of the run that goes on")
+    add("--seed", type=int, default=0, help="of what is drawn")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
