@@ -15,7 +15,7 @@ from typing import Any
 if __package__ in (None, ""):  # run as a file
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks import curation_language, curation_rules, curation_same
+from benchmarks import curation_harm, curation_language, curation_rules, curation_same
 from benchmarks.memory import versions
 from benchmarks.report import (
     Goal,
@@ -46,7 +46,7 @@ GOALS: dict[str, Goal] = {
 }
 """Every claim of this benchmark, in the order of the report."""
 
-_PARTS = ("rules", "languages", "same")
+_PARTS = ("rules", "languages", "toxicity", "personal", "same")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -80,6 +80,10 @@ def _measure(part: str, options: argparse.Namespace) -> tuple[dict[str, Measured
                 "languages": [vars(one) for one in every],
                 "confusions": [vars(one) for one in confusions],
             }
+        case "toxicity":
+            return curation_harm.toxicity(options.data)
+        case "personal":
+            return curation_harm.personal_data(options.seed, say)
         case _:
             there = importlib.util.find_spec("ray") is not None
             return curation_same.measure(options.data, options.kills, there, options.seed, say)

@@ -55,13 +55,11 @@ class ExactDuplicates:
         return np.frombuffer(digest, dtype="<u8").astype(np.uint64)
 
     def decide(
-        self, sketches: Sketches, kept: NDArray[np.bool_], work: Path, run: str = ""
+        self, sketches: Sketches, kept: NDArray[np.bool_], work: Path, run: str
     ) -> Findings:
-        """Which document is the same as which.
+        """Which document is the same as which; see :class:`everlong.curation.step.CorpusStep`.
 
-        Args:
-            sketches, kept, work: as :class:`everlong.curation.step.CorpusStep` says.
-            run: name of the run; of the store, what was there before it counts.
+        A document that an earlier run has kept names itself.
         """
         numbers = np.flatnonzero(kept)
         columns = _columns(sketches, numbers)

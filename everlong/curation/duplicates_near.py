@@ -80,13 +80,12 @@ class NearDuplicates:
         return self._minhash.sketch(words)
 
     def decide(
-        self, sketches: Sketches, kept: NDArray[np.bool_], work: Path, run: str = ""
+        self, sketches: Sketches, kept: NDArray[np.bool_], work: Path, run: str
     ) -> Findings:
-        """Which document is nearly the same as which.
+        """Which document is nearly the same as which; see
+        :class:`everlong.curation.step.CorpusStep`.
 
-        Args:
-            sketches, kept, work: as :class:`everlong.curation.step.CorpusStep` says.
-            run: name of the run; of the store, what was there before it counts.
+        A document that an earlier run has kept names itself.
         """
         numbers = _sketched(sketches, kept)
         with ExitStack() as opened:

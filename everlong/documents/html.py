@@ -34,8 +34,7 @@ def read_html(
     """
     if len(data) > limits.page_bytes:
         raise DataError(f"a page of {len(data):,} bytes; page_bytes allows {limits.page_bytes:,}")
-    text, _ = decode_page(data, charset)
-    root = _parsed(text)
+    root = _parsed(clean(decode_page(data, charset)[0]))
     check_depth(root, "a page that", limits)  # at 256, libxml2 has left out the rest in silence
     body = next(root.iterchildren("body", "frameset"), None)
     if body is None:

@@ -104,15 +104,15 @@ def _licence_of_folder(folder: Path) -> tuple[bool, str | None]:
     """
     try:
         files = sorted(one for one in folder.iterdir() if _NAME.fullmatch(one.name))
-        texts = [
-            one.open("rb").read(_FILE_BYTES).decode("utf-8", "replace")
-            for one in files
-            if one.is_file()
-        ]
+        found = [licence_of_text(_beginning(one)) for one in files if one.is_file()]
     except OSError:
         return False, None
-    found = [licence_of_text(text) for text in texts]
     if not found or None in found:
         return bool(found), None
     joined = " OR " if all("-" in one.name for one in files) else " AND "
     return True, joined.join(sorted({one for one in found if one}))
+
+
+def _beginning(path: Path) -> str:
+    with path.open("rb") as file:
+        return file.read(_FILE_BYTES).decode("utf-8", "replace")

@@ -117,7 +117,7 @@ class Writer:
         if tag in ("ul", "ol") and self._lists:
             self._lists.pop()
         elif tag == "table" and self._rows and (rows := self._rows.pop()):
-            self._blocks.append(rows.text())
+            self._blocks += [text] if (text := rows.text()) else []
         elif tag == "pre":
             self._pre = max(0, self._pre - 1)
 

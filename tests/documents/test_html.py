@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 
 import pytest
 from hypothesis import given, settings
@@ -56,7 +57,7 @@ def test_what_is_most_of_a_page_stays_whatever_it_is_called() -> None:
 
 
 def test_lines_and_code_stay_apart() -> None:
-    body = f"<div>{PARAGRAPH}<br>one<br/>two</div><pre><span>def</span> f():\n    pass\n</pre>"
+    body = f"<p>{PARAGRAPH}<br>one<br/>two</p><pre><span>def</span> f():\n    pass\n</pre>"
     assert read(body).text == f"{PARAGRAPH.strip()}\none\ntwo\n\n```\ndef f():\n    pass\n```"
 
 
@@ -131,40 +132,22 @@ def test_what_has_no_content_is_refused(page: bytes, told: str) -> None:
 )
 def test_no_page_takes_long(page: str) -> None:
     started = time.process_time()
-    try:
+    with suppress(DataError):
         read(page)
-    except DataError:
-        pass
     assert time.process_time() - started < 3
+
+
+PIECES = (
+    *("<p>", "</p>", "<div class=ad>", "</div>", "<table>", "<tr>", "<td>", "</table>", "<li>"),
+    *("<ul>", "</ul>", "<a href=x>", "</a>", "<pre>", "</pre>", "<br>", "<h2>", "</h2>", "<"),
+    *("<math alttext='x'>", "</math>", "words and words ", "&amp;", "\n", "]]>", "</body>"),
+)
 
 
 @settings(deadline=None, max_examples=200)
 @given(
     st.lists(
-        st.sampled_from(
-            [
-                "<p>",
-                "</p>",
-                "<div class=ad>",
-                "</div>",
-                "<table>",
-                "<tr>",
-                "<td>",
-                "</table>",
-                "<li>",
-            ]
-            + ["<ul>", "</ul>", "<a href=x>", "</a>", "<pre>", "</pre>", "<br>", "<h2>", "</h2>"]
-            + [
-                "<math alttext='x'>",
-                "</math>",
-                "words and words ",
-                "&amp;",
-                "\n",
-                "<",
-                "]]>",
-                "</body>",
-            ]
-        ),
+        st.sampled_from(PIECES),
         max_size=60,
     )
 )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from everlong.documents.extracted import Extracted, Limits, Refused
+from everlong.documents.extracted import Extracted, Refused
 from everlong.documents.licences import licence_of_link, licence_of_source, licence_of_text
 from everlong.documents.reading import read
 from everlong.documents.source import language_of, source_files
@@ -27,12 +27,12 @@ def written(path: Path, text: str | bytes = "x = 1\n") -> Path:
 
 def test_a_file_has_its_language_and_the_licence_of_its_tree(tmp_path: Path) -> None:
     written(tmp_path / "LICENSE", MIT)
+    written(tmp_path / "a" / "g" / "COPYING.txt", "nothing known")
     path = written(tmp_path / "a" / "b" / "c.py")
     (found,) = read(path, root=tmp_path)
     told = {"programming_language": "python"}
     assert found == Extracted("", "x = 1\n", licence="MIT", metadata=told)
-    written(tmp_path / "a" / "COPYING.txt", "nothing known")
-    inner = written(tmp_path / "a" / "d" / "e.rs", "fn main() {}")
+    inner = written(tmp_path / "a" / "g" / "d" / "e.rs", "fn main() {}")
     (found,) = read(inner, root=tmp_path)
     assert isinstance(found, Extracted)
     assert found.licence is None

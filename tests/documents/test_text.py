@@ -87,16 +87,18 @@ def test_any_page_can_be_decoded(data: bytes, charset: str | None) -> None:
 
 @pytest.mark.parametrize(
     ("tag", "code"),
-    [("en-GB", "en"), ("pt_BR", "pt"), ("YUE", "yue"), ("und", None), ("english", None)]
-    + [("", None), (None, None), ("x", None), ("zh-Hant", "zh")],
+    [
+        *(("en-GB", "en"), ("pt_BR", "pt"), ("YUE", "yue"), ("und", None), ("english", None)),
+        *(("", None), (None, None), ("x", None), ("zh-Hant", "zh")),
+    ],
 )
 def test_codes_of_languages(tag: str | None, code: str | None) -> None:
     assert language_code(tag) == code
 
 
 def test_front_matter_goes() -> None:
-    source = b"---\ntitle: 'A: title'\nlang: de-CH\nlicense: CC-BY-4.0\ntags: [a]\n---\n\n# Head\n\n---\nx"
-    found = read_markdown(source, LIMITS)
+    front = b"---\ntitle: 'A: title'\nlang: de-CH\nlicense: CC-BY-4.0\ntags: [a]\n---\n\n"
+    found = read_markdown(front + b"# Head\n\n---\nx", LIMITS)
     assert found.text == "# Head\n\n---\nx"
     assert (found.title, found.language, found.licence) == ("A: title", "de", "CC-BY-4.0")
     assert read_markdown(b'+++\ntitle = "T"\n+++\ntext', LIMITS).title == "T"
@@ -179,32 +181,16 @@ def test_restructured_text_becomes_markdown() -> None:
         read_restructured_text(b".. toctree::\n\n   a\n", LIMITS)
 
 
+LINES = (
+    *("Title", "=====", "-----", "", "::", ".. note:: x", "   in", "      deeper", ".. c", "a::"),
+    *(".. code-block::", ":a: b", "`x <y>`_", "``a``", "..", "   .. note::", "\t.. math:: x"),
+)
+
+
 @settings(deadline=None, max_examples=200)
 @given(
     st.lists(
-        st.sampled_from(
-            [
-                "Title",
-                "=====",
-                "-----",
-                "",
-                "::",
-                ".. note:: x",
-                "   in",
-                "      deeper",
-                ".. c",
-                "a::",
-            ]
-            + [
-                ".. code-block::",
-                ":a: b",
-                "`x <y>`_",
-                "``a``",
-                "..",
-                "   .. note::",
-                "\t.. math:: x",
-            ]
-        ),
+        st.sampled_from(LINES),
         max_size=40,
     )
 )
