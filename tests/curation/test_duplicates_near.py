@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import json
 import pickle
@@ -30,6 +31,7 @@ FINDS_ALL = {"bands": 60, "rows": 1}
 TEXT = st.lists(st.sampled_from("abcd"), max_size=12).map(" ".join)
 
 
+@functools.cache
 def shingles(text: str, width: int) -> set[tuple[str, ...]]:
     words = re.findall(r"[^\W_]+", text.lower())
     width = min(width, len(words))
@@ -89,9 +91,11 @@ def test_the_ends_of_a_chain_are_not_one_text(tmp_path: Path) -> None:
     draw = random.Random(0)
     texts = [[f"word{n}" for n in range(200)]]
     for _ in range(40):
-        texts.append(changed(texts[-1], 0.015, draw))
+        texts.append([*texts[-1]])
+        for place in draw.sample(range(200), 2):
+            texts[-1][place] += "x"
     joined = [" ".join(words) for words in texts]
-    assert all(alike(one, other) > 0.75 for one, other in pairwise(joined))
+    assert all(alike(one, other) > 0.8 for one, other in pairwise(joined))
     assert alike(joined[0], joined[-1]) < 0.2
     found = Corpus(NearDuplicates(**FINDS_ALL), joined, tmp_path / "corpus").others()
     assert {n for n, other in enumerate(found) if other is None} == stays(
@@ -135,11 +139,11 @@ def test_long_texts_are_found_as_often_as_promised(tmp_path: Path) -> None:
 
 
 def test_real_pages_are_dropped_as_by_exact_similarities(tmp_path: Path) -> None:
-    """Help pages in Thai of which many are nearly the same: templates, in a row."""
+    """Help pages in Italian, of which some are nearly the same."""
     path = public_data() / "tldr" / "tldr.jsonl.gz"
     lines = [json.loads(line) for line in gzip.decompress(path.read_bytes()).splitlines()]
-    texts = [line["text"] for line in lines if line["lang"] == "it"]
-    assert len(texts) > 1000
+    texts = [line["text"] for line in lines if line["lang"] == "it"][:700]
+    assert len(texts) == 700
     step = NearDuplicates()
     found = Corpus(step, texts, tmp_path / "corpus").others()
     mine = {n for n, other in enumerate(found) if other is not None}

@@ -105,7 +105,7 @@ def test_another_format_is_told(tmp_path: Path) -> None:
 def test_damaged_files_are_told(tmp_path: Path) -> None:
     add(opened(tmp_path), "first", b"abc")
     (tmp_path / "00000.two").write_bytes(b"abc")
-    with pytest.raises(DataError, match="has 3 bytes, and store.json says 6"):
+    with pytest.raises(DataError, match=r"has 3 bytes, and store\.json says 6"):
         read(opened(tmp_path))
     (tmp_path / "00000.two").unlink()
     with pytest.raises(DataError, match="is missing"):
