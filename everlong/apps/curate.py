@@ -38,8 +38,13 @@ def curate(
     given = load_config(Curation, recipe)
     given = given if run is None else replace(given, run=run)
     by = _executor(given.workers, workers, executor)
-    with _shown() as (tell, say):
-        outcome = runs.curate(given, by, resume=resume, tell=tell, say=say)
+    try:
+        with _shown() as (tell, say):
+            outcome = runs.curate(given, by, resume=resume, tell=tell, say=say)
+    except KeyboardInterrupt:
+        to = "" if run is None else f" --run {run}"
+        print(f"what is done is kept; go on with: everlong curate {recipe}{to} --resume")
+        raise
     first, last = outcome.counts[0], outcome.counts[-1]
     refused = sum(len(one.refused) for one in outcome.counts)
     print(

@@ -90,7 +90,7 @@ class Curation:
     """None: only documents are written."""
     reading: Limits = field(default_factory=Limits)
     """Of files and documents."""
-    task_bytes: int = 16 << 20
+    task_bytes: int = 4 << 20
     """Of files that are read as one task, about."""
     workers: Workers = field(default_factory=Workers)
     seed: int = 0

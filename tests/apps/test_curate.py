@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from everlong.cli import main
 from everlong.config import load_config
 from everlong.curation.document import Document
 from everlong.curation.recipe import Curation
+from everlong.curation.workers import Done, Job, LocalExecutor
 from everlong.data.token_shards import TokenShards
 from everlong.tokenizer import train_tokenizer
 
@@ -116,6 +118,23 @@ def test_a_look_at_what_was_dropped(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "kept (changed: personal_data: email x 1)" in capsys.readouterr().out
     assert main(["curate", "inspect", run, "--rule", "nothing"]) == 0
     assert "the run dropped by" in capsys.readouterr().out
+
+
+def test_stopped_by_the_user(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, whole = written(tmp_path), LocalExecutor.map
+
+    def stopped(self: LocalExecutor, job: Job, tasks: Sequence[int]) -> Iterator[Done]:
+        yield next(whole(self, job, tasks))
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalExecutor, "map", stopped)
+        assert main(["curate", str(recipe)]) == 130
+    assert f"go on with: everlong curate {recipe} --resume" in capsys.readouterr().out
+    assert main(["curate", str(recipe), "--resume"]) == 0
+    assert "2 of 4 documents are kept" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
