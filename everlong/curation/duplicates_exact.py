@@ -54,9 +54,7 @@ class ExactDuplicates:
         digest = hashlib.blake2b(normal, digest_size=16).digest()
         return np.frombuffer(digest, dtype="<u8").astype(np.uint64)
 
-    def decide(
-        self, sketches: Sketches, kept: NDArray[np.bool_], work: Path, run: str
-    ) -> Findings:
+    def decide(self, sketches: Sketches, kept: NDArray[np.bool_], work: Path, run: str) -> Findings:
         """Which document is the same as which; see :class:`everlong.curation.step.CorpusStep`.
 
         A document that an earlier run has kept names itself.

@@ -79,9 +79,7 @@ class NearDuplicates:
         words, _ = word_hashes(unicodedata.normalize("NFC", document.text))
         return self._minhash.sketch(words)
 
-    def decide(
-        self, sketches: Sketches, kept: NDArray[np.bool_], work: Path, run: str
-    ) -> Findings:
+    def decide(self, sketches: Sketches, kept: NDArray[np.bool_], work: Path, run: str) -> Findings:
         """Which document is nearly the same as which; see
         :class:`everlong.curation.step.CorpusStep`.
 

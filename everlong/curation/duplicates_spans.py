@@ -85,9 +85,7 @@ class RepeatedSpans:
             found.append(mixed(lines.hashes + np.uint64(source)) | _ONE)
         return np.concatenate(found)
 
-    def decide(
-        self, sketches: Sketches, kept: NDArray[np.bool_], work: Path, run: str
-    ) -> Findings:
+    def decide(self, sketches: Sketches, kept: NDArray[np.bool_], work: Path, run: str) -> Findings:
         """Which spans and lines are cut; see :class:`everlong.curation.step.CorpusStep`."""
         cut = np.zeros(-(-int(sketches.starts[-1]) // 8), dtype=np.uint8)
         for hashes, places in _by_hash(sketches, kept, work):

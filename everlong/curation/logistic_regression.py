@@ -1,10 +1,10 @@
 """Logistic regression on hashed n-grams, the same to the bit whatever the processor has.
 
 A text's value is the sum of its n-grams' weights over the square root of their number, so that it
-is not the longer text that has the higher one. Least is the mean logistic loss with a penalty on
-the squares of the weights; the weights are then rounded to 8 bits. A logistic function with two
-parameters makes a probability of a value (Platt 1999, "Probabilistic Outputs for Support Vector
-Machines"), fitted to texts that the weights were not.
+is not the longer text that has the higher one, nor the shorter (:data:`FEWEST`). What is least is
+the mean logistic loss with a penalty on the squares of the weights; the weights are then rounded to
+8 bits. A logistic function with two parameters makes a probability of a value (Platt 1999,
+"Probabilistic Outputs for Support Vector Machines"), fitted to texts that the weights were not.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ from everlong.curation.hashed_ngrams import MOST_CHARACTERS, Integers, Ngrams, n
 from everlong.errors import ConfigError
 
 Floats = NDArray[np.float64]
+
+FEWEST = 30
+"""A text of fewer n-grams counts as one of so many: a single word says little, whatever it is."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class Rows:
 
     def roots(self) -> Floats:
         """One over the square root of every text's number of n-grams."""
-        roots: Floats = 1 / np.sqrt(np.maximum(np.diff(self.starts), 1))
+        roots: Floats = 1 / np.sqrt(np.maximum(np.diff(self.starts), FEWEST))
         return roots
 
     def values(self, weights: NDArray[Any]) -> Floats:

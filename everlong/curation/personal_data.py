@@ -15,6 +15,7 @@ numbers, their checks and the words beside them are described where they are fou
 
 from __future__ import annotations
 
+import bisect
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -118,12 +119,17 @@ def _without_overlaps(found: Sequence[Found]) -> Iterator[Found]:
 
 
 def _best(chain: list[Found]) -> list[Found]:
+    if len(chain) == 1:
+        return chain
     chosen: list[Found] = []
-    while chain:
-        longest = min(chain, key=lambda one: (one.start - one.end, KINDS.index(one.kind)))
-        chosen.append(longest)
-        chain = [one for one in chain if one.end <= longest.start or one.start >= longest.end]
-    return sorted(chosen, key=lambda one: one.start)
+    starts: list[int] = []
+    for one in sorted(chain, key=lambda one: (one.start - one.end, KINDS.index(one.kind))):
+        place = bisect.bisect(starts, one.start)
+        free = place == 0 or chosen[place - 1].end <= one.start
+        if free and (place == len(starts) or one.end <= starts[place]):
+            starts.insert(place, one.start)
+            chosen.insert(place, one)
+    return chosen
 
 
 @dataclass(frozen=True)

@@ -461,6 +461,7 @@ def _compiled(digit_first: bool) -> re.Pattern[str]:
 
 
 _DIGIT_FIRST, _LETTER_FIRST = _compiled(True), _compiled(False)
+_A_LETTER = re.compile(r"[^\W\d_]")
 _LONGEST_HEAD = 6
 """Letters with which a number begins."""
 _CAPITALS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -511,8 +512,9 @@ def _is_known(text: str, start: int, end: int, alike: Alike) -> bool:
     known = any(rule.name is None for rule in rules)
     if rules and not known and not is_called_a_phone(text, start):
         beside = f"{before(text, start, 60)} {after(text, end, 25)}"
-        known = alike.to_the_last(text, start) or any(
-            rule.name is not None and rule.name.search(beside) for rule in rules
+        known = alike.to_the_last(text, start) or (
+            _A_LETTER.search(beside) is not None
+            and any(rule.name is not None and rule.name.search(beside) for rule in rules)
         )
     if known:
         alike.keep(text, start, end)

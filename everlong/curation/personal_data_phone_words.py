@@ -10,8 +10,8 @@ _PHONE_WORDS = word_set(
     "phone phones tel cell cellphone cellphones fax call calls called calling dial ring sms tty "
     "toll freephone whatsapp hotline helpline voicemail reach reached landline viber ph mob gsm "
     "msisdn ruf fon rufnummer festnetz erreichen erreichbar anruf anrufen tél portable joindre "
-    "joignable móvil movil tfno celular cellulare recapito telemóvel ligue ligar liga fone bel bellen "
-    "komórka komórkowy zadzwoń dzwoń dzwonić kom puhelin tlf tlfn тел моб звоните هاتف جوال "
+    "joignable móvil movil tfno celular cellulare recapito telemóvel ligue ligar liga fone bel "
+    "bellen komórka komórkowy zadzwoń dzwoń dzwonić kom puhelin tlf tlfn тел моб звоните هاتف جوال "
     "फ़ोन फोन मोबाइल"
 )
 _PHONE_BEGINNINGS = (

@@ -1,20 +1,16 @@
 """Phone numbers: those with a country code, and those of some countries without.
 
-What a phone number is, Google's libphonenumber knows for each country: its package phonenumbers
-brings the patterns of valid numbers (ITU-T E.164 says only how long they may be). Here they are
-asked directly, which is some ten times faster than parsing, for numbers that look like one:
-with a plus; in the groups of North America; with a leading zero where a trunk code is dialled; or
-with a word such as ``phone`` beside them. Digits without groups are a phone number only with such
-a word, since numbers of orders, products and messages are as long.
+A number has to be in the numbering plan of a country, and to look like a phone number: with a plus;
+in the groups of North America; with a leading zero where a trunk code is dialled; or with a word
+such as ``phone`` beside it. Digits without groups are a phone number only with such a word, since
+numbers of orders, products and messages are as long. Numbers that can only be dialled inside one
+town (555-0123) and words in place of digits (1-800-FLOWERS) are not found.
 """
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Callable, Iterator, Sequence
-from types import ModuleType
-from typing import TYPE_CHECKING
 
 from everlong.curation.personal_data_numbers import (
     SEPARATORS,
@@ -24,17 +20,19 @@ from everlong.curation.personal_data_numbers import (
     digits_of,
     stands_alone,
 )
+from everlong.curation.personal_data_phone_plans import (
+    country_code,
+    is_international,
+    is_national,
+)
 from everlong.curation.personal_data_phone_words import NEAR, is_called_a_phone
-from everlong.errors import ConfigError, MissingExtraError
-
-if TYPE_CHECKING:
-    from phonenumbers.phonemetadata import PhoneMetadata
 
 REGIONS = ("US", "GB", "DE", "FR", "ES", "IT", "NL", "PL", "BR", "IN")
 """Where a number without a country code may be from, unless something else is said."""
 
 _SHORTEST, _LONGEST = 8, 15
 """Digits (E.164, 6.1; what is shorter has no area code, and is a number of anything)."""
+_MOST_GROUPS = 7
 _PLUS = re.compile(rf"\+\(?[0-9](?:[{SEPARATORS}]{{0,3}}+[0-9]){{5,17}}+")
 _NORTH_AMERICAN = re.compile(
     r"(?<![0-9])(?:1[ .\-]?)?+(?:\([2-9][0-9]{2}\)[ \-.\u00a0]{0,2}|[2-9][0-9]{2}[ .\-/\u00a0])"
@@ -59,6 +57,8 @@ _STAMP = re.compile(
 _YEARS = re.compile(r"(?:1[0-9]|20)[0-9]{2}[ ()/\-–]{1,3}(?:1[0-9]|20)[0-9]{2}")
 _AMERICAN_ONLY = re.compile(r"\([0-9]{3}\) ?[0-9]{3}[\-.][0-9]{4}(?![0-9])")
 _COUNTED = ("0123456789", "1234567890", "0987654321", "9876543210")
+_FOLLOWS, _PRECEDES = re.compile(r"[0-9][ \t]{1,2}$"), re.compile(r"[ \t]{1,2}[0-9]")
+"""Other numbers right beside one, as in a table."""
 _DATE = re.compile(
     r"(?:(?:1[5-9]|20)[0-9]{2}[\-/. ](?:0?[1-9]|1[0-2])[\-/. ][0-3]?[0-9]"
     r"|[0-3]?[0-9][\-/. ](?:0?[1-9]|1[0-2])[\-/. ](?:1[5-9]|20)[0-9]{2}"
@@ -96,7 +96,7 @@ def phone_numbers(text: str, runs: Sequence[Span], regions: Sequence[str]) -> It
         start = match.start()
         if start < done or (start and text[start - 1].isalnum()):
             continue
-        end = _longest_valid(text, start, match.end(), _is_international)
+        end = _longest_valid(text, start, match.end(), is_international)
         if end is not None:
             done = _with_extension(text, end)
             yield start, done
@@ -149,12 +149,15 @@ def _north_american(
     match = _NORTH_AMERICAN.match(text, start, last)
     if match is None or not _stands(text, start, match.end()):
         return None
-    calling = tuple(region for region in regions if _region(region)[0] == "1")
-    if not _is_national(digits_of(match[0]).removeprefix("1"), calling):
+    calling = tuple(region for region in regions if country_code(region) == 1)
+    if not is_national(digits_of(match[0]).removeprefix("1"), calling):
         return None
-    spaced = " " in match[0] and "(" not in match[0]
-    if spaced and not named and (named is False or _in_table(text, start, match.end())):
-        return None
+    if " " in match[0] and "(" not in match[0] and not named:
+        table = _FOLLOWS.search(text, max(0, start - 3), start) or _PRECEDES.match(
+            text, match.end()
+        )
+        if named is False or table:
+            return None
     return match.end()
 
 
@@ -169,14 +172,16 @@ def _dialled(
     telling = None if named or trunk else _TELLING.match(text, start, end)
     if named is False or not (named or trunk or telling) or _DATE.match(text, start, last):
         return None
+    if named is None and _FOLLOWS.search(text, max(0, start - 3), start):
+        return None
     if (named is None and _STAMP.match(text, start, last)) or _AMERICAN_ONLY.match(text, start):
         return None
 
     def valid(digits: str) -> bool:
         if digits.startswith("00"):
-            return _is_international(digits[2:])
-        return _is_national(digits, tuple(regions)) or (
-            named is True and not trunk and _is_international(digits)
+            return is_international(digits[2:])
+        return is_national(digits, tuple(regions)) or (
+            named is True and not trunk and is_international(digits)
         )
 
     if telling is not None:
@@ -184,7 +189,8 @@ def _dialled(
     found = _longest_valid(text, start, end, valid)
     if found is None or named:
         return found
-    return found if _is_grouped(text[start:found]) and not _in_table(text, start, found) else None
+    alone = _PRECEDES.match(text, found) is None
+    return found if alone and _is_grouped(text[start:found]) else None
 
 
 def _is_grouped(number: str) -> bool:
@@ -197,10 +203,10 @@ def _is_grouped(number: str) -> bool:
 def _longest_valid(text: str, start: int, end: int, valid: Callable[[str], bool]) -> int | None:
     """The last end of a group of digits up to which a number is valid and stands alone."""
     ends = [match.end() for match in _GROUP_END.finditer(text, start, end)]
-    for place in reversed(ends):
+    for place in reversed(ends[:_MOST_GROUPS]):
         number = text[start:place]
         digits = digits_of(number.replace("(0)", ""))
-        if len(digits) < _SHORTEST:
+        if len(digits) < _SHORTEST or digits in _COUNTED:
             return None
         balanced = number.count("(") == number.count(")")
         if len(digits) <= _LONGEST + 2 and balanced and valid(digits):
@@ -218,98 +224,6 @@ def _stands(text: str, start: int, end: int) -> bool:
     ] not in ("%", "$", "€", "£", "°")
 
 
-def _in_table(text: str, start: int, end: int) -> bool:
-    """Whether other numbers stand right beside one."""
-    return bool(
-        re.search(r"[0-9][ \t]{1,2}$", text[max(0, start - 3) : start])
-        or re.match(r"[ \t]{1,2}[0-9]", text[end : end + 3])
-    )
-
-
 def _with_extension(text: str, end: int) -> int:
     match = _EXTENSION.match(text, end)
     return end if match is None else match.end()
-
-
-Descriptions = tuple[tuple[frozenset[int], re.Pattern[str]], ...]
-"""Of kinds of numbers: how many digits, and which."""
-
-
-def _descriptions(metadata: PhoneMetadata) -> Descriptions:
-    general = metadata.general_desc
-    assert general is not None, "every region has a general description"
-    found = []
-    for one in (
-        *(metadata.fixed_line, metadata.mobile, metadata.toll_free, metadata.premium_rate),
-        *(metadata.shared_cost, metadata.personal_number, metadata.voip, metadata.pager),
-        *(metadata.uan, metadata.voicemail),
-    ):
-        if one is not None and one.national_number_pattern is not None:
-            lengths = frozenset(one.possible_length or general.possible_length)
-            found.append((lengths, re.compile(one.national_number_pattern)))
-    return tuple(found)
-
-
-@functools.cache
-def _library() -> ModuleType:
-    try:
-        import phonenumbers
-    except ImportError:
-        raise MissingExtraError("phonenumbers", "curate") from None
-    return phonenumbers
-
-
-@functools.cache
-def _region(region: str) -> tuple[str, re.Pattern[str] | None]:
-    """Country code of a region, and what is dialled before a number inside it."""
-    metadata = _library().PhoneMetadata.metadata_for_region(region)
-    if metadata is None:
-        known = ", ".join(sorted(_library().SUPPORTED_REGIONS))
-        raise ConfigError(f"regions has {region!r}; there are {known}")
-    trunk = metadata.national_prefix_for_parsing
-    return str(metadata.country_code), None if trunk is None else re.compile(trunk)
-
-
-@functools.cache
-def _of_country(code: int) -> Descriptions:
-    """Of all regions that share a country code; the largest first."""
-    library = _library()
-    regions = library.COUNTRY_CODE_TO_REGION_CODE.get(code, ())
-    found: list[tuple[frozenset[int], re.Pattern[str]]] = []
-    for region in regions:
-        metadata = library.PhoneMetadata.metadata_for_region_or_calling_code(code, region)
-        if metadata is not None:
-            found += _descriptions(metadata)
-    return tuple(found)
-
-
-def _is_valid(digits: str, code: int) -> bool:
-    return any(
-        len(digits) in lengths and pattern.fullmatch(digits)
-        for lengths, pattern in _of_country(code)
-    )
-
-
-def _is_international(digits: str) -> bool:
-    """Whether a country's code and a valid number of it follow one another."""
-    if digits[:1] in ("", "0"):
-        return False
-    for length in (1, 2, 3):
-        code = int(digits[:length])
-        if code in _library().COUNTRY_CODE_TO_REGION_CODE:
-            return _is_valid(digits[length:], code)
-    return False
-
-
-def _is_national(digits: str, regions: tuple[str, ...]) -> bool:
-    """Whether a number is valid as it is dialled inside one of some regions."""
-    if digits in _COUNTED:
-        return False
-    for region in regions:
-        code, trunk = _region(region)
-        if _is_valid(digits, int(code)):
-            return True
-        prefix = None if trunk is None else trunk.match(digits)
-        if prefix is not None and prefix.end() and _is_valid(digits[prefix.end() :], int(code)):
-            return True
-    return False

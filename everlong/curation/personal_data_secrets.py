@@ -51,13 +51,19 @@ _ISSUED: dict[str, tuple[tuple[str, int, str], ...]] = {
             r"[A-Za-z0-9_\-]{10,4096}+\.eyJ[A-Za-z0-9_\-]{10,8192}+\.[A-Za-z0-9_\-]{16,2048}+",
         ),
     ),
-    ":": ((r"[0-9]{8}:", 0, r"AA[A-Za-z0-9_\-]{33}"),),  # Telegram
+    ":": ((r":", 0, r"(?<=[0-9]{8}:)AA[A-Za-z0-9_\-]{33}"),),  # Telegram
 }
+
+
+_IN_A_TOKEN = r"[A-Za-z0-9_\-]"
 
 
 def _any_of(last: str, issued: tuple[tuple[str, int, str], ...]) -> re.Pattern[str]:
     """Matches the last character of a beginning and what follows, each in a group of its own."""
-    each = (f"(?<={start})({rest})(?![A-Za-z0-9_])" for start, _, rest in issued)
+    each = (
+        rf"(?<={start})(?<!{_IN_A_TOKEN}{start})({rest})(?![A-Za-z0-9_])"
+        for start, _, rest in issued
+    )
     return re.compile(f"{re.escape(last)}(?:{'|'.join(each)})")
 
 
@@ -65,7 +71,6 @@ _PATTERNS = tuple(
     (_any_of(last, issued), tuple(length for _, length, _ in issued))
     for last, issued in _ISSUED.items()
 )
-_IN_A_TOKEN = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
 _WEBHOOK = re.compile(
     r"(?<=hooks\.slack\.com/services/)[A-Z0-9]{8,14}/[A-Z0-9]{8,14}/[A-Za-z0-9]{20,32}"
 )
@@ -111,8 +116,7 @@ def secrets(text: str) -> Iterator[Span]:
             assert match.lastindex is not None, "one of the groups matches"
             start = match.start() + 1 - lengths[match.lastindex - 1]
             value = text[start : match.end()]
-            alone = start == 0 or text[start - 1] not in _IN_A_TOKEN
-            if alone and "EXAMPLE" not in value and _entropy(value) > 2.5:
+            if "EXAMPLE" not in value and _entropy(value) > 2.5:
                 yield start, match.end()
     if "hooks.slack.com" in text:
         yield from (match.span() for match in _WEBHOOK.finditer(text))

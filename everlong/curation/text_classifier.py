@@ -26,6 +26,7 @@ from safetensors.numpy import save
 from everlong.config import from_plain, to_plain
 from everlong.curation.hashed_ngrams import MOST_CHARACTERS, Ngrams, ngrams
 from everlong.curation.logistic_regression import (
+    FEWEST,
     Floats,
     Rows,
     balanced,
@@ -143,7 +144,7 @@ class TextClassifier:
             np.cumsum(sums, axis=1, out=sums)
             starts = np.append(np.arange(0, n - self.window, self.window // 2), n - self.window)
             weight, count = sums[:, starts + self.window] - sums[:, starts]
-        return np.atleast_1d(self.scale * weight / np.sqrt(np.maximum(count, 1)) + self.bias)
+        return np.atleast_1d(self.scale * weight / np.sqrt(np.maximum(count, FEWEST)) + self.bias)
 
     def _pieces(self, text: str) -> Iterator[str]:
         """A text in parts that overlap by a window and end where a word does, if they can."""

@@ -4,9 +4,16 @@ The classifier was trained on tweets that people labelled (Davidson et al. 2017)
 prose, see :mod:`everlong.curation.toxicity_training`. It knows English alone; what it does with
 other languages means nothing, so by default they pass.
 
-It finds slurs, abuse and crude words. It does not find hate in well-chosen words, and it does not
-know who speaks: a slur that is quoted or reclaimed counts as one. What was measured is in
-:mod:`everlong.curation.toxicity_evaluation`.
+It finds slurs, abuse and crude words: of held-out tweets 91 % of the offensive and 71 % of the
+hateful ones. It flags 2.1 % of those that are neither, and of 17 kinds of other harmless text 0.9 %
+at most. It does not find hate in other words: none of 248 sentences that say it without a slur. It
+does not know who speaks: a slur that is quoted or reclaimed counts as one. These figures are those
+of :mod:`everlong.curation.toxicity_evaluation`.
+
+Harmless tweets in spellings of African American English are flagged three times as often as others:
+4.3 % of 163 and 1.3 % of 2,715, by classifiers that were trained five times, each without a fifth
+of the tweets. That harmless tweets of this kind counted four times in training took away one of
+seven, so it was left.
 """
 
 from __future__ import annotations
@@ -34,7 +41,8 @@ class Toxicity:
 
     kind: Literal["toxicity"] = "toxicity"
     threshold: float = 0.9
-    """From which probability on a passage is toxic, 0 to 1."""
+    """From which probability on a passage is toxic, 0 to 1. With 0.9, 1.4 % of harmless tweets were
+    flagged by classifiers that had not seen them; 0.8 finds a little more, and flags 2 %."""
     share: float = 0.02
     """Which share of a document's passages may be toxic, 0 to 1: a novel is not dropped for one
     insult. Of a document of less than 4,000 letters, by default, none may."""

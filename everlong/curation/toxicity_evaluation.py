@@ -1,19 +1,19 @@
 """What the toxicity step finds, what it spares, and whom it hurts.
 
-On what neither training nor any choice has seen: the held-out part of the labelled tweets, harmless
-text of many kinds (of some there was none in training), sentences that name groups of people, and
-sentences in 205 languages.
+On what was not trained on, and by which no choice was made: the held-out part of the labelled
+tweets, harmless text of many kinds (of some there was none in training), sentences that name groups
+of people, and sentences in 205 languages.
 
 The sentences are made from templates in the manner of HateCheck (Röttger et al. 2021, table 1):
 neutral and positive mentions, negated hate, and speech against hate must pass; hate without slurs
-should not, and most of it does. Some groups were named in training and some were not; what is done
-to both is told apart.
+should not, and does. Some groups were named in training and some were not; what is done to both is
+told apart.
 
 Dialect can be measured here only in part. Sap et al. (2019, "The Risk of Racial Bias in Hate Speech
-Detection", section 4) found that tweets in African American English are labelled offensive more
-often, in this very set; where labels are biased, agreement with them is no proof of fairness. What
-is told is how many tweets with spellings of that dialect are flagged among those that even these
-labels call harmless, beside those without such spellings.
+Detection") found that tweets in African American English are labelled offensive more often, in this
+very set; where labels are biased, agreement with them is no proof of fairness. What is told is how
+many tweets with spellings of that dialect are flagged among those that even these labels call
+harmless, beside those without such spellings.
 """
 
 from __future__ import annotations
@@ -175,7 +175,8 @@ _DIALECT = re.compile(
     re.IGNORECASE,
 )
 """Spellings and the habitual "be", which are more frequent in African American English (Blodgett et
-al. 2016, section 4, describe such) and in the South of the USA; the list is ours, and rough."""
+al. 2016, "Demographic Dialectal Variation in Social Media", describe such) and in the South of the
+USA; the list is ours, and rough."""
 
 
 @dataclass(frozen=True)

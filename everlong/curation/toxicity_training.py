@@ -5,11 +5,12 @@ that they called neither, and prose, manuals, medical answers and requests to as
 alone would make a classifier for which everything else is strange. Groups of people are named in
 some of the harmless sentences, in the place of "people" or "a man": words for people that are
 mostly insulted where data was collected are no insults (Dixon et al. 2018, "Measuring and
-Mitigating Unintended Bias in Text Classification", section 4.1).
+Mitigating Unintended Bias in Text Classification").
 
 A tweet is in the held-out part by the hash of its text alone, the same part that
 ``everlong eval`` asks models about; books, pages and answers by the hash of their name or text.
-What is held out was neither trained on nor looked at for any choice.
+What is held out was not trained on, and no choice was made by it: choices were made on the
+validation part, and on tweets that were left out of training in turn.
 """
 
 from __future__ import annotations
@@ -133,7 +134,7 @@ def train(
     Args:
         data_folder: has the sets that the description names, a folder each.
         seed: decides folds, and which groups of people are named where.
-        parts: what is learned from; choices were made with ``("training",)``.
+        parts: what is learned from; ``("training",)`` leaves something to choose by.
         swapped: sentences in which a group is named; 0 shows what they are good for.
 
     Raises:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from everlong.curation.document import Document, Dropped
-from everlong.curation.step import CorpusStep, RememberingStep, Sketches
+from everlong.curation.step import CorpusStep, Hashes, RememberingStep, Sketches
 
 
 class Corpus:
@@ -55,7 +55,7 @@ class Corpus:
         kept = np.array([other is None for other in self.others(run=run)], dtype=np.bool_)
         self.step.remember(self.sketches, kept, run)
 
-    def _findings(self, dropped: Sequence[int], run: str):
+    def _findings(self, dropped: Sequence[int], run: str) -> list[tuple[Hashes, int | None]]:
         kept = np.ones(len(self.documents), dtype=np.bool_)
         kept[list(dropped)] = False
         work = self._folder / "work"

@@ -139,16 +139,15 @@ def test_long_texts_are_found_as_often_as_promised(tmp_path: Path) -> None:
 
 
 def test_real_pages_are_dropped_as_by_exact_similarities(tmp_path: Path) -> None:
-    """Help pages in Italian, of which some are nearly the same."""
+    """Help pages of programs, some of which have two names."""
     path = public_data() / "tldr" / "tldr.jsonl.gz"
-    lines = [json.loads(line) for line in gzip.decompress(path.read_bytes()).splitlines()]
-    texts = [line["text"] for line in lines if line["lang"] == "it"][:700]
-    assert len(texts) == 700
+    pages = [json.loads(line) for line in gzip.decompress(path.read_bytes()).splitlines()]
+    texts = [p["text"] for p in pages if p["lang"] == "en" and re.match("g(?!it)", p["name"])]
     step = NearDuplicates()
     found = Corpus(step, texts, tmp_path / "corpus").others()
     mine = {n for n, other in enumerate(found) if other is not None}
     expected = {*range(len(texts))} - stays(step, texts, set())
-    assert len(expected) > 10
+    assert len(expected) > 50
     assert len(mine & expected) >= 0.95 * len(expected)
     for number in mine:
         other = found[number]

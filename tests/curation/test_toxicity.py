@@ -206,7 +206,13 @@ def test_training_is_the_same_to_the_bit(tmp_path: Path) -> None:
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     train(folder, 4).save(tmp_path / "c")
     assert (tmp_path / "a").read_bytes() != (tmp_path / "c").read_bytes()
+
+
+def test_what_training_may_be_told(tmp_path: Path) -> None:
+    folder = small_data(tmp_path / "data")
     learned = train(folder)
+    for other in (train(folder, parts=("training",)), train(folder, swapped=0)):
+        assert not np.array_equal(other.weights, learned.weights)
     assert learned.score("number 999 is a rotten day") > 0.5 > learned.score("a lovely day")
 
 
