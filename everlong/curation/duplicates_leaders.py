@@ -73,7 +73,7 @@ class Leaders:
             run = runs[document, band]
             document += first
             if first >= self._known:
-                pass
+                self._find_earlier(run, document)
                 left = self._stay(document)
                 run, document = run[left], document[left]
             order = np.lexsort((document, run))

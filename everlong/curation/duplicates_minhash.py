@@ -33,7 +33,7 @@ SET, COUNT, BANDS = 0, 1, 2
 come the smallest hashes, two in each number."""
 
 _HALF = np.uint64(32)
-_NONE = np.uint32(0xFFFF_FFFF)
+NO_HASH = np.uint32(0xFFFF_FFFF)
 """In place of a hash where there is none."""
 _CELLS = 1 << 15
 """Products that are computed together: few enough for the processor's cache."""
@@ -62,7 +62,7 @@ class MinHash:
         shingles = _shingles(words, self.words)
         smallest = (shingles[: self.compared] >> _HALF).astype("<u4")
         if len(smallest) % 2:
-            smallest = np.append(smallest, _NONE)
+            smallest = np.append(smallest, NO_HASH)
         head = [xxhash.xxh3_64_intdigest(shingles.astype("<u8", copy=False).data), len(shingles)]
         return np.concatenate(
             [np.array(head, dtype=np.uint64), self._band_keys(shingles), smallest.view("<u8")]
@@ -90,7 +90,7 @@ def minima(values: Values, functions: int) -> Values:
     numbers that are hashes already as good as any.
     """
     factors = _factors(functions)
-    found = np.full(functions, _NONE, dtype=np.uint32)
+    found = np.full(functions, NO_HASH, dtype=np.uint32)
     for start in range(0, len(values), _SHINGLES):
         some = values[start : start + _SHINGLES]
         together = max(1, _CELLS // len(some))
@@ -139,7 +139,7 @@ def similarity(
 
 
 def _last(compared: Compared, width: int) -> Values:
-    return np.where(compared.counts > width, compared.values[:, -1], _NONE - np.uint32(1))
+    return np.where(compared.counts > width, compared.values[:, -1], NO_HASH - np.uint32(1))
 
 
 def _shingles(words: Hashes, width: int) -> Hashes:
@@ -150,7 +150,7 @@ def _shingles(words: Hashes, width: int) -> Hashes:
     for place, factor in enumerate(odd_numbers(width, 1)):
         sums += words[place : count + place] * factor
     hashes = mixed(sums)
-    np.minimum(hashes, np.uint64(0xFFFF_FFFE_FFFF_FFFF), out=hashes)  # leaves _NONE free
+    np.minimum(hashes, np.uint64(0xFFFF_FFFE_FFFF_FFFF), out=hashes)  # leaves NO_HASH free
     hashes.sort()
     upper = hashes >> _HALF
     differ = np.empty(count, dtype=np.bool_)

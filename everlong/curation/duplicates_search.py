@@ -9,8 +9,10 @@ what is needed to find the documents that stay.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,7 +20,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from everlong.curation.duplicates_leaders import Leaders
-from everlong.curation.duplicates_minhash import BANDS, COUNT, SET, Compared, MinHash, similarity
+from everlong.curation.duplicates_minhash import (
+    BANDS,
+    COUNT,
+    NO_HASH,
+    SET,
+    Compared,
+    MinHash,
+    similarity,
+)
 from everlong.curation.duplicates_tables import Places, Table, equal_rows
 from everlong.curation.step import Hashes, Sketches
 
@@ -29,6 +39,8 @@ _CHUNK = 1 << 13
 """Documents whose sketches are in memory together."""
 _PAIRS = 1 << 9
 """That are compared together."""
+_LOADED = 1 << 12
+"""Sketches that are kept in memory: those of a batch, and what it is compared with."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,8 +105,9 @@ class _Search:
 
     def __init__(self, minhash: MinHash, threshold: float, parts: Sequence[Entries]) -> None:
         self._minhash, self._threshold, self._parts = minhash, threshold, parts
-        self._first = np.cumsum([0, *map(len, parts)])
-        self._known, self._count = int(self._first[-2]), int(self._first[-1])
+        self._first = [*accumulate(map(len, parts), initial=0)]
+        self._known, self._count = self._first[-2:]
+        self._loaded: dict[int, Hashes] = {}
 
     def leaders(self, work: Path) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         rows, first = equal_rows(self._column(0))
@@ -161,11 +174,15 @@ class _Search:
         return found
 
     def _load(self, entries: Places) -> Compared:
-        values = np.full((len(entries), self._minhash.compared), 0xFFFF_FFFF, dtype=np.uint32)
+        values = np.full((len(entries), self._minhash.compared), NO_HASH, dtype=np.uint32)
         counts = np.empty(len(entries), dtype=np.int64)
-        of = np.searchsorted(self._first, entries, side="right") - 1
-        for row, (entry, part) in enumerate(zip(entries.tolist(), of.tolist(), strict=True)):
-            sketch = self._parts[part].sketch(entry - int(self._first[part]))
+        for row, entry in enumerate(entries.tolist()):
+            if (sketch := self._loaded.get(entry)) is None:
+                part = bisect_right(self._first, entry) - 1
+                sketch = self._parts[part].sketch(entry - self._first[part])
+                if len(self._loaded) >= _LOADED:
+                    self._loaded.clear()
+                self._loaded[entry] = sketch
             smallest = self._minhash.smallest(sketch)
             values[row, : len(smallest)] = smallest
             counts[row] = sketch[COUNT]

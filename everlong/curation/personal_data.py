@@ -7,10 +7,10 @@ addresses have no form and are not found.
 
 What is masked can be put back with a table of what was there; the step throws it away.
 
-Sources: Penedo et al., "The FineWeb Datasets" (2024), appendix: email and public IP addresses are
-masked; Soldaini et al., "Dolma" (2024), section 5.3: those and phone numbers, and a document with
-many of them is dropped; Ben Allal et al., "SantaCoder" (2023), section 4.3: keys. The kinds of
-numbers, their checks and the words beside them are described where they are found.
+Sources: datatrove, ``pipeline/formatters/pii.py`` (email and public IP addresses are masked, as for
+FineWeb); Soldaini et al., "Dolma" (2024), on the web's text (those and phone numbers are masked; a
+document with many of them is dropped). The kinds of numbers, their checks and the words beside them
+are described where they are found.
 """
 
 from __future__ import annotations

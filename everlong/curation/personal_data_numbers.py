@@ -54,13 +54,21 @@ def word_set(listed: str) -> frozenset[str]:
 
 
 def before(text: str, start: int, length: int) -> str:
-    """Up to so many characters before a place, in lower case."""
-    return text[max(0, start - length) : start].lower()
+    """Up to so many characters before a place, in lower case; whole words."""
+    begin = max(0, start - length)
+    if begin and text[begin - 1].isalnum():
+        while begin < start and text[begin].isalnum():
+            begin += 1
+    return text[begin:start].lower()
 
 
 def after(text: str, end: int, length: int) -> str:
-    """Up to so many characters from a place on, in lower case."""
-    return text[end : end + length].lower()
+    """Up to so many characters from a place on, in lower case; whole words."""
+    last = min(len(text), end + length)
+    if last < len(text) and text[last].isalnum():
+        while last > end and text[last - 1].isalnum():
+            last -= 1
+    return text[end:last].lower()
 
 
 def stands_alone(text: str, start: int, end: int) -> bool:

@@ -50,6 +50,7 @@ _CARD = re.compile(
 _ABOUT_CARDS = words(
     *("card", "cards", "credit", "debit", "visa", "mastercard", "amex", "american express"),
     *("discover", "diners", "jcb", "unionpay", "maestro", "pan", "cc", "payment", "pay", "paid"),
+    *("charge", "charged", "cb"),
     *("kreditkarte", "kreditkartennummer", "karte", "kartennummer", "carte", "tarjeta", "carta"),
     *("cartão", "creditcard", "kaart", "karta", "karty", "kort", "cvv", "cvc", "expiry", "exp"),
     *("cardnumber", "ccnum", "card_number", "银行卡", "信用卡", "カード"),
@@ -112,8 +113,8 @@ def _is_right(number: str) -> bool:
 def _goes_on(text: str, start: int, end: int) -> bool:
     """Whether groups of four are part of more groups, as in an account number."""
     return bool(
-        re.search(r"[0-9A-Z]{4}[ \-]$", text[max(0, start - 5) : start])
-        or re.match(r"[ \-][0-9A-Z]{4}", text[end : end + 5])
+        re.search(r"(?:[0-9]{4}|[A-Z]{2}[0-9]{2})[ \-]$", text[max(0, start - 5) : start])
+        or re.match(r"[ \-][0-9]{4}", text[end : end + 5])
     )
 
 

@@ -32,6 +32,8 @@ _OTHER_WORDS = word_set(
     "fiscale job backup"
 )
 _NUMBER = word_set("number numbers numéro número numero nummer numer nr num")
+_CALLED_OTHERWISE = word_set("number numbers sign stack centre center option price house log")
+"""Behind ``call``: what it is called has nothing to do with phones."""
 _WHOSE = word_set(
     "my her his its our their your new contact mi mon ma mijn meine seine mio mój moj meu mein"
 )
@@ -51,6 +53,9 @@ def is_called_a_phone(text: str, start: int) -> bool | None:
     found = _WORD.findall(before(text, start, NEAR))
     for place in range(len(found) - 1, -1, -1):
         word = found[place]
+        later = found[place + 1] if place + 1 < len(found) else ""
+        if word == "call" and later in _CALLED_OTHERWISE:
+            return False
         if word in _PHONE_WORDS or word.startswith(_PHONE_BEGINNINGS):
             return True
         if word in _OTHER_WORDS:

@@ -63,9 +63,9 @@ _DATE = re.compile(
     r"(?:(?:1[5-9]|20)[0-9]{2}[\-/. ](?:0?[1-9]|1[0-2])[\-/. ][0-3]?[0-9]"
     r"|[0-3]?[0-9][\-/. ](?:0?[1-9]|1[0-2])[\-/. ](?:1[5-9]|20)[0-9]{2}"
     r"|[01]?[0-9][\-/. ][0-3]?[0-9][\-/. ](?:1[5-9]|20)[0-9]{2}"
-    r"|[0-9]{1,3}(?:\.[0-9]{1,3}){3}(?!\.))(?![0-9])"
+    r"|[0-9]{1,3}(?:\.[0-9]{1,3}){3}(?!\.)|0\.[0-9]+)(?![0-9])"
 )
-"""Or an IP address."""
+"""Or an IP address, or a fraction."""
 _EXTENSION = re.compile(
     r"(?:;ext=|[ ,]{0,2}(?:ext|extn|extension|x|poste|durchwahl|int|ramal)[.:]? ?)[0-9]{1,6}"
     r"(?![0-9A-Za-z])",
@@ -195,7 +195,9 @@ def _dialled(
 
 def _is_grouped(number: str) -> bool:
     """Whether the groups of a number are those of somebody who writes down a phone number."""
-    groups = re.findall(r"[0-9]+", number)
+    groups = re.findall(r"[0-9]+", number.removeprefix("00"))
+    if number.startswith("00"):
+        return len(groups) > 1
     kinds = set(re.sub(r"[0-9()]+", "", number))
     return len(groups) > 1 and len(groups[0]) > 1 and min(map(len, groups)) > 1 and len(kinds) <= 2
 

@@ -91,14 +91,14 @@ _NAMED = re.compile(
     r"|storage|deploy|session|subscription)[ _\-.]?key"
     r"|token|secret|passwo?r?d|passwd|pwd|passphrase|credentials?)"
     r"(?:[ _\-.]?(?:key|base|id|value|base64|hex|prod|dev|test|live|[0-9]))*"
-    r"[\"'`\])]{0,2}[ \t]{0,4}$",
+    r"(?:[\"'] +(?:value|content))?[\"'`\])]{0,2}[ \t]{0,4}$",
     re.IGNORECASE,
 )
 _OPTION = re.compile(rf"--(?:[a-z]{{1,20}}-){{0,3}}(?:key|token|secret|password)[ =]{_VALUE}")
 _SCHEMES = {
-    # Of the header Authorization.
+    # Of the header Authorization, and of files with logins for machines (netrc).
     scheme: re.compile(rf"{scheme}([A-Za-z0-9+/_\-.=~]{{20,2048}}+)")
-    for scheme in ("Bearer ", "Basic ", "oken ")
+    for scheme in ("Bearer ", "Basic ", "oken ", "password ")
 }
 _LOGIN = re.compile(r"://([^\s:@/\"'<>{}\[\]]{1,64}+):([^\s@/\"'<>{}\[\]]{3,128}+)@")
 _NO_SECRET = re.compile(

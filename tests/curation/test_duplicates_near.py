@@ -166,6 +166,16 @@ def test_hostile_texts(tmp_path: Path) -> None:
     assert found == [*nothing, 3, None, 5, None, None, 8, None, None, None]
 
 
+def test_copies_give_way_to_what_their_original_gives_way_to(tmp_path: Path) -> None:
+    words = [f"word{n}" for n in range(200)]
+    nearly = " ".join([*words[:-1], "other"])
+    texts = [" ".join(words), nearly, nearly.upper(), "alone", nearly, "Alone!"]
+    assert Corpus(NearDuplicates(), texts, tmp_path / "corpus").others() == [
+        *(None, 0, 0),
+        *(None, 0, 3),
+    ]
+
+
 def test_what_does_not_matter(tmp_path: Path) -> None:
     words = [f"wört{n}" for n in range(50)]
     texts = [
@@ -209,6 +219,7 @@ def test_runs_know_what_was_kept_before_them(tmp_path: Path) -> None:
     third.remember("third")
     assert second.others(run="second") == expected, "nor what came later"
     assert corpus("empty", []).others(run="fourth") == []
+    assert corpus("single", [copies[1]]).others(run="fourth") == [0]
 
 
 def test_a_store_of_other_sketches_is_refused_but_not_of_another_threshold(
@@ -234,7 +245,12 @@ def test_chunks_do_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(duplicates_search, "_CHUNK", 3)
     monkeypatch.setattr(duplicates_search, "_PAIRS", 2)
     monkeypatch.setattr("everlong.curation.duplicates_leaders._BATCH", 7)
-    assert Corpus(NearDuplicates(), texts, tmp_path / "two").others() == whole
+    monkeypatch.setattr("everlong.curation.duplicates_near._CHUNK", 5)
+    step = NearDuplicates(store=tmp_path / "store")
+    corpus = Corpus(step, texts, tmp_path / "two")
+    assert corpus.others() == whole
+    corpus.remember("first")
+    assert corpus.others(run="second") == [n if text else None for n, text in enumerate(texts)]
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import re
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -108,6 +109,14 @@ def test_paragraphs_stay_apart(tmp_path: Path) -> None:
     ]
 
 
+def test_what_has_no_word_goes_with_the_unit_before_it(tmp_path: Path) -> None:
+    known = "One here. Two here. Three here."
+    texts = [known, f"***\n{known} ***\n---\nAnd more.\n***", f"{known}\n\n***\n"]
+    corpus = Corpus(RepeatedSpans(least_words=0), texts, tmp_path / "corpus")
+    corpus.apply()
+    assert [document.text for document in corpus.documents] == [known, "And more.\n***", ""]
+
+
 def test_chinese_and_japanese_have_sentences(tmp_path: Path) -> None:
     known = "他来了。她说：「你好。」我们走吧！"
     corpus = Corpus(RepeatedSpans(least_words=1), [known, f"今天。{known}再见。"], tmp_path / "c")
@@ -154,6 +163,10 @@ def test_files_and_chunks_do_not_matter(tmp_path: Path, monkeypatch: pytest.Monk
     assert parts.documents == whole.documents
     assert any(document.history for document in whole.documents)
     assert not [*(tmp_path / "two" / "work").iterdir()]
+    kept = np.ones(len(texts), dtype=np.bool_)
+    pieces = [len(some) for some, _ in duplicates_spans._by_hash(parts.sketches, kept, tmp_path)]
+    assert sum(pieces) == parts.sketches.starts[-1]
+    assert max(pieces) < sum(pieces) / 5
 
 
 @pytest.mark.parametrize(
