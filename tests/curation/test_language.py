@@ -72,7 +72,7 @@ def test_long_texts_take_no_longer() -> None:
     identify(ENGLISH)
     begin = time.perf_counter()
     identify(text)
-    assert time.perf_counter() - begin < 0.1, "3.5 million letters"
+    assert time.perf_counter() - begin < 5, "3.5 million letters"
 
 
 @pytest.mark.parametrize(
