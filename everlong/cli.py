@@ -324,7 +324,7 @@ _EXAMPLES: dict[str, str] = {
     "eval-report": "everlong eval report ./figures/small --out ./report",
     "curate": "everlong curate recipes/curate.yaml --workers 2",
     "curate-inspect": "everlong curate inspect ./curated --step gopher_quality",
-    "curate-reproduce": "everlong curate --reproduce ./curated/lock.json",
+    "curate-reproduce": "everlong curate reproduce ./curated/lock.json",
     "train": "everlong train recipes/pretrain.yaml --run ./runs/first",
     "verify-resume": "everlong verify-resume recipes/pretrain.yaml --steps 40",
     "plan": "everlong plan recipes/spec-full.yaml --tokens 100T --devices 4096xH100",

@@ -86,7 +86,7 @@ def write_card(
         *_kept_examples(kept),
         "## Made again",
         "",
-        "`lock.json` names versions, files and checksums: `everlong curate --reproduce "
+        "`lock.json` names versions, files and checksums: `everlong curate reproduce "
         "lock.json` makes all of it again and compares it byte by byte. `everlong curate inspect "
         f"{run.name}` shows single documents and why they were dropped.",
     ]

@@ -72,12 +72,13 @@ def _domain(candidate: str) -> int:
 
 def _local(text: str, at: int) -> int:
     """Where the part before an @ begins; at the @: there is none."""
-    head = text[max(0, at - _LONGEST_LOCAL - 1) : at]
+    head = text[max(0, at - _LONGEST_LOCAL - 4) : at]
     local = head[len(head.rstrip(_LOCAL)) :]
-    if len(local) > _LONGEST_LOCAL:
+    if len(local) > _LONGEST_LOCAL + 3:
         return at
     local = local[local.rfind("..") + 2 if ".." in local else 0 :].lstrip(".-+'")
-    return at - len(local) if local and local[0] != "%" and local[-1] not in ".-+" else at
+    right = 0 < len(local) <= _LONGEST_LOCAL and local[0] != "%" and local[-1] not in ".-+"
+    return at - len(local) if right else at
 
 
 _LOGIN = re.compile(r"[a-z0-9+]://[^\s/@]*$", re.IGNORECASE)
@@ -89,8 +90,9 @@ def _is_mail(text: str, start: int, at: int, end: int) -> bool:
         return False
     if text[start:at].lower() in _ACCOUNTS:
         return False
-    if text[end : end + 1] == "@":
-        return False
+    following = text[end : end + 1]
+    if following == "@" or (following == "(" and end - text.rfind(".", at, end) > 5):
+        return False  # the second is a matrix product: A@B.transpose()
     return start < 3 or text[start - 1] not in "/:" or not _LOGIN.search(text, start - 80, start)
 
 

@@ -47,6 +47,11 @@ def is_national(digits: str, regions: tuple[str, ...]) -> bool:
     return False
 
 
+def has_trunk_code(region: str) -> bool:
+    """Whether a zero is dialled before numbers inside a region, or something like it."""
+    return _region(region)[1] is not None and country_code(region) != 1
+
+
 def country_code(region: str) -> int:
     """What is dialled to reach a region from abroad."""
     return _region(region)[0]

@@ -22,6 +22,7 @@ from everlong.curation.personal_data_numbers import (
 )
 from everlong.curation.personal_data_phone_plans import (
     country_code,
+    has_trunk_code,
     is_international,
     is_national,
 )
@@ -35,7 +36,8 @@ _SHORTEST, _LONGEST = 8, 15
 _MOST_GROUPS = 7
 _PLUS = re.compile(rf"\+\(?[0-9](?:[{SEPARATORS}]{{0,3}}+[0-9]){{5,17}}+")
 _NORTH_AMERICAN = re.compile(
-    r"(?<![0-9])(?:1[ .\-]?)?+(?:\([2-9][0-9]{2}\)[ \-.\u00a0]{0,2}|[2-9][0-9]{2}[ .\-/\u00a0])"
+    r"(?<![0-9])(?:1[ .\-]?)?+(?:\([2-9][0-9]{2}\)[ \-.\u00a0]{0,2}|[2-9][0-9]{2}"
+    r"[ .\-/\u00a0\u2011\u2013])"
     r"[2-9][0-9]{2}[ .\-\u00a0\u2011\u2013][0-9]{4}(?![0-9])"
 )
 _TELLING = re.compile(
@@ -44,6 +46,9 @@ _TELLING = re.compile(
 )
 """Groups in which hardly anything but phone numbers is written: those of North America and Italy,
 and of Spain. Groups of three are thousands."""
+_ADDED = re.compile(r"[0-9] ?$")
+_BREAK = re.compile(r"  |\t| [/\-–] ")
+"""Between two numbers, where it is not behind an area code."""
 _GROUPED = re.compile(r"\(?(?<![0-9])[0-9]+")
 _GROUP_END = re.compile(r"[0-9](?![0-9])")
 _TRUNK = re.compile(r"\(?0[1-9]|00[1-9]|\([1-9][0-9]\) ?[0-9]{4,5}[ \-]")
@@ -91,22 +96,29 @@ def phone_numbers(text: str, runs: Sequence[Span], regions: Sequence[str]) -> It
         MissingExtraError: phonenumbers is not installed.
         ConfigError: there is no such region.
     """
+    abroad: dict[int, int] = {}
     done = 0
     for match in _PLUS.finditer(text):
         start = match.start()
-        if start < done or (start and text[start - 1].isalnum()):
+        if (
+            start < done
+            or (start and text[start - 1].isalnum())
+            or _ADDED.search(text, max(0, start - 3), start)
+        ):
             continue
         end = _longest_valid(text, start, match.end(), is_international)
         if end is not None:
-            done = _with_extension(text, end)
+            done = abroad[start] = _with_extension(text, end)
             yield start, done
     alike = Alike(90)
     for first, last in runs:
         if _YEARS.fullmatch(text, first, last):
             continue
-        # A bracket opens before the first digit.
-        first -= first > 0 and text[first - 1] == "("
-        yield from _national(text, first, last, regions, alike)
+        # A plus, or a bracket that opens before the first digit.
+        before_it = first - (first > 0 and text[first - 1] == "(")
+        first = abroad.get(before_it - 1, before_it)
+        if first < last:
+            yield from _national(text, first, last, regions, alike)
 
 
 def _national(
@@ -177,15 +189,18 @@ def _dialled(
     if (named is None and _STAMP.match(text, start, last)) or _AMERICAN_ONLY.match(text, start):
         return None
 
+    plans = tuple(regions)
+    if telling is not None:
+        end = telling.end()
+        plans = tuple(region for region in regions if not has_trunk_code(region))
+
     def valid(digits: str) -> bool:
         if digits.startswith("00"):
             return is_international(digits[2:])
-        return is_national(digits, tuple(regions)) or (
+        return is_national(digits, plans) or (
             named is True and not trunk and is_international(digits)
         )
 
-    if telling is not None:
-        end = telling.end()
     found = _longest_valid(text, start, end, valid)
     if found is None or named:
         return found
@@ -204,8 +219,12 @@ def _is_grouped(number: str) -> bool:
 
 def _longest_valid(text: str, start: int, end: int, valid: Callable[[str], bool]) -> int | None:
     """The last end of a group of digits up to which a number is valid and stands alone."""
-    ends = [match.end() for match in _GROUP_END.finditer(text, start, end)]
-    for place in reversed(ends[:_MOST_GROUPS]):
+    ends: list[int] = []
+    for group in _GROUP_END.finditer(text, start, end):
+        ends.append(group.end())
+        if len(ends) == _MOST_GROUPS or (len(ends) > 1 and _BREAK.match(text, group.end())):
+            break
+    for place in reversed(ends):
         number = text[start:place]
         digits = digits_of(number.replace("(0)", ""))
         if len(digits) < _SHORTEST or digits in _COUNTED:
