@@ -179,9 +179,8 @@ def _za_id(number: str) -> bool:
 
 
 def _cn_id(number: str) -> bool:
-    return (
-        number[6:8] in ("19", "20") and _is_date(number[10:12], number[12:14]) and mod_11_2(number)
-    )
+    dated = number[6:8] in ("19", "20") and _is_date(number[10:12], number[12:14])
+    return dated and number[17] in "0123456789X" and mod_11_2(number)
 
 
 def _kr_rrn(number: str) -> bool:
