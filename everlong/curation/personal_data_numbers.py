@@ -16,6 +16,8 @@ SEPARATORS = r" ().\-/\u00a0\u2009\u202f\u2010-\u2013"
 """For a character class: what people put between groups of digits."""
 
 _RUN = re.compile(rf"[0-9](?:[{SEPARATORS}]{{0,3}}+[0-9]){{6,}}+")
+_STAND_IN = re.compile(r"<[A-Z_]{2,12}(?:_[0-9]+)?>(?!$)")
+"""At the end of what is before a number, it is an element of a document that has the number."""
 _NOT_A_DIGIT = re.compile(r"[^0-9]+")
 
 
@@ -59,7 +61,7 @@ def before(text: str, start: int, length: int) -> str:
     if begin and text[begin - 1].isalnum():
         while begin < start and text[begin].isalnum():
             begin += 1
-    return text[begin:start].lower()
+    return _without_stand_ins(text[begin:start])
 
 
 def after(text: str, end: int, length: int) -> str:
@@ -68,7 +70,12 @@ def after(text: str, end: int, length: int) -> str:
     if last < len(text) and text[last].isalnum():
         while last > end and text[last - 1].isalnum():
             last -= 1
-    return text[end:last].lower()
+    return _without_stand_ins(text[end:last])
+
+
+def _without_stand_ins(window: str) -> str:
+    """In lower case, and without what stands for masked data: it says nothing of another number."""
+    return (_STAND_IN.sub(" ", window) if "<" in window else window).lower()
 
 
 def stands_alone(text: str, start: int, end: int) -> bool:

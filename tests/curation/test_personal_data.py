@@ -13,9 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from everlong.config import format_config, parse_config
 from everlong.curation.document import Changed, Document, Dropped
 from everlong.curation.personal_data import (
     KINDS,
+    REPLACEMENTS,
     Found,
     PersonalData,
     PersonalDataKind,
@@ -23,6 +25,7 @@ from everlong.curation.personal_data import (
     mask,
     unmask,
 )
+from everlong.curation.personal_data_samples import samples
 from everlong.errors import ConfigError
 from tests.evaluation.public_data import public_data
 
@@ -72,6 +75,15 @@ def test_masks_with_placeholders_or_pseudonyms() -> None:
     text, table = mask(again, find(again), "pseudonym")
     assert text == "<PHONE_1> is <PHONE_1>, and <PHONE_2> is not; <EMAIL_1>, <EMAIL_1>"
     assert unmask(text, table) == again
+
+
+def test_what_is_masked_is_not_masked_again() -> None:
+    texts = [TEXT, "Phone: 0171 2345678. Closed 24.12.-26.12.", "SSN 536221234, x 123456782"]
+    for text in (*texts, *(sample.text for sample in samples(1500, 5))):
+        for replacement in REPLACEMENTS:
+            masked, _ = mask(text, find(text), replacement)
+            assert found(masked) == [], text
+    assert found("<PHONE>2125550123</PHONE>") == [("phone", "2125550123")]
 
 
 @settings(max_examples=150)
@@ -256,6 +268,7 @@ def test_settings_that_cannot_be_are_named() -> None:
         PersonalData(regions=("XX",))(Document("a", "tel. 030 1234567", "web"))
 
 
-def test_the_step_crosses_processes() -> None:
+def test_the_step_crosses_processes_and_files() -> None:
     step = PersonalData(kinds=("email", "phone"), most=5)
     assert pickle.loads(pickle.dumps(step)) == step
+    assert parse_config(PersonalData, format_config(step)) == step
