@@ -24,6 +24,7 @@ from benchmarks.report import (
     compare,
     deliver,
     from_environment,
+    measure_parts,
     say,
 )
 from everlong.evaluation.provenance import ROOT
@@ -52,17 +53,12 @@ _PARTS = ("rules", "languages", "toxicity", "personal", "same")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; returns the exit status."""
     options = _parser().parse_args(arguments)
-    measured: dict[str, Measured] = {}
-    samples: dict[str, Any] = {}
-    for part in _PARTS:
-        if part not in options.parts:
-            continue
-        try:
-            found, samples[part] = _measure(part, options)
-        except KeyboardInterrupt:
-            say("interrupted")
-            return 130
-        measured |= found
+    asked = [part for part in _PARTS if part in options.parts]
+    try:
+        measured, samples = measure_parts(asked, lambda part: _measure(part, options))
+    except KeyboardInterrupt:
+        say("interrupted")
+        return 130
     report = compare(NAME, GOALS, measured)
     deliver(report, options, seed=options.seed, versions=versions(), samples=samples)
     return 0

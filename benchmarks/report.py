@@ -16,7 +16,7 @@ import math
 import os
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -136,6 +136,26 @@ def compare(benchmark: str, goals: Mapping[str, Goal], measured: Mapping[str, Me
         hardware(),
         tuple(Claim(name, goal, measured.get(name, nothing)) for name, goal in goals.items()),
     )
+
+
+def measure_parts(
+    parts: Sequence[str], measure: Callable[[str], tuple[dict[str, Measured], Any]]
+) -> tuple[dict[str, Measured], dict[str, Any]]:
+    """Measure parts of a benchmark one after the other.
+
+    Args:
+        parts: their names, in order.
+        measure: gives the claims of a part, and the single measurements behind them.
+
+    Returns:
+        All claims, and the single measurements by part.
+    """
+    measured: dict[str, Measured] = {}
+    samples: dict[str, Any] = {}
+    for part in parts:
+        found, samples[part] = measure(part)
+        measured |= found
+    return measured, samples
 
 
 def write_results(

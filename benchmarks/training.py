@@ -17,7 +17,15 @@ if __package__ in (None, ""):  # run as a file
 from benchmarks import training_checks, training_depth, training_speed, training_stages
 from benchmarks.contender import add_peers_option, interpreters
 from benchmarks.memory import versions
-from benchmarks.report import Goal, Measured, add_output_options, compare, deliver, say
+from benchmarks.report import (
+    Goal,
+    Measured,
+    add_output_options,
+    compare,
+    deliver,
+    measure_parts,
+    say,
+)
 from everlong.files import cache_dir
 
 NAME = "training"
@@ -58,17 +66,12 @@ _LONG = ("norms", "spec")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; returns the exit status."""
     options = _parser().parse_args(arguments)
-    measured = {name: Measured(None, "not asked for in this run") for name in GOALS}
-    samples: dict[str, Any] = {}
-    for part in _PARTS:
-        if part not in options.parts:
-            continue
-        try:
-            found, samples[part] = _measure(part, options)
-        except KeyboardInterrupt:
-            say("interrupted")
-            return 130
-        measured |= found
+    asked = [part for part in _PARTS if part in options.parts]
+    try:
+        measured, samples = measure_parts(asked, lambda part: _measure(part, options))
+    except KeyboardInterrupt:
+        say("interrupted")
+        return 130
     report = compare(NAME, GOALS, measured)
     deliver(report, options, seed=options.seed, versions=versions(), samples=samples)
     return 0

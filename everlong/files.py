@@ -84,6 +84,32 @@ def atomic_write(path: Path, data: bytes, *, mode: int = 0o666) -> None:
         file.write(data)
 
 
+def named_files(path: Path) -> Iterator[tuple[Path, Path]]:
+    """What a user means by a path: a file, a folder with all that is in it, or a pattern.
+
+    Args:
+        path: such as ``notes.txt``, ``notes`` or ``books/*.txt.gz``.
+
+    Yields:
+        Files in the order of their names, each behind the folder it was found from: its own, of a
+        folder that was named that one.
+
+    Raises:
+        FileNotFoundError: it is none of these; a pattern may have no files.
+    """
+    if path.is_file():
+        yield path.parent, path
+    elif path.is_dir():
+        yield from ((path, one) for one in sorted(path.rglob("*")) if one.is_file())
+    elif any(sign in str(path) for sign in "*?["):
+        anchor = Path(path.anchor)
+        pattern = path.relative_to(anchor) if path.anchor else path
+        found = sorted(anchor.glob(str(pattern)))
+        yield from ((one.parent, one) for one in found if one.is_file())
+    else:
+        raise FileNotFoundError(f"{path} is not there")
+
+
 def refuse_used(folder: Path) -> None:
     """See that a folder can be written anew.
 

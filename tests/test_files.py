@@ -11,7 +11,14 @@ from pathlib import Path
 import pytest
 
 from everlong.errors import EverlongError
-from everlong.files import FileLock, atomic_write, atomic_writer, cache_dir, sha256_file
+from everlong.files import (
+    FileLock,
+    atomic_write,
+    atomic_writer,
+    cache_dir,
+    named_files,
+    sha256_file,
+)
 
 
 def test_atomic_write_replaces_and_leaves_nothing_else(tmp_path: Path) -> None:
@@ -94,3 +101,17 @@ def test_cache_dir_follows_the_environment(tmp_path: Path, monkeypatch: pytest.M
     assert cache_dir() == tmp_path / "xdg" / "everlong"
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert cache_dir() == Path.home() / ".cache" / "everlong"
+
+
+def test_what_a_user_means_by_a_path(tmp_path: Path) -> None:
+    for name in ("b/two.txt", "a.txt", "b/one.md", "b/c/three.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    folder = tmp_path / "b"
+    assert [*named_files(tmp_path / "a.txt")] == [(tmp_path, tmp_path / "a.txt")]
+    names = ("c/three.txt", "one.md", "two.txt")
+    assert [*named_files(folder)] == [(folder, folder / name) for name in names]
+    assert [*named_files(folder / "*.txt")] == [(folder, folder / "two.txt")]
+    assert [*named_files(folder / "*.pdf")] == []
+    with pytest.raises(FileNotFoundError, match="is not there"):
+        [*named_files(tmp_path / "nothing")]

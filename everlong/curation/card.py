@@ -12,7 +12,7 @@ import inspect
 import itertools
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -320,15 +320,11 @@ def _draw(run: Path, flow: Sequence[_Row], parts: Sequence[Part]) -> None:
     axes.barh(
         [p + 0.2 for p in places], [100 * p.share for p in some], 0.4, label="of a training run"
     )
-    axes.set_yticks(list(places), _names(some))
+    axes.set_yticks(list(places), [part.name for part in some])
     axes.invert_yaxis()
     axes.set(xlabel="share (%)")
     axes.legend(loc="lower right")
     _save(figure, run / "mixture.png")
-
-
-def _names(parts: Iterable[Part]) -> list[str]:
-    return [part.name for part in parts]
 
 
 def _save(figure: Any, path: Path) -> None:

@@ -94,7 +94,7 @@ class Curation:
     """Of files that are read as one task, about."""
     workers: Workers = field(default_factory=Workers)
     seed: int = 0
-    """Of what is drawn: examples in the report, noise, templates."""
+    """Of the examples in the data card; steps that draw something have seeds of their own."""
 
     def __post_init__(self) -> None:
         names = [source.name for source in self.sources]

@@ -18,7 +18,7 @@ from everlong.curation.lock import (
     outputs_of,
     versions,
 )
-from everlong.curation.mixture import Mixture, Part, mixed
+from everlong.curation.mixture import Mixture, Part, mixed, name_of
 from everlong.curation.pipeline import DOCUMENTS, Pipeline, Progress
 from everlong.curation.recipe import Curation
 from everlong.curation.shards import write_shards
@@ -119,5 +119,5 @@ def letters_of(mixture: Mixture, counts: Counts) -> Counter[str]:
     letters: Counter[str] = Counter()
     for name, size in counts.parts.items():
         source, _, language = name.rpartition(" ")
-        letters[source if mixture.by == "source" else language or "unknown"] += size
+        letters[name_of(mixture, source, language)] += size
     return letters

@@ -26,7 +26,7 @@ from everlong.curation.tasks import Source, Task
 from everlong.documents.extracted import Extracted, Limits, Refused
 from everlong.documents.reading import read
 from everlong.errors import ConfigError, MissingExtraError
-from everlong.files import atomic_write, atomic_writer, sha256_file
+from everlong.files import atomic_write, atomic_writer
 
 log = logging.getLogger(__name__)
 _SETTINGS = (ConfigError, MissingExtraError, OSError)
@@ -69,8 +69,6 @@ class Counts:
     """Letters of what is kept, by ``source language``; the language is empty where none is told."""
     refused: list[tuple[str, str]] = field(default_factory=list)
     """Ids of what could not be read or judged, and why."""
-    files: dict[str, str] = field(default_factory=dict)
-    """SHA-256 of what was written, by name."""
 
     def count(self, end: _End, known: int) -> None:
         """Count where a document ends.
@@ -92,8 +90,7 @@ class Counts:
         self.parts[f"{document.source} {document.language or ''}"] += letters
 
     def __add__(self, other: Counts) -> Counts:
-        mine, its = vars(self), vars(other)
-        return Counts(**{name: _sum(mine[name], its[name]) for name in mine})
+        return Counts(**{name: one + vars(other)[name] for name, one in vars(self).items()})
 
     def to_json(self) -> bytes:
         """As :meth:`load` reads it."""
@@ -262,8 +259,6 @@ def run_task(
                 for (values, lengths), sketch in zip(sketches, hashes, strict=True):
                     values.write(sketch.astype("<u8", copy=False).tobytes())
                     lengths.write(len(sketch).to_bytes(4, "little"))
-    written = [to.kept(task.number), to.dropped(task.number)]
-    counts.files = {path.name: sha256_file(path) for path in written}
     atomic_write(to.counts(task.number), counts.to_json())
     return counts
 
@@ -365,7 +360,7 @@ class _Told:
     """What a step found out, in the order of the documents."""
 
     def __init__(self, path: Path) -> None:
-        self._lines = read_findings(path)
+        self._lines = _findings(path)
         self._next = next(self._lines, None)
 
     def of(self, document: int) -> _News | None:
@@ -375,7 +370,8 @@ class _Told:
         return news
 
 
-def read_findings(path: Path) -> Iterator[tuple[int, _News]]:
+def _findings(path: Path) -> Iterator[tuple[int, _News]]:
+    """The reverse of :func:`finding`, line by line."""
     with path.open("rb") as lines:
         for line in lines:
             number, hashes, other = json.loads(line)
@@ -389,9 +385,3 @@ def finding(document: int, hashes: Hashes, other: str | None) -> bytes:
 
 def _line(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
-
-
-def _sum(one: Any, other: Any) -> Any:
-    return (
-        {**one, **other} if isinstance(one, dict) and not isinstance(one, Counter) else one + other
-    )

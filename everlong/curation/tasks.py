@@ -13,6 +13,7 @@ from pathlib import Path
 
 from everlong.documents.reading import Part, parts
 from everlong.errors import ConfigError, MissingDataError
+from everlong.files import named_files
 
 
 @dataclass(frozen=True)
@@ -106,24 +107,15 @@ def files_of(source: Source) -> Iterator[tuple[str, Path, Path]]:
     """
     found = 0
     for path in source.paths:
-        if path.is_file():
-            some = [(path.name, path.parent, path)]
-        elif path.is_dir():
-            inside = [(one.relative_to(path), one) for one in path.rglob("*") if one.is_file()]
-            some = [
-                (name.as_posix(), path, file)
-                for name, file in sorted(inside)
-                if not any(part.startswith(".") for part in name.parts)
-            ]
-        elif any(sign in str(path) for sign in "*?["):
-            anchor = Path(path.anchor)
-            pattern = path.relative_to(anchor) if path.anchor else path
-            matched = sorted(one for one in anchor.glob(str(pattern)) if one.is_file())
-            some = [(one.name, one.parent, one) for one in matched]
-        else:
-            raise MissingDataError(f"{source.name}: {path} is not there; change its paths")
-        found += len(some)
-        yield from some
+        inside = path.is_dir()
+        try:
+            for root, file in named_files(path):
+                name = file.relative_to(root)
+                if not (inside and any(part.startswith(".") for part in name.parts)):
+                    found += 1
+                    yield name.as_posix(), root, file
+        except FileNotFoundError as error:
+            raise MissingDataError(f"{source.name}: {error}; change its paths") from None
     if not found:
         named = ", ".join(map(str, source.paths))
         raise MissingDataError(f"{source.name}: there are no files in {named}; change its paths")

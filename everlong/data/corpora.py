@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, Literal
 from everlong.data.conversations import encode_answer, encode_conversation
 from everlong.data.token_shards import INDEX, ShardWriter, TokenShards
 from everlong.errors import ConfigError, DataError, MissingDataError, RequestError, TemplateError
-from everlong.files import FileLock, sha256_file
+from everlong.files import FileLock, named_files, sha256_file
 from everlong.tokenizer import Tokenizer
 
 Reading = Literal["text", "chat", "pairs", "preferences", "shards"]
@@ -176,18 +176,13 @@ def _files(corpus: Corpus) -> list[Path]:
     """All files of a corpus, in order."""
     found: list[Path] = []
     for path in corpus.paths:
-        if path.is_file():
-            found.append(path)
-        elif path.is_dir():
-            found += sorted(
-                one for one in path.rglob("*") if one.is_file() and not one.name.startswith(".")
-            )
-        elif any(sign in str(path) for sign in "*?["):
-            anchor = Path(path.anchor)
-            pattern = path.relative_to(anchor) if path.anchor else path
-            found += sorted(one for one in anchor.glob(str(pattern)) if one.is_file())
-        else:
-            raise MissingDataError(f"{corpus.name}: {path} is not there; change its paths")
+        inside = path.is_dir()
+        try:
+            for _, one in named_files(path):
+                if not (inside and one.name.startswith(".")):
+                    found.append(one)
+        except FileNotFoundError as error:
+            raise MissingDataError(f"{corpus.name}: {error}; change its paths") from None
     if not found:
         named = ", ".join(map(str, corpus.paths))
         raise MissingDataError(f"{corpus.name}: there are no files in {named}; change its paths")

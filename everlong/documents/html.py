@@ -9,8 +9,8 @@ from everlong.documents.decoding import decode_page
 from everlong.documents.extracted import Extracted, Limits, Plain, clean, language_code
 from everlong.documents.licences import licence_of_link
 from everlong.documents.main_content import main_content
-from everlong.documents.xml import check_depth
-from everlong.errors import DataError, MissingExtraError
+from everlong.documents.xml import check_depth, root_of
+from everlong.errors import DataError
 
 if TYPE_CHECKING:
     from lxml import etree  # type: ignore[import-untyped]
@@ -48,22 +48,9 @@ def read_html(
 
 
 def _parsed(text: str) -> etree._Element:
-    try:
-        from lxml import etree
-    except ImportError:
-        raise MissingExtraError("lxml", "curate") from None
-    parser = etree.HTMLParser(
-        encoding="utf-8",
-        remove_comments=True,
-        remove_pis=True,
-        collect_ids=False,
-        no_network=True,
-        huge_tree=False,
-    )
-    try:
-        root = etree.fromstring(text.encode("utf-8", "replace"), parser)
-    except (etree.LxmlError, ValueError) as error:
-        raise DataError(f"not a page that can be read: {error}") from None
+    options = {"encoding": "utf-8", "collect_ids": False, "huge_tree": False}
+    data = text.encode("utf-8", "replace")
+    root = root_of(data, "html", "not a page that can be read", **options)
     if root is None:
         raise DataError("an empty page")
     return root

@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from everlong.documents.markup import BLOCKS, HEADINGS, Writer
+from everlong.documents.markup import BLOCKS, HEADINGS, Writer, write_tree
 
 if TYPE_CHECKING:
     from lxml import etree  # type: ignore[import-untyped]
@@ -163,29 +163,14 @@ class _Measures:
 
 
 def _written(content: etree._Element, page: _Measures) -> str:
-    from lxml import etree
-
     writer = Writer()
-    skipped = None
-    walker = etree.iterwalk(content, events=("start", "end"))
-    for event, element in walker:
-        tag = element.tag
-        if event == "start":
-            if (
-                tag in BLOCKS
-                and tag not in HEADINGS
-                and element is not content
-                and page.is_links(element)
-            ):
-                skipped = element
-                walker.skip_subtree()
-            else:
-                writer.start(tag, element)
-        else:
-            if element is not skipped:
-                writer.end(tag)
-            if element is not content and element.tail:
-                writer.add(element.tail)
+
+    def is_links(element: etree._Element, tag: str) -> bool:
+        """Whether it is a block of links; a heading is none, and the whole is not looked at."""
+        is_block = tag in BLOCKS and tag not in HEADINGS
+        return is_block and element is not content and page.is_links(element)
+
+    write_tree(writer, content, is_links)
     return writer.text()
 
 

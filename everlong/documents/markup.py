@@ -6,6 +6,7 @@ Emphasis and links leave their words alone; pictures, scripts and forms leave no
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -35,25 +36,44 @@ _LARGEST_CELL = 1000
 
 def text_of(root: etree._Element) -> str:
     """All text of a tree, in the order it stands there."""
+    writer = Writer()
+
+    def is_silent(element: etree._Element, tag: str) -> bool:
+        if tag == "math":
+            writer.formula(element)
+        return tag in SILENT
+
+    write_tree(writer, root, is_silent)
+    return writer.text()
+
+
+def write_tree(
+    writer: Writer, root: etree._Element, skips: Callable[[etree._Element, str], bool]
+) -> None:
+    """Write a tree but for some elements, whose tails are written all the same.
+
+    Args:
+        writer: to which.
+        root: of the tree; its own tail is not written.
+        skips: told each element and its name before what is in it; whether that is left out.
+    """
     from lxml import etree
 
-    writer = Writer()
+    skipped = None
     walker = etree.iterwalk(root, events=("start", "end"))
     for event, element in walker:
         tag = tag_of(element)
         if event == "start":
-            if tag in SILENT:
-                if tag == "math":
-                    writer.formula(element)
+            if skips(element, tag):
+                skipped = element
                 walker.skip_subtree()
             else:
                 writer.start(tag, element)
         else:
-            if tag not in SILENT:
+            if element is not skipped:
                 writer.end(tag)
             if element is not root and element.tail:
                 writer.add(element.tail)
-    return writer.text()
 
 
 def tag_of(element: etree._Element) -> str:

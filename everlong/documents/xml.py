@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 from html.entities import html5
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 from everlong.documents.decoding import decode_page
 from everlong.documents.extracted import Limits
@@ -32,17 +32,7 @@ def parse_xml(data: bytes, what: str, limits: Limits) -> etree._Element:
     Raises:
         DataError: it is not well-formed, too deep, or defines entities.
     """
-    try:
-        from lxml import etree
-    except ImportError:
-        raise MissingExtraError("lxml", "curate") from None
-    parser = etree.XMLParser(
-        resolve_entities=False, no_network=True, remove_comments=True, remove_pis=True
-    )
-    try:
-        root = etree.fromstring(data, parser)
-    except (etree.LxmlError, ValueError) as error:
-        raise DataError(f"{what} is not well-formed XML: {error}") from None
+    root = root_of(data, "xml", f"{what} is not well-formed XML", resolve_entities=False)
     _check(root, what, limits)
     return root
 
@@ -55,27 +45,43 @@ def parse_xhtml(data: bytes, what: str, limits: Limits) -> etree._Element:
     Raises:
         DataError: nothing can be read in it, it is too deep, or defines entities.
     """
+    text = _ENTITY.sub(_numbered, decode_page(data)[0])
+    wrong, mending = f"{what} is not XHTML", {"encoding": "utf-8", "recover": True}
+    root = root_of(text.encode("utf-8", "replace"), "xml", wrong, resolve_entities=False, **mending)
+    if root is None:
+        raise DataError(wrong)
+    _check(root, what, limits)
+    return root
+
+
+def root_of(
+    data: bytes, language: Literal["xml", "html"], wrong: str, **options: Any
+) -> etree._Element | None:
+    """What lxml makes of some bytes, without comments, and without going to the network.
+
+    Args:
+        data: to parse.
+        language: whose parser.
+        wrong: begins the message, where it makes nothing of them.
+        options: of the parser.
+
+    Returns:
+        The root; None: there is no element.
+
+    Raises:
+        DataError: the parser refuses them.
+        MissingExtraError: lxml is not installed.
+    """
     try:
         from lxml import etree
     except ImportError:
         raise MissingExtraError("lxml", "curate") from None
-    text = _ENTITY.sub(_numbered, decode_page(data)[0])
-    parser = etree.XMLParser(
-        encoding="utf-8",
-        recover=True,
-        resolve_entities=False,
-        no_network=True,
-        remove_comments=True,
-        remove_pis=True,
-    )
+    of = {"xml": etree.XMLParser, "html": etree.HTMLParser}[language]
+    parser = of(no_network=True, remove_comments=True, remove_pis=True, **options)
     try:
-        root = etree.fromstring(text.encode("utf-8", "replace"), parser)
+        return etree.fromstring(data, parser)
     except (etree.LxmlError, ValueError) as error:
-        raise DataError(f"{what} is not XHTML: {error}") from None
-    if root is None:
-        raise DataError(f"{what} is not XHTML")
-    _check(root, what, limits)
-    return root
+        raise DataError(f"{wrong}: {error}") from None
 
 
 def check_depth(root: etree._Element, what: str, limits: Limits) -> None:
