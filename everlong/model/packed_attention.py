@@ -18,7 +18,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from everlong.model.attention import sees
 from everlong.model.cache import Sight
-from everlong.model.native.narrow_attention import computes, narrow_attention
+from everlong.model.native.attention import computes, packed_attention
 
 
 class PackedAttention:
@@ -44,7 +44,7 @@ class PackedAttention:
         if computes(q):
             if window not in self._seen:
                 self._seen[window] = _seen(self._sequences, window)
-            return narrow_attention(q, k, v, self._lengths, *self._seen[window])
+            return packed_attention(q, k, v, self._lengths, *self._seen[window])
         out, at = [], 0
         for (length, sight), count in self._runs:
             rows = slice(at, at + length * count)

@@ -5,6 +5,7 @@ Letters: N tokens, V vocabulary, h width.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,9 +15,12 @@ from torch.autograd import Function
 from torch.nn.functional import cross_entropy, logsigmoid, normalize
 
 from everlong.data.objectives import NOT_LEARNED
+from everlong.model.native.cross_entropy import cross_entropy_
 
-_CHUNK_LOGITS = 1 << 23
-"""Logits that are in memory at a time, 32 MB in float32."""
+_CHUNK_LOGITS = 1 << 26
+"""Logits that are in memory at a time, 128 MB in bfloat16."""
+_ROWS = 64
+"""Rows of a chunk are a multiple; products with 1,364 rows take 1.4 times as long as with 1,366."""
 
 
 class _LinearCrossEntropy(Function):
@@ -31,34 +35,29 @@ class _LinearCrossEntropy(Function):
         ctx: Any, states: Tensor, weight: Tensor, targets: Tensor, precision: torch.dtype
     ) -> Tensor:
         w, h = weight.to(precision), states.to(precision)
-        chunk = max(1, _CHUNK_LOGITS // len(weight))
+        chunks = max(1, math.ceil(len(h) * len(w) / _CHUNK_LOGITS))
         total = states.new_zeros((), dtype=torch.float32)
-        wanted = ctx.needs_input_grad
-        of_states = torch.empty_like(states) if wanted[0] else None
-        of_weight = torch.zeros_like(weight) if wanted[1] else None
-        for at in range(0, len(h), chunk):
-            here, goal = h[at : at + chunk], targets[at : at + chunk, None]
-            logits = (here @ w.T).float()
-            logits -= logits.logsumexp(-1, keepdim=True)
-            total -= logits.gather(1, goal).sum()
-            if of_states is None and of_weight is None:
-                continue
-            gradient = logits.exp_()
-            gradient.scatter_add_(1, goal, torch.full_like(goal, -1, dtype=gradient.dtype))
-            gradient = gradient.to(precision)
+        of_states = torch.empty_like(states) if ctx.needs_input_grad[0] else None
+        of_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
+        rows = max(1, math.ceil(len(h) / chunks / _ROWS)) * _ROWS
+        for at in range(0, len(h), rows):
+            here = h[at : at + rows]
+            loss, gradient = cross_entropy_(here @ w.T, targets[at : at + rows])
+            total += loss
             if of_states is not None:
-                of_states[at : at + chunk] = gradient @ w
+                of_states[at : at + rows] = gradient @ w
             if of_weight is not None:
                 of_weight += gradient.T @ here
-        ctx.save_for_backward(of_states, of_weight)
+        ctx.gradients = of_states, of_weight
         return total
 
     @staticmethod
     def backward(ctx: Any, of_loss: Tensor) -> Any:
-        of_states, of_weight = ctx.saved_tensors
+        of_states, of_weight = ctx.gradients
+        del ctx.gradients  # they are given away, and as large as the head
         return (
-            None if of_states is None else of_states * of_loss,
-            None if of_weight is None else of_weight * of_loss,
+            None if of_states is None else of_states.mul_(of_loss),
+            None if of_weight is None else of_weight.mul_(of_loss),
             None,
             None,
         )

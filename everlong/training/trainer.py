@@ -28,6 +28,7 @@ from everlong.config import format_config, to_plain
 from everlong.data.batches import read
 from everlong.data.objectives import Shaping
 from everlong.data.streams import Packed, Streams, deal
+from everlong.device import keep_freed_memory
 from everlong.errors import ConfigError
 from everlong.files import FileLock, atomic_write
 from everlong.model.adapters import attach
@@ -167,6 +168,7 @@ class Trainer:
                 none, and it was; or it is a run of another recipe.
             CheckpointError: a checkpoint could not be written.
         """
+        keep_freed_memory()
         folder = self._recipe.run
         if resume and not (folder / RECIPE).exists():
             raise ConfigError(f"there is no run in {folder} to go on with; begin without --resume")

@@ -111,7 +111,7 @@ class Batch(Structure):
 
 
 class PackedRows(Structure):
-    """``PackedRows`` of narrow_attention.h."""
+    """``PackedRows`` of packed_rows.h."""
 
     _fields_ = (
         *_each(c_void_p, "starts", "first", "last"),
@@ -148,10 +148,12 @@ def library() -> Any | None:
     loaded.everlong_rows.restype = None
     loaded.everlong_pack.argtypes = (c_void_p, c_int32, c_int64, c_int64, c_int32, c_void_p)
     loaded.everlong_pack.restype = None
-    loaded.everlong_narrow_forward.argtypes = (POINTER(PackedRows), *[c_void_p] * 5, c_int32)
-    loaded.everlong_narrow_forward.restype = None
-    loaded.everlong_narrow_backward.argtypes = (POINTER(PackedRows), *[c_void_p] * 9, c_int32)
-    loaded.everlong_narrow_backward.restype = None
+    loaded.everlong_attention_forward.argtypes = (POINTER(PackedRows), *[c_void_p] * 5, c_int32)
+    loaded.everlong_attention_forward.restype = None
+    loaded.everlong_attention_backward.argtypes = (POINTER(PackedRows), *[c_void_p] * 9, c_int32)
+    loaded.everlong_attention_backward.restype = None
+    loaded.everlong_cross_entropy.argtypes = (*[c_void_p] * 3, *[c_int64] * 2, c_int32)
+    loaded.everlong_cross_entropy.restype = None
     if cpu_features().amx_int8 and os.environ.get("EVERLONG_AMX") != "0":
         loaded.everlong_use_unit(Unit.HARDWARE)
     return loaded

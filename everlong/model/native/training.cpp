@@ -1,59 +1,117 @@
-// What training computes natively: attention with narrow heads, forward and backward.
+// What training computes natively: attention of packed sequences and cross-entropies, forward and
+// backward.
 #include <omp.h>
 
+#include <memory>
+
+#include "cross_entropy.h"
 #include "narrow_attention.h"
+#include "packed_attention.h"
 
 using namespace everlong;
 
 namespace {
 
 // `work` computes one item; each thread has memory of its own.
-template <int D, class T, class Do>
+template <class Attention, class Do>
 void each_item(const PackedRows& rows, int threads, Do work) {
 #pragma omp parallel num_threads(threads)
   {
-    NarrowAttention<D, T> attention(rows);
+    auto attention = std::make_unique<Attention>(rows);
 #pragma omp for schedule(dynamic)
-    for (int item = 0; item < attention.items(); ++item) work(attention, item, (T*)nullptr);
+    for (int item = 0; item < attention->items(); ++item) work(*attention, item);
   }
 }
 
-// The same for a head size that is known only now; `work` is told the type of numbers, too.
+// Narrow heads of a size that is known only now; `work` is told the type of numbers, too.
 template <class T, class Do>
-void each_item(const PackedRows& rows, int threads, Do work) {
+void each_narrow(const PackedRows& rows, int threads, Do work) {
+  const auto typed = [&](auto& attention, int item) { work(attention, item, (T*)nullptr); };
   switch (rows.head_dim) {
-    case 4: return each_item<4, T>(rows, threads, work);
-    case 8: return each_item<8, T>(rows, threads, work);
-    default: return each_item<16, T>(rows, threads, work);
+    case 4: return each_item<NarrowAttention<4, T>>(rows, threads, typed);
+    case 8: return each_item<NarrowAttention<8, T>>(rows, threads, typed);
+    default: return each_item<NarrowAttention<16, T>>(rows, threads, typed);
   }
 }
 
 template <class Do>
-void compute(const PackedRows& rows, int threads, Do work) {
-  rows.half ? each_item<bf16>(rows, threads, work) : each_item<float>(rows, threads, work);
+void each_narrow(const PackedRows& rows, int threads, Do work) {
+  rows.half ? each_narrow<bf16>(rows, threads, work) : each_narrow<float>(rows, threads, work);
+}
+
+// Wide heads, whose numbers are bf16.
+template <class Do>
+void each_wide(const PackedRows& rows, int threads, Do work) {
+  switch (rows.head_dim) {
+    case 32: return each_item<PackedAttention<32>>(rows, threads, work);
+    case 64: return each_item<PackedAttention<64>>(rows, threads, work);
+    case 96: return each_item<PackedAttention<96>>(rows, threads, work);
+    case 128: return each_item<PackedAttention<128>>(rows, threads, work);
+    default: return each_item<PackedAttention<256>>(rows, threads, work);
+  }
+}
+
+constexpr int kNarrow = 16;
+
+// Gradients of a kv head from those of its query heads: [rows][heads][D] to [rows][kv heads][D].
+void add_heads(const PackedRows& rows, const float* parts, bf16* to, int threads) {
+  const int group = rows.heads / rows.kv_heads, size = rows.head_dim;
+  const int64_t count = int64_t(rows.starts[rows.sequences]) * rows.kv_heads;
+#pragma omp parallel for num_threads(threads)
+  for (int64_t i = 0; i < count; ++i)
+    for (int d = 0; d < size; d += 16) {
+      __m512 sum = _mm512_setzero_ps();
+      for (int head = 0; head < group; ++head)
+        sum = _mm512_add_ps(sum, _mm512_loadu_ps(parts + (i * group + head) * size + d));
+      _mm256_storeu_si256((__m256i*)(to + i * size + d), narrow(sum));
+    }
 }
 
 }  // namespace
 
 extern "C" {
 
-// q, out [rows][heads][D]; k, v [rows][kv heads][D]; sums [rows][heads]; D is 4, 8 or 16.
-void everlong_narrow_forward(const PackedRows* rows, const void* q, const void* k, const void* v,
-                             void* out, float* sums, int threads) {
-  compute(*rows, threads, [&](auto& attention, int item, auto* type) {
+// q, out [rows][heads][D]; k, v [rows][kv heads][D]; sums [rows][heads].
+// D is 4, 8 or 16, or 32, 64, 96, 128 or 256 of bf16.
+void everlong_attention_forward(const PackedRows* rows, const void* q, const void* k,
+                                const void* v, void* out, float* sums, int threads) {
+  if (rows->head_dim > kNarrow)
+    return each_wide(*rows, threads, [&](auto& attention, int item) {
+      attention.forward(item, (const bf16*)q, (const bf16*)k, (const bf16*)v, (bf16*)out, sums);
+    });
+  each_narrow(*rows, threads, [&](auto& attention, int item, auto* type) {
     using T = std::remove_pointer_t<decltype(type)>;
     attention.forward(item, (const T*)q, (const T*)k, (const T*)v, (T*)out, sums);
   });
 }
 
 // of_q, of_k, of_v: gradients; of_out: that of the output.
-void everlong_narrow_backward(const PackedRows* rows, const void* q, const void* k, const void* v,
-                              const void* out, const float* sums, const void* of_out, void* of_q,
-                              void* of_k, void* of_v, int threads) {
-  compute(*rows, threads, [&](auto& attention, int item, auto* type) {
+void everlong_attention_backward(const PackedRows* rows, const void* q, const void* k,
+                                 const void* v, const void* out, const float* sums,
+                                 const void* of_out, void* of_q, void* of_k, void* of_v,
+                                 int threads) {
+  if (rows->head_dim > kNarrow) {
+    const size_t size = size_t(rows->starts[rows->sequences]) * rows->heads * rows->head_dim;
+    const std::unique_ptr<float[]> of_keys(new float[size]), of_values(new float[size]);
+    each_wide(*rows, threads, [&](auto& attention, int item) {
+      attention.backward(item, (const bf16*)q, (const bf16*)k, (const bf16*)v, (const bf16*)out,
+                         sums, (const bf16*)of_out, (bf16*)of_q, of_keys.get(), of_values.get());
+    });
+    add_heads(*rows, of_keys.get(), (bf16*)of_k, threads);
+    return add_heads(*rows, of_values.get(), (bf16*)of_v, threads);
+  }
+  each_narrow(*rows, threads, [&](auto& attention, int item, auto* type) {
     using T = std::remove_pointer_t<decltype(type)>;
     attention.backward(item, (const T*)q, (const T*)k, (const T*)v, (const T*)out, sums,
                        (const T*)of_out, (T*)of_q, (T*)of_k, (T*)of_v);
   });
+}
+
+// logits [rows][size] become their gradients; losses [rows] in nats.
+void everlong_cross_entropy(bf16* logits, const int64_t* targets, float* losses, int64_t rows,
+                            int64_t size, int threads) {
+#pragma omp parallel for num_threads(threads)
+  for (int64_t row = 0; row < rows; ++row)
+    losses[row] = cross_entropy(logits + row * size, size, targets[row]);
 }
 }

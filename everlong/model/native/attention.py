@@ -1,4 +1,6 @@
-"""Attention with narrow heads, of packed sequences, with gradients; see ``narrow_attention.h``.
+"""Attention of packed sequences, with gradients.
+
+See ``narrow_attention.h`` and ``packed_attention.h``.
 
 Letters: N tokens of all sequences together, H query heads, K kv heads, D head size.
 """
@@ -12,28 +14,30 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from everlong.model.native.library import PackedRows, library
+from everlong.device import cpu_features
+from everlong.model.native.library import HEAD_SIZES, PackedRows, library
 
-_HEAD_SIZES = frozenset({4, 8, 16})
+_NARROW = frozenset({4, 8, 16})
 
 
 def computes(q: Tensor) -> bool:
-    """Whether queries [N, H, D] of this kind have their attention computed here."""
-    return (
-        q.shape[-1] in _HEAD_SIZES
-        and q.dtype in (torch.float32, torch.bfloat16)
-        and q.device.type == "cpu"
-        and library() is not None
-    )
+    """Whether queries [N, H, D] of this kind have their attention computed here.
+
+    Where the processor has matrix units for bfloat16, wide heads stay with PyTorch, which uses
+    them.
+    """
+    wide = q.shape[-1] in HEAD_SIZES and q.dtype == torch.bfloat16 and not cpu_features().amx_bf16
+    narrow = q.shape[-1] in _NARROW and q.dtype in (torch.float32, torch.bfloat16)
+    return (wide or narrow) and q.device.type == "cpu" and library() is not None
 
 
-def narrow_attention(
+def packed_attention(
     q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int], first: Tensor, last: Tensor
 ) -> Tensor:
     """Attention of packed sequences, each row to a range of the rows of its own sequence.
 
     Args:
-        q: [N, H, D]; k, v: [N, K, D]; all float32 or all bfloat16. D is 4, 8 or 16.
+        q: [N, H, D]; k, v: [N, K, D]; of a kind that is computed here.
         lengths: of the sequences, in their order; they sum to N.
         first, last: int32 [N]: each row sees the rows [first, last), itself among them.
 
@@ -41,13 +45,13 @@ def narrow_attention(
         [N, H, D].
     """
     starts = torch.tensor([0, *lengths]).cumsum(0).int()
-    found: Tensor = _NarrowAttention.apply(  # type: ignore[no-untyped-call]
+    found: Tensor = _PackedAttention.apply(  # type: ignore[no-untyped-call]
         q.contiguous(), k.contiguous(), v.contiguous(), starts, first, last
     )
     return found
 
 
-class _NarrowAttention(Function):
+class _PackedAttention(Function):
     @staticmethod
     def forward(
         ctx: Any, q: Tensor, k: Tensor, v: Tensor, starts: Tensor, first: Tensor, last: Tensor
@@ -58,7 +62,7 @@ class _NarrowAttention(Function):
         out = torch.empty_like(q)
         sums = q.new_empty(q.shape[:2], dtype=torch.float32)
         tensors = (one.data_ptr() for one in (q, k, v, out, sums))
-        kernels.everlong_narrow_forward(rows, *tensors, torch.get_num_threads())
+        kernels.everlong_attention_forward(rows, *tensors, torch.get_num_threads())
         ctx.save_for_backward(q, k, v, out, sums, starts, first, last)
         return out
 
@@ -70,7 +74,7 @@ class _NarrowAttention(Function):
         of_out = of_out.contiguous()
         gradients = tuple(torch.empty_like(one) for one in (q, k, v))
         tensors = (one.data_ptr() for one in (q, k, v, out, sums, of_out, *gradients))
-        kernels.everlong_narrow_backward(
+        kernels.everlong_attention_backward(
             _rows(q, k, starts, first, last), *tensors, torch.get_num_threads()
         )
         return (*gradients, None, None, None)
