@@ -15,7 +15,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from everlong.model.cache import BLOCK, Batch, Sight, Span, moved
 from everlong.model.config import ModelConfig
 from everlong.model.norm import RMSNorm
-from everlong.model.rope import Rope, rotate
+from everlong.model.rope import Rope, rotate, turned
 
 
 class Attend(Protocol):
@@ -232,6 +232,6 @@ class Attention(nn.Module):
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
         rope = rope.to(x.device)
-        q, k = rotate(q, rope).to(v.dtype), rotate(k, rope).to(v.dtype)
+        q, k = turned(q, rope, v.dtype), turned(k, rope, v.dtype)
         out: Tensor = self.o_proj(attend(self.layer, q, k, v, self.window).flatten(-2))
         return out

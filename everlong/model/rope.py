@@ -9,6 +9,7 @@ from torch import Tensor
 
 from everlong.model.cache import BLOCK
 from everlong.model.config import RopeConfig
+from everlong.model.native.rotation import computes, rotated
 
 
 def rotate(x: Tensor, rope: Tensor) -> Tensor:
@@ -23,6 +24,17 @@ def rotate(x: Tensor, rope: Tensor) -> Tensor:
     cosine, sine = rope.unsqueeze(-2).chunk(2, dim=-1)
     a, b = x.chunk(2, dim=-1)
     return torch.cat((a * cosine - b * sine, b * cosine + a * sine), dim=-1)
+
+
+def turned(x: Tensor, rope: Tensor, dtype: torch.dtype) -> Tensor:
+    """Heads rotated by their positions and then rounded, with gradients; as :func:`rotate`.
+
+    Args:
+        x: [..., H, D].
+        rope: float32 [..., D].
+        dtype: of the result.
+    """
+    return rotated(x, rope) if computes(x, dtype) else rotate(x, rope).to(dtype)
 
 
 class Rope:

@@ -15,9 +15,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from everlong.device import cpu_features
-from everlong.model.native.library import HEAD_SIZES, PackedRows, library
-
-_NARROW = frozenset({4, 8, 16})
+from everlong.model.native.library import HEAD_SIZES, NARROW, PackedRows, library
 
 
 def computes(q: Tensor) -> bool:
@@ -27,7 +25,7 @@ def computes(q: Tensor) -> bool:
     them.
     """
     wide = q.shape[-1] in HEAD_SIZES and q.dtype == torch.bfloat16 and not cpu_features().amx_bf16
-    narrow = q.shape[-1] in _NARROW and q.dtype in (torch.float32, torch.bfloat16)
+    narrow = q.shape[-1] in NARROW and q.dtype in (torch.float32, torch.bfloat16)
     return (wide or narrow) and q.device.type == "cpu" and library() is not None
 
 

@@ -14,7 +14,8 @@ from everlong.model.native.build import find_or_build
 
 HEAD_SIZES = frozenset({32, 64, 96, 128, 256})
 """Sizes of an attention head that the kernels are instantiated for."""
-
+NARROW = frozenset({4, 8, 16})
+"""And those that only training's have."""
 
 MOST_INPUTS = 1 << 15
 """Inputs of a product at most."""
@@ -154,6 +155,8 @@ def library() -> Any | None:
     loaded.everlong_attention_backward.restype = None
     loaded.everlong_cross_entropy.argtypes = (*[c_void_p] * 3, *[c_int64] * 2, c_int32)
     loaded.everlong_cross_entropy.restype = None
+    loaded.everlong_rotate.argtypes = (*[c_void_p] * 3, c_int64, *[c_int32] * 5)
+    loaded.everlong_rotate.restype = None
     if cpu_features().amx_int8 and os.environ.get("EVERLONG_AMX") != "0":
         loaded.everlong_use_unit(Unit.HARDWARE)
     return loaded

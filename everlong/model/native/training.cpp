@@ -1,5 +1,5 @@
-// What training computes natively: attention of packed sequences and cross-entropies, forward and
-// backward.
+// What training computes natively: attention of packed sequences, rotations and cross-entropies,
+// forward and backward.
 #include <omp.h>
 
 #include <memory>
@@ -7,6 +7,7 @@
 #include "cross_entropy.h"
 #include "narrow_attention.h"
 #include "packed_attention.h"
+#include "rotation.h"
 
 using namespace everlong;
 
@@ -67,6 +68,28 @@ void add_heads(const PackedRows& rows, const float* parts, bf16* to, int threads
     }
 }
 
+template <class From, class To>
+void rotate_rows(const void* x, const float* rope, void* y, int64_t rows, int heads, int size,
+                 bool back, int threads) {
+#pragma omp parallel for num_threads(threads)
+  for (int64_t row = 0; row < rows; ++row) {
+    const int64_t at = row * heads * size;
+    const auto* from = static_cast<const From*>(x) + at;
+    auto* to = static_cast<To*>(y) + at;
+    const float* turn = rope + row * size;
+    switch (size) {
+      case 4: rotate<4>(from, turn, to, heads, back); break;
+      case 8: rotate<8>(from, turn, to, heads, back); break;
+      case 16: rotate<16>(from, turn, to, heads, back); break;
+      case 32: rotate<32>(from, turn, to, heads, back); break;
+      case 64: rotate<64>(from, turn, to, heads, back); break;
+      case 96: rotate<96>(from, turn, to, heads, back); break;
+      case 128: rotate<128>(from, turn, to, heads, back); break;
+      default: rotate<256>(from, turn, to, heads, back); break;
+    }
+  }
+}
+
 }  // namespace
 
 extern "C" {
@@ -105,6 +128,18 @@ void everlong_attention_backward(const PackedRows* rows, const void* q, const vo
     attention.backward(item, (const T*)q, (const T*)k, (const T*)v, (const T*)out, sums,
                        (const T*)of_out, (T*)of_q, (T*)of_k, (T*)of_v);
   });
+}
+
+// x, y [rows][heads][D], one of them bf16, the other likewise or as `half` says; rope [rows][D].
+// `back`: turned the other way, and x is what is bf16.
+void everlong_rotate(const void* x, const float* rope, void* y, int64_t rows, int heads, int size,
+                     int half, int back, int threads) {
+  if (half)
+    rotate_rows<bf16, bf16>(x, rope, y, rows, heads, size, back, threads);
+  else if (back)
+    rotate_rows<bf16, float>(x, rope, y, rows, heads, size, back, threads);
+  else
+    rotate_rows<float, bf16>(x, rope, y, rows, heads, size, back, threads);
 }
 
 // logits [rows][size] become their gradients; losses [rows] in nats.
