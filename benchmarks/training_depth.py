@@ -178,7 +178,7 @@ def _all(folder: Path, runs: Mapping[str, Recipe], say: Say) -> dict[str, dict[s
         own = replace(recipe, run=folder / name.replace(", ", "-").replace(" ", "-"))
         done = outcome_of(own.run)
         if done is None or done["why"] == "stopped":
-            path = own.run.with_suffix(".yaml")
+            path = folder / f"{own.run.name}.yaml"
             atomic_write(path, format_config(own).encode())
             resume = ["--resume"] if (own.run / RECIPE).exists() else []
             subprocess.run(

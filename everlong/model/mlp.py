@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from everlong.model.config import ModelConfig
+from everlong.model.native.gate import computes, gated
 
 
 class MLP(nn.Module):
@@ -20,5 +21,6 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``x``: [..., hidden]; same shape back."""
-        gated: Tensor = self.down_proj(silu(self.gate_proj(x)) * self.up_proj(x))
-        return gated
+        gate, up = self.gate_proj(x), self.up_proj(x)
+        out: Tensor = self.down_proj(gated(gate, up) if computes(gate) else silu(gate) * up)
+        return out

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from everlong.model.native.normalization import computes, normalized
+
 
 class RMSNorm(nn.Module):
     """``x / rms(x) * weight`` over the last axis, computed in float32.
@@ -25,3 +27,16 @@ class RMSNorm(nn.Module):
         """``x``: [..., size], any float type; the result has the same shape, in float32."""
         x = x.float()
         return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps) * self.weight.float()
+
+    def read(self, x: Tensor, scale: float = 1.0) -> Tensor:
+        """What products read of ``x``: normalised and scaled, as precise as they are.
+
+        Args:
+            x: [..., size] float32.
+            scale: of the result.
+        """
+        if computes(x):
+            weight = self.weight.float()
+            return normalized(x, weight if scale == 1 else scale * weight, self.eps)
+        found: Tensor = self(x)
+        return found if scale == 1 else scale * found

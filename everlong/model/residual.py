@@ -73,8 +73,7 @@ class Joined(nn.Module):
     def forward(self, x: Tensor, norm: RMSNorm, part: Callable[[Tensor], Tensor]) -> Tensor:
         """``x``: [..., hidden] float32; ``norm``: the part's own; same shape and type back."""
         how = self.how
-        read: Tensor = norm(x) if how.before else x
-        added = part(read if how.scale == 1 else read * how.scale).float()
+        added = part(norm.read(x, how.scale) if how.before else x).float()
         found = (x if how.keep == 1 else how.keep * x) + added
         if how.after:
             found = (self.norm or norm)(found)

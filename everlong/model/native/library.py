@@ -125,6 +125,30 @@ def fits(inputs: int) -> bool:
     return inputs % 32 == 0 and inputs <= MOST_INPUTS
 
 
+_ARGUMENTS: dict[str, tuple[Any, ...]] = {
+    # Of forward.cpp.
+    "create": (POINTER(Model), c_int32),
+    "destroy": (c_void_p,),
+    "forward": (c_void_p, POINTER(Batch)),
+    "index": (c_void_p, c_void_p, c_int32, c_void_p, c_void_p),
+    "outline": (*[c_void_p] * 2, *[c_int32] * 2, c_void_p, c_int64),
+    "linear": (POINTER(Matrix), c_void_p, c_void_p, *[c_int32] * 3),
+    "rows": (POINTER(Matrix), c_void_p, c_int64, c_void_p),
+    "pack": (c_void_p, c_int32, c_int64, c_int64, c_int32, c_void_p),
+    # Of training.cpp.
+    "attention_forward": (POINTER(PackedRows), *[c_void_p] * 5, c_int32),
+    "attention_backward": (POINTER(PackedRows), *[c_void_p] * 9, c_int32),
+    "rotate": (*[c_void_p] * 3, c_int64, *[c_int32] * 5),
+    "norm_forward": (*[c_void_p] * 4, c_int64, c_int32, c_float, c_int32),
+    "norm_backward": (*[c_void_p] * 6, c_int64, *[c_int32] * 2),
+    "gate_forward": (*[c_void_p] * 3, c_int64, c_int32),
+    "gate_backward": (*[c_void_p] * 5, c_int64, c_int32),
+    "cross_entropy": (*[c_void_p] * 3, *[c_int64] * 2, c_int32),
+}
+_RESULTS = {"create": c_void_p, "forward": c_int32, "linear": c_int32}
+"""Of those that return something."""
+
+
 @cache
 def library() -> Any | None:
     """The loaded library with its functions declared, or None where there is none.
@@ -135,28 +159,9 @@ def library() -> Any | None:
     if path is None:
         return None
     loaded = ctypes.CDLL(str(path))
-    loaded.everlong_create.argtypes = (POINTER(Model), c_int32)
-    loaded.everlong_create.restype = c_void_p
-    loaded.everlong_destroy.argtypes = (c_void_p,)
-    loaded.everlong_destroy.restype = None
-    loaded.everlong_forward.argtypes = (c_void_p, POINTER(Batch))
-    loaded.everlong_index.argtypes = (c_void_p, c_void_p, c_int32, c_void_p, c_void_p)
-    loaded.everlong_index.restype = None
-    loaded.everlong_outline.argtypes = (*[c_void_p] * 2, *[c_int32] * 2, c_void_p, c_int64)
-    loaded.everlong_outline.restype = None
-    loaded.everlong_linear.argtypes = (POINTER(Matrix), c_void_p, c_void_p, *[c_int32] * 3)
-    loaded.everlong_rows.argtypes = (POINTER(Matrix), c_void_p, c_int64, c_void_p)
-    loaded.everlong_rows.restype = None
-    loaded.everlong_pack.argtypes = (c_void_p, c_int32, c_int64, c_int64, c_int32, c_void_p)
-    loaded.everlong_pack.restype = None
-    loaded.everlong_attention_forward.argtypes = (POINTER(PackedRows), *[c_void_p] * 5, c_int32)
-    loaded.everlong_attention_forward.restype = None
-    loaded.everlong_attention_backward.argtypes = (POINTER(PackedRows), *[c_void_p] * 9, c_int32)
-    loaded.everlong_attention_backward.restype = None
-    loaded.everlong_cross_entropy.argtypes = (*[c_void_p] * 3, *[c_int64] * 2, c_int32)
-    loaded.everlong_cross_entropy.restype = None
-    loaded.everlong_rotate.argtypes = (*[c_void_p] * 3, c_int64, *[c_int32] * 5)
-    loaded.everlong_rotate.restype = None
+    for name, arguments in _ARGUMENTS.items():
+        function = getattr(loaded, f"everlong_{name}")
+        function.argtypes, function.restype = arguments, _RESULTS.get(name)
     if cpu_features().amx_int8 and os.environ.get("EVERLONG_AMX") != "0":
         loaded.everlong_use_unit(Unit.HARDWARE)
     return loaded

@@ -5,21 +5,6 @@
 
 namespace everlong {
 
-inline float as_float(float x) { return x; }
-inline float as_float(bf16 x) {
-  const uint32_t bits = uint32_t(x) << 16;
-  float y;
-  std::memcpy(&y, &bits, 4);
-  return y;
-}
-inline void assign(float& to, float x) { to = x; }
-inline void assign(bf16& to, float x) {  // to the nearest even
-  uint32_t bits;
-  std::memcpy(&bits, &x, 4);
-  const uint32_t rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
-  to = x == x ? bf16(rounded) : bf16(0x7fc0);
-}
-
 // x, y [heads][D]; rope: cosines [D / 2], then sines. `back` turns the other way.
 template <int D, class From, class To>
 void rotate(const From* x, const float* rope, To* y, int heads, bool back) {

@@ -30,6 +30,22 @@ inline __m256i narrow(__m512 x) {  // 16 float -> bf16, round to nearest even
   return (__m256i)_mm512_cvtneps_pbh(x);
 }
 
+// One number; compilers make vectors of loops over these.
+inline float as_float(float x) { return x; }
+inline float as_float(bf16 x) {
+  const uint32_t bits = uint32_t(x) << 16;
+  float y;
+  std::memcpy(&y, &bits, 4);
+  return y;
+}
+inline void assign(float& to, float x) { to = x; }
+inline void assign(bf16& to, float x) {  // to the nearest even
+  uint32_t bits;
+  std::memcpy(&bits, &x, 4);
+  const uint32_t rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+  to = x == x ? bf16(rounded) : bf16(0x7fc0);
+}
+
 // The additions inside the sum of 16 lanes are in one order in all of the following, so that a
 // result does not depend on which of its neighbours were computed with it: in each quarter
 // (0 + 2) + (1 + 3), then of the quarters (0 + 1) + (2 + 3).

@@ -1,11 +1,13 @@
-// What training computes natively: attention of packed sequences, rotations and cross-entropies,
-// forward and backward.
+// What training computes natively, forward and backward: attention of packed sequences, rotations,
+// norms, gates, cross-entropies.
 #include <omp.h>
 
 #include <memory>
 
 #include "cross_entropy.h"
+#include "gate.h"
 #include "narrow_attention.h"
+#include "normalization.h"
 #include "packed_attention.h"
 #include "rotation.h"
 
@@ -90,6 +92,16 @@ void rotate_rows(const void* x, const float* rope, void* y, int64_t rows, int he
   }
 }
 
+// `work` computes the numbers of a mask, from a place on.
+template <class Do>
+void each_sixteen(int64_t count, int threads, Do work) {
+#pragma omp parallel for num_threads(threads)
+  for (int64_t i = 0; i < count / 16; ++i) work(i * 16, __mmask16(0xffff));
+  if (count % 16) work(count / 16 * 16, __mmask16((1u << count % 16) - 1));
+}
+
+constexpr int kRowsOfSum = 64;  // rows whose gradients of a norm's weight are one sum
+
 }  // namespace
 
 extern "C" {
@@ -140,6 +152,43 @@ void everlong_rotate(const void* x, const float* rope, void* y, int64_t rows, in
     rotate_rows<bf16, float>(x, rope, y, rows, heads, size, back, threads);
   else
     rotate_rows<float, bf16>(x, rope, y, rows, heads, size, back, threads);
+}
+
+// x [rows][size], w [size], y [rows][size]; factors [rows]: 1 / rms of each row.
+void everlong_norm_forward(const float* x, const float* w, bf16* y, float* factors, int64_t rows,
+                           int size, float eps, int threads) {
+#pragma omp parallel for num_threads(threads)
+  for (int64_t row = 0; row < rows; ++row)
+    factors[row] = normalize(x + row * size, w, y + row * size, size, eps);
+}
+
+void everlong_norm_backward(const float* x, const float* w, const float* factors,
+                            const bf16* of_y, float* of_x, float* of_w, int64_t rows, int size,
+                            int threads) {
+  const int64_t parts = (rows + kRowsOfSum - 1) / kRowsOfSum;
+  std::vector<float> sums(parts * size, 0.0f);
+#pragma omp parallel for num_threads(threads)
+  for (int64_t part = 0; part < parts; ++part)
+    for (int64_t row = part * kRowsOfSum; row < std::min(rows, (part + 1) * kRowsOfSum); ++row)
+      normalize_back(x + row * size, w, factors[row], of_y + row * size, of_x + row * size,
+                     &sums[part * size], size);
+  std::fill_n(of_w, size, 0.0f);
+  for (int64_t part = 0; part < parts; ++part)
+    for (int i = 0; i < size; ++i) of_w[i] += sums[part * size + i];
+}
+
+void everlong_gate_forward(const bf16* gate, const bf16* up, bf16* out, int64_t count,
+                           int threads) {
+  each_sixteen(count, threads, [&](int64_t i, __mmask16 valid) {
+    gate_forward(gate + i, up + i, out + i, valid);
+  });
+}
+
+void everlong_gate_backward(const bf16* gate, const bf16* up, const bf16* of_out, bf16* of_gate,
+                            bf16* of_up, int64_t count, int threads) {
+  each_sixteen(count, threads, [&](int64_t i, __mmask16 valid) {
+    gate_backward(gate + i, up + i, of_out + i, of_gate + i, of_up + i, valid);
+  });
 }
 
 // logits [rows][size] become their gradients; losses [rows] in nats.
