@@ -166,19 +166,19 @@ def weight_bytes(config: ModelConfig, precision: Precision, *, many_rows: bool =
 
 
 def training_activation_bytes(config: ModelConfig, tokens: int) -> int:
-    """Bytes that the forward pass keeps for the backward pass, in float32 without recomputation.
+    """Bytes that the forward pass keeps for the backward pass, in bfloat16 without recomputation.
 
-    Counted on :class:`everlong.model.transformer.Transformer` with fused attention, which keeps no
-    scores: for each token and layer, the inputs, normalised values and outputs of both norms,
-    rotated queries, keys, values, the attention's output and its normaliser, and four tensors of
-    the gated MLP; at the end those of the last norm and the log-probabilities of all tokens.
+    Counted on :class:`everlong.model.transformer.Transformer` with the fused kernels of training:
+    for each token and layer, what both norms read (float32) and write, rotated queries and keys,
+    values, the attention's output and its normaliser, and three tensors of the gated MLP; at the
+    end what the last norm reads and normalises, and the gradients of its results.
 
     Args:
         tokens: T of all sequences of the batch together.
     """
     c = config
     heads = c.query_size + c.kv_size
-    layer = 2 * (3 * c.hidden_size + 1) + 2 * heads + c.num_heads + 4 * c.intermediate_size
+    layer = 2 * (6 * c.hidden_size + 4) + 4 * heads + 4 * c.num_heads + 6 * c.intermediate_size
     if c.qk_norm:
-        layer += 2 * heads + c.num_heads + c.num_kv_heads
-    return 4 * tokens * (c.num_layers * layer + 3 * c.hidden_size + 1 + c.vocab_size)
+        layer += 2 * 4 * heads + 4 * (c.num_heads + c.num_kv_heads)
+    return tokens * (c.num_layers * layer + 12 * c.hidden_size + 4)

@@ -37,6 +37,8 @@ from everlong.files import atomic_write, sha256_file, sync_directory
 _NAME = re.compile(r"step-(\d{8,})")
 _MANIFEST = "manifest.json"
 _STATE = "state.json"
+_FILE_BYTES = 128 << 20
+"""Of a file's tensors, unless one alone is larger."""
 
 
 class Checkpoints:
@@ -97,7 +99,9 @@ class Checkpoints:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         with _alone():
-            writer = HuggingFaceStorageWriter(str(partial), save_distributed=True)
+            writer = HuggingFaceStorageWriter(
+                str(partial), fqn_to_index_mapping=_files(tensors), save_distributed=True
+            )
             save(tensors, storage_writer=writer, no_dist=True)
         atomic_write(partial / _STATE, state.encode())
         for path in partial.iterdir():
@@ -212,6 +216,17 @@ def _alone() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         yield
+
+
+def _files(tensors: Mapping[str, Tensor]) -> dict[str, int]:
+    """In which file each tensor lies, counted from 1; a file is put together in memory."""
+    found, number, size = {}, 1, 0
+    for name, value in tensors.items():
+        if size and size + value.nbytes > _FILE_BYTES:
+            number, size = number + 1, 0
+        found[name] = number
+        size += value.nbytes
+    return found
 
 
 def _sync(path: Path) -> None:

@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy, logsigmoid, normalize
 from everlong.data.objectives import NOT_LEARNED
 from everlong.model.native.cross_entropy import cross_entropy_
 
-_CHUNK_LOGITS = 1 << 26
+CHUNK_LOGITS = 1 << 26
 """Logits that are in memory at a time, 128 MB in bfloat16."""
 _ROWS = 64
 """Rows of a chunk are a multiple; products with 1,364 rows take 1.4 times as long as with 1,366."""
@@ -35,7 +35,7 @@ class _LinearCrossEntropy(Function):
         ctx: Any, states: Tensor, weight: Tensor, targets: Tensor, precision: torch.dtype
     ) -> Tensor:
         w, h = weight.to(precision), states.to(precision)
-        chunks = max(1, math.ceil(len(h) * len(w) / _CHUNK_LOGITS))
+        chunks = max(1, math.ceil(len(h) * len(w) / CHUNK_LOGITS))
         total = states.new_zeros((), dtype=torch.float32)
         of_states = torch.empty_like(states) if ctx.needs_input_grad[0] else None
         of_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None

@@ -3,7 +3,8 @@
 Operations are those of ``model/cost.py``, attention included, for the sequence lengths of the
 recipe's phases. Time is operations by what devices do of their peak, an assumption that a short
 run measures. Memory counts what training keeps: master weights, gradients and two moments in
-float32, weights in bfloat16 where they are used, activations.
+float32, weights in bfloat16 where they are used, activations as the fused kernels of training keep
+them, and the logits of a chunk.
 
 Sharding follows Rajbhandari et al., "ZeRO", 2020, section 5: optimizer states, then gradients, then
 weights are divided among the devices.
@@ -17,6 +18,7 @@ from typing import Literal
 from everlong.errors import ConfigError
 from everlong.model.config import ModelConfig
 from everlong.model.cost import parameters, training_activation_bytes, training_flops
+from everlong.training.losses import CHUNK_LOGITS
 from everlong.training.recipe import Recipe
 
 Scheme = Literal["replicated", "optimizer sharded", "gradients sharded", "weights sharded"]
@@ -109,6 +111,11 @@ class Plan:
         """Of the token shards, each token read once."""
         return self.tokens * (2 if self.stages[-1].config.vocab_size <= 1 << 16 else 4)
 
+    @property
+    def host_memory(self) -> float:
+        """Bytes beside a device, where a checkpoint is copied to while it is written."""
+        return float(self.checkpoint_bytes)
+
     def memory(self, scheme: Scheme) -> float:
         """Bytes of a device under a sharding scheme, of the last stage's model."""
         config = self.stages[-1].config
@@ -116,11 +123,13 @@ class Plan:
         divided = [self.devices if place > level else 1 for level in range(3)]
         kept = total * (12 / divided[0] + 4 / divided[1] + 2 / divided[2])
         activations = training_activation_bytes(config, self.micro_tokens)
+        one_layer = activations // config.num_layers
         if self.recompute:
             # The input of each layer, and all of one layer at a time.
-            inputs = 4 * self.micro_tokens * config.num_layers * config.hidden_size
-            activations = inputs + activations // config.num_layers
-        return kept + activations
+            activations = 4 * self.micro_tokens * config.num_layers * config.hidden_size + one_layer
+        activations += one_layer  # gradients of what a layer keeps
+        logits = 2 * min(CHUNK_LOGITS, self.micro_tokens * config.vocab_size)
+        return kept + activations + logits
 
 
 def plan(

@@ -361,10 +361,13 @@ class Trainer:
                 self._average = {
                     name: one.clone() for name, one in parameters_of(self._model).items()
                 }
-            return
-        saved = path_of(folder / CHECKPOINTS, step)
-        self._load(read_state(saved), read_tensors(saved))
-        self._say(f"goes on after step {step}")
+        else:
+            saved = path_of(folder / CHECKPOINTS, step)
+            self._load(read_state(saved), read_tensors(saved))
+            self._say(f"goes on after step {step}")
+        compared = any(phase.objective == "preference" for phase in self._recipe.phases)
+        if self._recipe.adapter is None and not compared:
+            self._start.weights.clear()  # as large as the model, and of no more use
 
     def _build(
         self, config: ModelConfig, weights: Mapping[str, Tensor], kept: Mapping[str, Tensor]

@@ -14,7 +14,7 @@ from everlong.device import cpu_features
 from everlong.model.attention import sees
 from everlong.model.cache import Sight
 from everlong.model.native.attention import computes
-from everlong.model.native.library import library
+from everlong.model.native.library import WIDE, library
 from everlong.model.packed_attention import PackedAttention
 
 pytestmark = pytest.mark.skipif(library() is None, reason="no native kernels here")
@@ -77,7 +77,7 @@ def test_equals_plain_attention(
         torch.testing.assert_close(one, other.float(), rtol=1e-4, atol=2e-5)
 
 
-@pytest.mark.parametrize("size", [32, 64, 96, 128, 256])
+@pytest.mark.parametrize("size", sorted(WIDE))
 @pytest.mark.parametrize(("heads", "kv_heads"), [(3, 3), (6, 2)])
 @pytest.mark.parametrize(
     ("sight", "window"),

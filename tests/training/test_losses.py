@@ -19,7 +19,7 @@ from everlong.training.losses import (
 def test_the_loss_and_its_gradients_are_those_of_cross_entropy(
     monkeypatch: pytest.MonkeyPatch, precision: torch.dtype, chunk: int
 ) -> None:
-    monkeypatch.setattr(losses, "_CHUNK_LOGITS", chunk * 50)
+    monkeypatch.setattr(losses, "CHUNK_LOGITS", chunk * 50)
     generator = torch.Generator().manual_seed(0)
     states = torch.randn(23, 16, generator=generator, requires_grad=True)
     weight = torch.randn(50, 16, generator=generator, requires_grad=True)

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from everlong.device import cpu_features
-from everlong.model.native.library import HEAD_SIZES, NARROW, PackedRows, library
+from everlong.model.native.library import NARROW, WIDE, PackedRows, library
 
 
 def computes(q: Tensor) -> bool:
@@ -24,7 +24,7 @@ def computes(q: Tensor) -> bool:
     Where the processor has matrix units for bfloat16, wide heads stay with PyTorch, which uses
     them.
     """
-    wide = q.shape[-1] in HEAD_SIZES and q.dtype == torch.bfloat16 and not cpu_features().amx_bf16
+    wide = q.shape[-1] in WIDE and q.dtype == torch.bfloat16 and not cpu_features().amx_bf16
     narrow = q.shape[-1] in NARROW and q.dtype in (torch.float32, torch.bfloat16)
     return (wide or narrow) and q.device.type == "cpu" and library() is not None
 

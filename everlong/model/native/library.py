@@ -15,7 +15,8 @@ from everlong.model.native.build import find_or_build
 HEAD_SIZES = frozenset({32, 64, 96, 128, 256})
 """Sizes of an attention head that the kernels are instantiated for."""
 NARROW = frozenset({4, 8, 16})
-"""And those that only training's have."""
+WIDE = HEAD_SIZES | {48, 80}
+"""Those of training's kernels; wide ones have their own."""
 
 MOST_INPUTS = 1 << 15
 """Inputs of a product at most."""

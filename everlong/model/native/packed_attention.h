@@ -53,17 +53,18 @@ void pairs_rows(int rows, int pairs, const bf16* a, int64_t lda, const bf16* b, 
 template <int N>
 void pairs_product(int rows, int pairs, const bf16* a, int64_t lda, const bf16* b, float* c,
                    bool add) {
-  static_assert(N % 32 == 0);
-  constexpr int kRows = 6;
-  for (int n = 0; n < N; n += 64)
-    for (int m = 0; m < rows; m += kRows) {
-      const int count = std::min(kRows, rows - m);
-      if (N - n >= 64) {
-        pairs_rows<kRows, 4>(count, pairs, a + m * lda, lda, b + 2 * n, N, c + m * N + n, N, add);
-      } else {
-        pairs_rows<kRows, 2>(count, pairs, a + m * lda, lda, b + 2 * n, N, c + m * N + n, N, add);
-      }
-    }
+  static_assert(N % 16 == 0);
+  constexpr int kRows = 6, kWhole = N / 64 * 64;
+  for (int m = 0; m < rows; m += kRows) {
+    const int count = std::min(kRows, rows - m);
+    const bf16* from = a + m * lda;
+    float* to = c + m * N;
+    for (int n = 0; n < kWhole; n += 64)
+      pairs_rows<kRows, 4>(count, pairs, from, lda, b + 2 * n, N, to + n, N, add);
+    if constexpr (N > kWhole)
+      pairs_rows<kRows, (N - kWhole) / 16>(count, pairs, from, lda, b + 2 * kWhole, N, to + kWhole,
+                                           N, add);
+  }
 }
 
 template <int D>
@@ -149,13 +150,15 @@ class PackedAttention {
     __m512i r[16];
     for (int lane = 0; lane < kSide; lane += 16)
       for (int d = 0; d < D; d += 32) {
+        const int pairs = std::min(16, (D - d) / 2);
+        const __mmask16 valid = __mmask16((1u << pairs) - 1);
         for (int i = 0; i < 16; ++i) {
           const int t = block * kSide + lane + i;
-          r[i] = t < length_ ? _mm512_loadu_si512(from + at(t, heads, head) + d)
+          r[i] = t < length_ ? _mm512_maskz_loadu_epi32(valid, from + at(t, heads, head) + d)
                              : _mm512_setzero_si512();
         }
         transpose16(r);
-        for (int i = 0; i < 16; ++i)
+        for (int i = 0; i < pairs; ++i)
           _mm512_storeu_si512(to + (size_t(d / 2 + i) * kSide + lane) * 2, r[i]);
       }
   }

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from everlong.model.native.library import HEAD_SIZES, NARROW, library
+from everlong.model.native.library import NARROW, WIDE, library
 
 
 def computes(x: Tensor, dtype: torch.dtype) -> bool:
@@ -19,7 +19,7 @@ def computes(x: Tensor, dtype: torch.dtype) -> bool:
     return (
         dtype == torch.bfloat16
         and x.dtype in (torch.float32, torch.bfloat16)
-        and x.shape[-1] in HEAD_SIZES | NARROW
+        and x.shape[-1] in NARROW | WIDE
         and x.device.type == "cpu"
         and library() is not None
     )

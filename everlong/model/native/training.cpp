@@ -47,7 +47,9 @@ template <class Do>
 void each_wide(const PackedRows& rows, int threads, Do work) {
   switch (rows.head_dim) {
     case 32: return each_item<PackedAttention<32>>(rows, threads, work);
+    case 48: return each_item<PackedAttention<48>>(rows, threads, work);
     case 64: return each_item<PackedAttention<64>>(rows, threads, work);
+    case 80: return each_item<PackedAttention<80>>(rows, threads, work);
     case 96: return each_item<PackedAttention<96>>(rows, threads, work);
     case 128: return each_item<PackedAttention<128>>(rows, threads, work);
     default: return each_item<PackedAttention<256>>(rows, threads, work);
@@ -84,7 +86,9 @@ void rotate_rows(const void* x, const float* rope, void* y, int64_t rows, int he
       case 8: rotate<8>(from, turn, to, heads, back); break;
       case 16: rotate<16>(from, turn, to, heads, back); break;
       case 32: rotate<32>(from, turn, to, heads, back); break;
+      case 48: rotate<48>(from, turn, to, heads, back); break;
       case 64: rotate<64>(from, turn, to, heads, back); break;
+      case 80: rotate<80>(from, turn, to, heads, back); break;
       case 96: rotate<96>(from, turn, to, heads, back); break;
       case 128: rotate<128>(from, turn, to, heads, back); break;
       default: rotate<256>(from, turn, to, heads, back); break;
@@ -107,7 +111,7 @@ constexpr int kRowsOfSum = 64;  // rows whose gradients of a norm's weight are o
 extern "C" {
 
 // q, out [rows][heads][D]; k, v [rows][kv heads][D]; sums [rows][heads].
-// D is 4, 8 or 16, or 32, 64, 96, 128 or 256 of bf16.
+// D is 4, 8 or 16, or 32, 48, 64, 80, 96, 128 or 256 of bf16.
 void everlong_attention_forward(const PackedRows* rows, const void* q, const void* k,
                                 const void* v, void* out, float* sums, int threads) {
   if (rows->head_dim > kNarrow)
