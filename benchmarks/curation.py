@@ -15,7 +15,13 @@ from typing import Any
 if __package__ in (None, ""):  # run as a file
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks import curation_harm, curation_language, curation_rules, curation_same
+from benchmarks import (
+    curation_harm,
+    curation_language,
+    curation_memory,
+    curation_rules,
+    curation_same,
+)
 from benchmarks.memory import versions
 from benchmarks.report import (
     Goal,
@@ -47,7 +53,8 @@ GOALS: dict[str, Goal] = {
 }
 """Every claim of this benchmark, in the order of the report."""
 
-_PARTS = ("rules", "languages", "toxicity", "personal", "same")
+_PARTS = ("rules", "memory", "languages", "toxicity", "personal", "same")
+_LONG = ("memory",)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -70,6 +77,8 @@ def _measure(part: str, options: argparse.Namespace) -> tuple[dict[str, Measured
             return curation_rules.measure(
                 options.data, options.datatrove, options.rounds, options.seed, say
             )
+        case "memory":
+            return curation_memory.measure(options.data, options.gigabytes, options.seed, say)
         case "languages":
             figures, every, confusions = curation_language.measure(options.data)
             return figures, {
@@ -94,11 +103,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_output_options(parser)
     add: Callable[..., Any] = parser.add_argument
+    short = [part for part in _PARTS if part not in _LONG]
     data = from_environment("EVERLONG_DATA") or ROOT.parent / "shared" / "data"
     add("--data", type=Path, default=data, help="folder of the public data")
-    add("--parts", nargs="+", choices=_PARTS, default=[*_PARTS], help="what is measured")
+    add("--parts", nargs="+", choices=_PARTS, default=short, help="what is measured")
     add("--datatrove", default=sys.executable, help="interpreter that has datatrove, spacy, nltk")
     add("--rounds", type=int, default=5, help="turns of each side")
+    sizes = "of the corpora whose curation is watched, in GB"
+    add("--gigabytes", nargs="+", type=float, default=[0.1, 5], help=sizes)
     add("--kills", type=int, default=20, help="of the run that goes on")
     add("--seed", type=int, default=0, help="of what is drawn")
     return parser

@@ -110,7 +110,7 @@ def _plan_text(worked: Any) -> str:
             f"- {scheme}: {_short(needed)}B{'' if needed <= device.memory else ', does not fit'}"
         )
     lines += [
-        f"and {_short(worked.host_memory)}B of the processor's memory while a checkpoint is written",
+        f"and of the processor, while a checkpoint is written: {_short(worked.host_memory)}B",
         "",
         f"assumed: {_short(device.flops)} operations a second and device, of which "
         f"{worked.share:.0%} are reached; {device.price:g} dollars an hour; master weights, "

@@ -9,6 +9,12 @@ from __future__ import annotations
 
 import re
 
+from everlong.documents.extracted import Extracted, Limits
+from everlong.documents.text import decoded
+from everlong.errors import DataError
+
+_TITLE = re.compile(r"^[.'][ \t]*(?:TH|Dt)[ \t]+(?:\"([^\"\n]+)\"|(\S+))", re.MULTILINE)
+"""What a page begins with in man(7) and in mdoc(7)."""
 _ESCAPES = {
     "-": "-", "e": "\\", "&": "", "|": "", "^": "", "~": " ", " ": " ", "0": " ", "%": "",
     ":": "", "/": "", ",": "", "\\": "\\", "'": "'", "`": "`", ".": ".", "c": "", "t": "\t",
@@ -65,6 +71,23 @@ _CALLABLE = frozenset({
     "Sx", "Sy", "Tn", "Ux", "Va", "Vt", "Xr", "Xo", "Xc", "Oo", "Oc", "Po", "Pc", "Do", "Dc",
     "So", "Sc", "Bo", "Bc", "Ao", "Ac", "Fx", "Bx", "Bsx", "At",
 })  # fmt: skip
+
+
+def read_manual_page(data: bytes, limits: Limits) -> Extracted:
+    """A file that is one manual page.
+
+    Raises:
+        DataError: it is none, but for instance a log whose name ends in a number; or as
+            :func:`everlong.documents.text.read_text`.
+    """
+    page, metadata = decoded(data, limits)
+    title = _TITLE.search(page)
+    if title is None:
+        raise DataError("no manual page: it has no title (.TH or .Dt)")
+    text = text_of(page)
+    if not text:
+        raise DataError("a manual page without text")
+    return Extracted("", text, title=title[1] or title[2], metadata=metadata)
 
 
 def text_of(page: str) -> str:

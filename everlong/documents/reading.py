@@ -21,6 +21,7 @@ from everlong.documents.epub import read_epub
 from everlong.documents.extracted import Extracted, Limits, Refused, Waiting
 from everlong.documents.gzip_members import MemberStream, Unpacked
 from everlong.documents.html import read_html
+from everlong.documents.manual_page import read_manual_page
 from everlong.documents.parts import JSON_LINES, PARQUET, Part, parts
 from everlong.documents.pdf import read_pdf
 from everlong.documents.records import read_json_lines, read_parquet
@@ -109,8 +110,8 @@ def _web_archive(opened: _Opened) -> Iterator[Waiting | Refused]:
         yield from read_warc(file, opened.limits)
 
 
-_READ_PDF, _READ_DOCX, _READ_EPUB, _READ_HTML = map(
-    _one, (read_pdf, read_docx, read_epub, read_html)
+_READ_PDF, _READ_DOCX, _READ_EPUB, _READ_HTML, _READ_PAGE = map(
+    _one, (read_pdf, read_docx, read_epub, read_html, read_manual_page)
 )
 
 READERS: Mapping[str, Reader] = {
@@ -125,6 +126,7 @@ READERS: Mapping[str, Reader] = {
     ".pdf": _READ_PDF,
     ".docx": _READ_DOCX,
     ".epub": _READ_EPUB,
+    **dict.fromkeys((*(f".{section}" for section in range(1, 10)), ".man"), _READ_PAGE),
 }
 """By suffix, or by the whole name of some source files; all lower-case."""
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
 import time
+from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from everlong.documents.extracted import Extracted, Refused
 from everlong.documents.manual_page import text_of
+from everlong.documents.reading import read
 
 MAN = r""".\" a comment
 .TH NAME 1
@@ -86,3 +91,31 @@ def test_hostile_pages_take_no_longer_than_others() -> None:
         page, began = piece * 200_000, time.monotonic()
         text_of(page)
         assert time.monotonic() - began < 20, "not quadratic"
+
+
+def test_files_are_read_by_their_section(tmp_path: Path) -> None:
+    (tmp_path / "tool.1.gz").write_bytes(gzip.compress(MAN.encode()))
+    (one,) = read(tmp_path / "tool.1.gz")
+    assert isinstance(one, Extracted)
+    assert one.title == "NAME"
+    assert one.text == text_of(MAN)
+    mdoc = '.Dd May 1\n.Dt "TOOL KIT" 8\n.Sh NAME\n.Nm tool\n'
+    (tmp_path / "tool.8").write_text(mdoc)
+    (one,) = read(tmp_path / "tool.8")
+    assert isinstance(one, Extracted)
+    assert one.title == "TOOL KIT"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("12:00 started\n.\n", "no manual page"),
+        (".so man1/other.1\n", "no manual page"),
+        (".TH TOOL 1\n", "without text"),
+    ],
+)
+def test_what_is_no_page_is_refused(tmp_path: Path, text: str, told: str) -> None:
+    (tmp_path / "service.log.1").write_text(text)
+    (one,) = read(tmp_path / "service.log.1")
+    assert isinstance(one, Refused)
+    assert told in one.reason

@@ -66,7 +66,7 @@ def test_the_reader_is_found_by_name_and_content(tmp_path: Path, name: str, data
 @pytest.mark.parametrize(
     ("name", "data", "told"),
     [
-        ("a.xyz", b"text", "no reader for .xyz; there are those for .arc, .docx, .epub"),
+        ("a.xyz", b"text", "no reader for .xyz; there are those for .1, .2, .3"),
         ("noname", b"text", "no reader for noname"),
         ("a.zip", zipped({"a": "b"}), "neither an EPUB nor a Word file"),
         ("a.txt", zipped({"a": "b"}), "neither an EPUB nor a Word file"),
