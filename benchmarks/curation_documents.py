@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.curation_pages import page_of
 from everlong.files import atomic_write
 
 _UNSPACED = re.compile("[\u0e00-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")
@@ -43,7 +44,7 @@ class Sample:
 
 
 def write(data: Path, path: Path, count: int, seed: int) -> int:
-    """Write documents as lines of JSON with id, kind and text; a third of them is damaged.
+    """Write lines of JSON with id, kind, text and the text as a page; a third are damaged.
 
     Args:
         data: folder of the public data.
@@ -61,7 +62,9 @@ def write(data: Path, path: Path, count: int, seed: int) -> int:
     samples = [*chance.sample(plain, min(count - len(hurt), len(plain))), *hurt]
     chance.shuffle(samples)
     lines = [
-        json.dumps({"id": str(n), "kind": one.kind, "text": one.text})
+        json.dumps(
+            {"id": f"{n}", "kind": one.kind, "text": one.text, "page": page_of(one.text, chance)}
+        )
         for n, one in enumerate(samples)
     ]
     atomic_write(path, "\n".join(lines).encode())

@@ -3,36 +3,62 @@
 from __future__ import annotations
 
 import json
+import random
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.curation_pages import page_of
 from benchmarks.worker import serve
 
 Rule = Callable[[Any], bool]
 """Whether a document is kept."""
 
 
-def everlong_rules() -> tuple[dict[str, Rule], Callable[[str], Any]]:
-    """Everlong's steps, and how a document is made."""
+@dataclass(frozen=True)
+class Side:
+    """How one of both does it."""
+
+    rules: Mapping[str, Rule]
+    make: Callable[[str], Any]
+    """A document of a text."""
+    extract: Callable[[bytes], str | None]
+    """The text of a web page."""
+
+
+def everlong() -> Side:
+    """Everlong's steps and reader."""
     from everlong.curation.document import Document
     from everlong.curation.quality_c4 import C4Quality
     from everlong.curation.quality_fineweb import FineWebQuality
     from everlong.curation.quality_gopher import GopherQuality
     from everlong.curation.quality_repetition import GopherRepetition
+    from everlong.documents.extracted import Limits
+    from everlong.documents.html import read_html
+    from everlong.errors import DataError
 
     steps = (GopherQuality(), GopherRepetition(), C4Quality(), FineWebQuality())
 
     def rule(step: Any) -> Rule:
         return lambda document: step(document) is None
 
-    return {step.kind: rule(step) for step in steps}, lambda text: Document("", text, "")
+    def extract(page: bytes) -> str | None:
+        try:
+            return read_html(page, limits).text
+        except DataError:
+            return None
+
+    limits = Limits()
+    rules: dict[str, Rule] = {step.kind: rule(step) for step in steps}
+    return Side(rules, lambda text: Document("", text, ""), extract)
 
 
-def datatrove_rules() -> tuple[dict[str, Rule], Callable[[str], Any]]:
-    """Datatrove's filters, and how a document is made."""
+def datatrove() -> Side:
+    """Datatrove's filters and extractor, without the process that its pipeline puts around it."""
     from datatrove.data import Document  # type: ignore[import-not-found]
+    from datatrove.pipeline.extractors import Trafilatura  # type: ignore[import-not-found]
     from datatrove.pipeline.filters import (  # type: ignore[import-not-found]
         C4QualityFilter,
         FineWebQualityFilter,
@@ -54,16 +80,26 @@ def datatrove_rules() -> tuple[dict[str, Rule], Callable[[str], Any]]:
 
         return kept
 
-    return {name: rule(one) for name, one in filters.items()}, lambda text: Document(text, "")
+    extractor = Trafilatura()
+    return Side(
+        {name: rule(one) for name, one in filters.items()},
+        lambda text: Document(text, ""),
+        lambda page: extractor.extract(page.decode()),
+    )
 
 
-def main(side: str, corpus: str) -> None:
+def main(name: str, corpus: str) -> None:
     """Serve one side: ``decide`` and ``time``."""
-    rules, make = everlong_rules() if side == "everlong" else datatrove_rules()
+    side = everlong() if name == "everlong" else datatrove()
+    rules, make = side.rules, side.make
     with open(corpus, encoding="utf-8") as file:
-        texts = [json.loads(line)["text"] for line in file]
+        samples = [json.loads(line) for line in file]
+    texts = [one["text"] for one in samples]
+    pages = [one["page"].encode() for one in samples]
+    first = "A first sentence, with words in it. " * 20
     for rule in rules.values():  # imports, patterns and models
-        rule(make("A first sentence, with words in it. " * 20))
+        rule(make(first))
+    side.extract(page_of(first, random.Random(0)).encode())
 
     def decide() -> Mapping[str, Any]:
         """Each rule by itself on whole documents, and all of them after one another."""
@@ -79,7 +115,25 @@ def main(side: str, corpus: str) -> None:
             _passes(document, rules)
         return {"seconds": time.perf_counter() - began, "documents": len(documents)}
 
-    serve({"decide": decide, "time": timed})
+    def timed_pages(start: int, every: int) -> Mapping[str, Any]:
+        """The same from pages on."""
+        chosen = pages[start::every]
+        began = time.perf_counter()
+        texts = [side.extract(page) for page in chosen]
+        extracted = time.perf_counter() - began
+        for text in texts:
+            if text:
+                _passes(make(text), rules)
+        seconds = time.perf_counter() - began
+        empty = sum(not text for text in texts)
+        return {
+            "seconds": seconds,
+            "documents": len(chosen),
+            "extraction": extracted,
+            "empty": empty,
+        }
+
+    serve({"decide": decide, "time": timed, "time_pages": timed_pages})
 
 
 def _passes(document: Any, rules: Mapping[str, Rule]) -> bool:
