@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 
-from everlong import cli
 from everlong.apps import chat as chat_app
 from everlong.cli import main
+from everlong.cli.program import build_parser
+from everlong.cli.spelling import as_parsed
+from everlong.cli.table import COMMANDS
 from everlong.errors import RequestError
 from everlong.memory.memory import Memory
 from tests.engine.tiny import tiny_llm
@@ -34,7 +36,7 @@ def run(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
 
 
 def commands() -> list[str]:
-    return list(cli._EXAMPLES)
+    return list(COMMANDS)
 
 
 def spellings(command: str) -> tuple[str, str]:
@@ -45,15 +47,15 @@ def spellings(command: str) -> tuple[str, str]:
 @pytest.mark.parametrize("command", commands())
 def test_help_has_an_example_that_parses(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        cli.main([command, "--help"])
+        main([command, "--help"])
     assert ended.value.code == 0
     shown = capsys.readouterr().out
     example = re.sub(r"\s+", " ", shown[shown.index("example: ") + 9 :]).strip()
     assert example.startswith(spellings(command))
     import shlex
 
-    arguments = cli._as_parsed(shlex.split(example)[1:])
-    assert cli.build_parser().parse_args(arguments).command == command
+    arguments = as_parsed(shlex.split(example)[1:], COMMANDS)
+    assert build_parser().parse_args(arguments).command == command
     assert "_" not in "".join(re.findall(r"--[a-z_-]+", shown))
 
 
@@ -74,7 +76,7 @@ def test_every_command_is_in_the_readme(command: str) -> None:
 def test_bad_input_is_one_clear_line(
     arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(arguments) == 2
+    assert main(arguments) == 2
     shown = capsys.readouterr().err
     assert said in shown
     assert len(shown.strip().splitlines()) == 1
@@ -85,12 +87,13 @@ def test_bad_input_is_one_clear_line(
 )
 def test_what_does_not_parse_exits_with_2(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        cli.main(arguments)
+        main(arguments)
     assert ended.value.code == 2
 
 
 def test_help_does_not_wait_for_torch() -> None:
-    code = "import sys, everlong.cli as c; c.build_parser(); sys.exit('torch' in sys.modules)"
+    code = "import sys; import everlong.cli.program as p; p.build_parser()"
+    code += "; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
 
 

@@ -1,26 +1,13 @@
-"""The command line: parse, build a config, make one call."""
+"""What the commands do that are no more than a call; the others are in ``everlong/apps``."""
 
 from __future__ import annotations
 
-import re
 import sys
-import warnings
-from argparse import HelpFormatter
-from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
 
-from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
-
-from everlong.apps import curate as curation
-from everlong.apps import memory as memories
-from everlong.apps import models
 from everlong.apps.models import Texts
-from everlong.apps.plan import plan
-from everlong.apps.train import train
-from everlong.apps.verify_resume import verify_resume
-from everlong.errors import EverlongError
 from everlong.memory.memory import bytes_of, default_folder
 from everlong.memory.owner import owned
 
@@ -125,7 +112,7 @@ def generate(
         top_k=top_k,
         top_p=top_p,
         min_p=min_p,
-        stop=_several(stop),
+        stop=several(stop),
         seed=seed,
         constraint=constraint,
     )
@@ -272,9 +259,9 @@ def evaluate(
     # Nobody waits for a single token here: more at a time is faster.
     engine = EngineConfig(max_model_len, max_num_seqs=64, max_num_batched_tokens=1024)
     loaded = Model(model, weights, engine)
-    with Processes(loaded, processes) as several, loaded.load() as llm:
-        chosen = _several(tasks)
-        measure(llm, data, suite, chosen, settings, limit, out, parts, download, several, loaded)
+    with Processes(loaded, processes) as others, loaded.load() as llm:
+        chosen = several(tasks)
+        measure(llm, data, suite, chosen, settings, limit, out, parts, download, others, loaded)
 
 
 def compare(a: Path, b: Path, tasks: Texts = ()) -> None:
@@ -287,7 +274,7 @@ def compare(a: Path, b: Path, tasks: Texts = ()) -> None:
     """
     from everlong.apps.evaluate import show_comparison
 
-    show_comparison(a, b, _several(tasks))
+    show_comparison(a, b, several(tasks))
 
 
 def report(
@@ -303,78 +290,7 @@ def report(
     """
     from everlong.apps.evaluate import make_report
 
-    make_report([Path(folder) for folder in _several(folders)], peer, out, pictures)
-
-
-_EXAMPLES: dict[str, str] = {
-    "pull": "everlong pull smollm2-135m",
-    "chat": "everlong chat --model smollm2-135m --temperature 0.3",
-    "generate": "everlong generate 'Once upon a time' --max-tokens 40 --seed 1",
-    "serve": "everlong serve smollm2-135m --port 8000 --api-key secret",
-    "convert": "everlong convert smollm2-135m ./smollm2-hf --dtype bfloat16",
-    "grow": "everlong grow smollm2-135m ./deep --layers 128",
-    "tokenizer": "everlong tokenizer ./tokenizer --texts ./texts --vocab-size 8192",
-    "fertility": "everlong fertility smollm2-135m --texts ./sentences.tsv",
-    "corpus": "everlong corpus ./corpus",
-    "bench": "everlong bench --model ./model.gguf --llama-cpp true",
-    "calibrate": "everlong calibrate smollm2-135m --text ./our-manuals.txt",
-    "route": "everlong route smollm2-135m --prompt-file ./book.txt --out ./routing",
-    "eval": "everlong eval smollm2-135m --data ./data --tasks arc_easy --limit 200",
-    "eval-compare": "everlong eval compare ./figures/small ./figures/large",
-    "eval-report": "everlong eval report ./figures/small --out ./report",
-    "curate": "everlong curate recipes/curate.yaml --workers 2",
-    "curate-inspect": "everlong curate inspect ./curated --step gopher_quality",
-    "curate-reproduce": "everlong curate reproduce ./curated/lock.json",
-    "train": "everlong train recipes/pretrain.yaml --run ./runs/first",
-    "verify-resume": "everlong verify-resume recipes/pretrain.yaml --steps 40",
-    "plan": "everlong plan recipes/spec-full.yaml --tokens 100T --devices 4096xH100",
-    "demo": "everlong demo",
-    "memory-list": "everlong memory list --limit 5",
-    "memory-search": "everlong memory search 'my sister'",
-    "memory-show": "everlong memory show chat-2026-11-25",
-    "memory-forget": "everlong memory forget --query 'credit card'",
-    "memory-remember": "everlong memory remember ./handbook.md",
-    "memory-export": "everlong memory export ./memory.zip",
-    "memory-import": "everlong memory import ./memory.zip",
-    "memory-rekey": "everlong memory rekey OLD NEW",
-    "memory-verify": "everlong memory verify",
-    "memory-stats": "everlong memory stats",
-}
-_FUNCTIONS: dict[str, Callable[..., None]] = {
-    "pull": models.pull,
-    "chat": chat,
-    "generate": generate,
-    "convert": models.convert,
-    "grow": models.grow,
-    "tokenizer": models.tokenizer,
-    "fertility": models.fertility,
-    "corpus": models.corpus,
-    "bench": bench,
-    "calibrate": calibrate,
-    "route": route,
-    "eval": evaluate,
-    "eval-compare": compare,
-    "eval-report": report,
-    "curate": curation.curate,
-    "curate-inspect": curation.inspect,
-    "curate-reproduce": curation.reproduce,
-    "train": train,
-    "plan": plan,
-    "verify-resume": verify_resume,
-    "demo": demo,
-    "memory-list": memories.show_list,
-    "memory-search": memories.search,
-    "memory-show": memories.show,
-    "memory-forget": memories.forget,
-    "memory-remember": memories.remember,
-    "memory-export": memories.export,
-    "memory-import": memories.take_in,
-    "memory-rekey": memories.replace_key,
-    "memory-verify": memories.verify,
-    "memory-stats": memories.stats,
-}
-_SWITCHES = ("--no-memory", "--yes", "--everything", "--as-json", "--resume", "--whole")
-"""Options that may stand without a value, which is then true."""
+    make_report([Path(folder) for folder in several(folders)], peer, out, pictures)
 
 
 # The parser evaluates this module's annotations, and naming LLM would import PyTorch for --help.
@@ -406,105 +322,6 @@ def _given(**fields: Any) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _several(texts: Texts) -> tuple[str, ...]:
+def several(texts: Texts) -> tuple[str, ...]:
+    """An option that is given once or several times."""
     return (texts,) if isinstance(texts, str) else tuple(texts)
-
-
-def _as_parsed(arguments: Sequence[str]) -> list[str]:
-    """Arguments as the parser spells them: ``eval compare`` and ``memory list`` are commands."""
-    words = list(arguments)
-    if words[:2] == ["curate", "--reproduce"]:
-        words[1] = "reproduce"
-    if "-".join(words[:2]) in _EXAMPLES:
-        words[:2] = ["-".join(words[:2])]
-    elif words[:1] == ["memory"]:
-        words[0] = "memory-list"
-    parsed = []
-    for word, following in zip(words, [*words[1:], ""], strict=True):
-        alone = word in _SWITCHES and following.lower() not in ("true", "false")
-        parsed.append(_with_underscores(f"{word}=true" if alone else word))
-    return parsed
-
-
-def _with_underscores(argument: str) -> str:
-    """``--max-tokens=3`` as the parser spells it, ``--max_tokens=3``."""
-    option, equals, value = argument.partition("=")
-    if re.fullmatch(r"--[a-z][a-z0-9_-]*(\..*)?", option):
-        name, dot, key = option[2:].partition(".")
-        option = "--" + name.replace("-", "_") + dot + key
-    return option + equals + value
-
-
-class _Parser(ArgumentParser):
-    """Shows options with dashes; either spelling is understood."""
-
-    def format_help(self, formatter: HelpFormatter | None = None) -> str:
-        """The help text."""
-        shown = super().format_help() if formatter is None else super().format_help(formatter)
-        return re.sub(r"--[a-z_]+", lambda m: m[0].replace("_", "-"), shown)
-
-
-def build_parser() -> ArgumentParser:
-    """The parser of the whole command line."""
-    from everlong.serving.config import ServeConfig
-
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    parser = _Parser(prog="everlong", description="Language models that remember, on a plain CPU.")
-    commands = parser.add_subcommands(required=True, dest="command")
-    for name in _EXAMPLES:
-        function = _FUNCTIONS.get(name, serve)
-        assert function.__doc__
-        sub = _Parser(
-            description=function.__doc__.split("\n")[0], epilog=f"example: {_EXAMPLES[name]}"
-        )
-        if name == "serve":
-            lists = ("api_key", "allowed_hosts", "allowed_origins")
-            sub.add_class_arguments(
-                ServeConfig, as_group=False, as_positional=True, skip=set(lists)
-            )
-            for option in lists:
-                about = f"{option.replace('_', ' ')}, one or a list"
-                sub.add_argument(f"--{option}", type=Texts, default=(), help=about)
-            sub.add_argument("--config", action="config", help="YAML file with these settings")
-        else:
-            sub.add_function_arguments(function, as_group=False, as_positional=True)
-        commands.add_subcommand(name, sub, help=function.__doc__.split("\n")[0])
-    return parser
-
-
-def run(arguments: Namespace) -> None:
-    """Carry out a parsed command line."""
-    name = arguments.command
-    options = vars(arguments[name])
-    if name == "serve":
-        from everlong.serving.config import ServeConfig
-
-        options.pop("config", None)
-        for name in ("api_key", "allowed_hosts", "allowed_origins"):
-            options[name] = _several(options[name])
-        serve(ServeConfig(**options))
-    else:
-        _FUNCTIONS[name](**options)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Entry point of ``everlong``; returns the exit status."""
-    warnings.showwarning = lambda message, *_, **__: print(f"everlong: {message}", file=sys.stderr)
-    given = sys.argv[1:] if arguments is None else arguments
-    parsed = build_parser().parse_args(_as_parsed(given))
-    try:
-        run(parsed)
-    except EverlongError as error:
-        print(f"everlong: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("everlong: interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        sys.stderr.close()
-        return 141
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

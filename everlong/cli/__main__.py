@@ -1,0 +1,7 @@
+"""``python -m everlong.cli``."""
+
+import sys
+
+from everlong.cli.program import main
+
+sys.exit(main())
