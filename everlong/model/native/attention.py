@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from everlong.device import cpu_features
-from everlong.model.native.library import NARROW, WIDE, PackedRows, library
+from everlong.model.native.library import NARROW, WIDE, PackedRows, kernels, library
 
 
 def computes(q: Tensor) -> bool:
@@ -54,25 +54,21 @@ class _PackedAttention(Function):
     def forward(
         ctx: Any, q: Tensor, k: Tensor, v: Tensor, starts: Tensor, first: Tensor, last: Tensor
     ) -> Tensor:
-        kernels = library()
-        assert kernels is not None, "asked by `computes` before"
         rows = _rows(q, k, starts, first, last)
         out = torch.empty_like(q)
         sums = q.new_empty(q.shape[:2], dtype=torch.float32)
         tensors = (one.data_ptr() for one in (q, k, v, out, sums))
-        kernels.everlong_attention_forward(rows, *tensors, torch.get_num_threads())
+        kernels().everlong_attention_forward(rows, *tensors, torch.get_num_threads())
         ctx.save_for_backward(q, k, v, out, sums, starts, first, last)
         return out
 
     @staticmethod
     def backward(ctx: Any, of_out: Tensor) -> Any:
         q, k, v, out, sums, starts, first, last = ctx.saved_tensors
-        kernels = library()
-        assert kernels is not None, "asked by `computes` before"
         of_out = of_out.contiguous()
         gradients = tuple(torch.empty_like(one) for one in (q, k, v))
         tensors = (one.data_ptr() for one in (q, k, v, out, sums, of_out, *gradients))
-        kernels.everlong_attention_backward(
+        kernels().everlong_attention_backward(
             _rows(q, k, starts, first, last), *tensors, torch.get_num_threads()
         )
         return (*gradients, None, None, None)

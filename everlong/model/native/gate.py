@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from everlong.model.native.library import library
+from everlong.model.native.library import kernels, library
 
 
 def computes(gate: Tensor) -> bool:
@@ -26,21 +26,17 @@ def gated(gate: Tensor, up: Tensor) -> Tensor:
 class _Gate(Function):
     @staticmethod
     def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
-        kernels = library()
-        assert kernels is not None, "asked by `computes` before"
         out = torch.empty_like(gate)
         tensors = (one.data_ptr() for one in (gate, up, out))
-        kernels.everlong_gate_forward(*tensors, out.numel(), torch.get_num_threads())
+        kernels().everlong_gate_forward(*tensors, out.numel(), torch.get_num_threads())
         ctx.save_for_backward(gate, up)
         return out
 
     @staticmethod
     def backward(ctx: Any, of_out: Tensor) -> Any:
         gate, up = ctx.saved_tensors
-        kernels = library()
-        assert kernels is not None, "asked by `computes` before"
         of_out = of_out.contiguous()
         gradients = torch.empty_like(gate), torch.empty_like(up)
         tensors = (one.data_ptr() for one in (gate, up, of_out, *gradients))
-        kernels.everlong_gate_backward(*tensors, gate.numel(), torch.get_num_threads())
+        kernels().everlong_gate_backward(*tensors, gate.numel(), torch.get_num_threads())
         return gradients

@@ -166,3 +166,10 @@ def library() -> Any | None:
     if cpu_features().amx_int8 and os.environ.get("EVERLONG_AMX") != "0":
         loaded.everlong_use_unit(Unit.HARDWARE)
     return loaded
+
+
+def kernels() -> Any:
+    """The library where it is known to be there, as one has asked whether it computes something."""
+    found = library()
+    assert found is not None, "there are no native kernels"
+    return found

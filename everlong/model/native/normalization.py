@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from everlong.model.native.library import library
+from everlong.model.native.library import kernels, library
 
 
 def computes(x: Tensor) -> bool:
@@ -40,24 +40,20 @@ def normalized(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 class _Norm(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        kernels = library()
-        assert kernels is not None, "asked by `computes` before"
         y = torch.empty_like(x, dtype=torch.bfloat16)
         factors = x.new_empty(x.shape[:-1])
         tensors = (one.data_ptr() for one in (x, weight, y, factors))
         sizes = factors.numel(), x.shape[-1]
-        kernels.everlong_norm_forward(*tensors, *sizes, eps, torch.get_num_threads())
+        kernels().everlong_norm_forward(*tensors, *sizes, eps, torch.get_num_threads())
         ctx.save_for_backward(x, weight, factors)
         return y
 
     @staticmethod
     def backward(ctx: Any, of_y: Tensor) -> Any:
         x, weight, factors = ctx.saved_tensors
-        kernels = library()
-        assert kernels is not None, "asked by `computes` before"
         of_y = of_y.contiguous()
         of_x, of_weight = torch.empty_like(x), torch.empty_like(weight)
         tensors = (one.data_ptr() for one in (x, weight, factors, of_y, of_x, of_weight))
         sizes = factors.numel(), x.shape[-1]
-        kernels.everlong_norm_backward(*tensors, *sizes, torch.get_num_threads())
+        kernels().everlong_norm_backward(*tensors, *sizes, torch.get_num_threads())
         return of_x, of_weight if ctx.needs_input_grad[1] else None, None

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from everlong.model.native.library import NARROW, WIDE, library
+from everlong.model.native.library import NARROW, WIDE, kernels, library
 
 
 def computes(x: Tensor, dtype: torch.dtype) -> bool:
@@ -51,11 +51,9 @@ class _Rotation(Function):
 
 
 def _turn(x: Tensor, rope: Tensor, dtype: torch.dtype, half: bool, *, back: bool) -> Tensor:
-    kernels = library()
-    assert kernels is not None, "asked by `computes` before"
     y = torch.empty_like(x, dtype=dtype)
     *_, heads, size = x.shape
     rows = x.numel() // (heads * size)
     tensors = (one.data_ptr() for one in (x, rope, y))
-    kernels.everlong_rotate(*tensors, rows, heads, size, half, back, torch.get_num_threads())
+    kernels().everlong_rotate(*tensors, rows, heads, size, half, back, torch.get_num_threads())
     return y
