@@ -16,6 +16,8 @@ if __package__ in (None, ""):  # run as a file
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import (
+    curation_duplicates,
+    curation_gain,
     curation_harm,
     curation_language,
     curation_memory,
@@ -53,8 +55,8 @@ GOALS: dict[str, Goal] = {
 }
 """Every claim of this benchmark, in the order of the report."""
 
-_PARTS = ("rules", "memory", "languages", "toxicity", "personal", "same")
-_LONG = ("memory",)
+_PARTS = ("rules", "memory", "duplicates", "languages", "toxicity", "personal", "same", "gain")
+_LONG = ("memory", "gain")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -79,6 +81,10 @@ def _measure(part: str, options: argparse.Namespace) -> tuple[dict[str, Measured
             )
         case "memory":
             return curation_memory.measure(options.data, options.gigabytes, options.seed, say)
+        case "duplicates":
+            return curation_duplicates.measure(options.data, options.pairs, options.seed, say)
+        case "gain":
+            return {}, curation_gain.measure(options.data, options.documents, options.seeds, say)
         case "languages":
             figures, every, confusions = curation_language.measure(options.data)
             return figures, {
@@ -111,6 +117,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--rounds", type=int, default=5, help="turns of each side")
     sizes = "of the corpora whose curation is watched, in GB"
     add("--gigabytes", nargs="+", type=float, default=[0.1, 5], help=sizes)
+    add("--pairs", type=int, default=1000, help="of passages, of each length")
+    add("--documents", type=int, default=6000, help="of the crawl that models are trained on")
+    add("--seeds", type=int, default=3, help="models of each kind")
     add("--kills", type=int, default=20, help="of the run that goes on")
     add("--seed", type=int, default=0, help="of what is drawn")
     return parser

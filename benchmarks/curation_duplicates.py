@@ -1,8 +1,7 @@
 """How many near duplicates are found, and how much else is taken for one.
 
-What is nearly the same is counted here anew: words are found by the names and categories of their
-signs, sequences of five of them are compared themselves, not by hashes, and similar texts are found
-by an exact search. All of it goes through a run with the step as it is by default.
+All of it goes through a run with the step as it is by default, and what comes out is compared with
+exact similarities (``curation_similarity.py``).
 
 Recall is measured on pairs that are as alike as the step's threshold says: passages of books, and
 the same with words replaced, inserted and deleted at random places, until they are. They are the
@@ -16,21 +15,25 @@ just below, and on real text with near duplicates of its own.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import random
 import tempfile
-import unicodedata
-from array import array
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from benchmarks.curation_similarity import (
+    WIDTH,
+    all_alike,
+    jaccard,
+    numbered,
+    shingles_of,
+    words_of,
+)
 from benchmarks.report import Measured
 from everlong.curation.card import dropped_of
 from everlong.curation.duplicates_near import NearDuplicates
@@ -42,8 +45,7 @@ from everlong.errors import MissingDataError
 from everlong.evaluation.data import Data
 
 RECALL, FALSE = "near_duplicate_recall", "false_merges"
-_STEP = NearDuplicates()
-_WIDTH = _STEP.words
+_STEP = NearDuplicates(words=WIDTH)
 _MARGIN = 0.1
 """A merge is false if similarity is below the threshold by more than that."""
 _FALSE_BELOW = round(_STEP.threshold - _MARGIN, 6)
@@ -55,15 +57,10 @@ _UNLIKE = (0.5, 0.6, 0.65, _FALSE_BELOW)
 """Pairs are a little less alike than that, and must not be merged."""
 _WINDOWS = (1_000, 24_000)
 """Letters of windows over books."""
+_VOCABULARY = 20_000
+"""Frequent words, of which those are drawn that are put in."""
 _TRIES = 60
 """To make a pair; short passages have few similarities that they can have."""
-_ALONE = (
-    *("CJK ", "IDEOGRAPHIC ", "HIRAGANA ", "KATAKANA", "BOPOMOFO ", "YI "),
-    *("THAI ", "LAO ", "MYANMAR ", "KHMER ", "TAI ", "NEW TAI ", "JAVANESE "),
-)
-"""How names of signs begin that are words of their own: nothing stands between words there."""
-
-Numbers = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -115,12 +112,13 @@ def measure(
         books, real = _books(Data(data)), [*_real(Data(data), random.Random(seed))]
     except MissingDataError as error:
         return {claim: Measured(None, str(error)) for claim in (RECALL, FALSE)}, {}
+    vocabulary = [w for w, _ in Counter(itertools.chain(*books)).most_common(_VOCABULARY)]
     generated: list[Pairs] = []
     levels = [(level, True, pairs // 2) for level in _UNLIKE]
     for level in _LEVELS:
         levels.append((level, False, pairs if level == _STEP.threshold else pairs // 4))
     for level, below, count in levels:
-        found = [*_generated(books, level, below, count, seed)]
+        found = [*_generated(books, vocabulary, level, below, count, seed)]
         told = ", ".join(f"{one.share:.2f} % of {one.pairs}" for one in found)
         say(f"similarity {'below ' * below}{level}, {_LENGTHS} words: {told} are merged")
         generated += found
@@ -180,12 +178,14 @@ def _false_merges(generated: Sequence[Pairs], kinds: dict[str, Kind]) -> Measure
 
 
 def _generated(
-    books: Sequence[Sequence[str]], level: float, below: bool, count: int, seed: int
+    books: Sequence[Sequence[str]],
+    vocabulary: Sequence[str],
+    level: float,
+    below: bool,
+    count: int,
+    seed: int,
 ) -> Iterator[Pairs]:
     """Make pairs of all lengths, have all together go through a run, and look at what is merged."""
-    vocabulary = [
-        word for word, _ in Counter(w for book in books for w in book).most_common(20_000)
-    ]
     texts: list[str] = []
     lengths: list[int] = []
     for length in _LENGTHS:
@@ -200,12 +200,12 @@ def _generated(
                 made += 1
         lengths += [length] * made
     dropped = _dropped(texts)
-    sets = [_shingles(text.split()) for text in texts]
+    sets = [shingles_of(text.split()) for text in texts]
     stay = [own for number, own in enumerate(sets) if number not in dropped]
     false = {
         number // 2
         for number in dropped
-        if below and all(_jaccard(sets[number], own) < _FALSE_BELOW for own in stay)
+        if below and all(jaccard(sets[number], own) < _FALSE_BELOW for own in stay)
     }
     merged = {number // 2 for number in dropped if number % 2}
     for length in _LENGTHS:
@@ -217,20 +217,21 @@ def _edited(
     words: Sequence[str], wanted: float, vocabulary: Sequence[str], chance: random.Random
 ) -> list[str] | None:
     """Words after as many edits at random places as it takes; None: none were found."""
-    own = _shingles(words)
-    # Of five words in a row so many edits leave none as it was, if they do not meet.
-    most = 20 + int(2.5 * len(words) * (1 - (2 * wanted / (1 + wanted)) ** (1 / _WIDTH)))
+    own = shingles_of(words)
+    # Five words in a row are as they were with that likelihood, if so many are not.
+    share = 1 - (2 * wanted / (1 + wanted)) ** (1 / WIDTH)
+    most = min(20 + int(2 * share * len(words)), len(words))
     for _ in range(_TRIES):
         edits = [
-            (chance.randrange(len(words)), chance.randrange(3), chance.choice(vocabulary))
-            for _ in range(most)
+            (place, chance.randrange(3), chance.choice(vocabulary))
+            for place in chance.sample(range(len(words)), most)
         ]
         low, high = 0, most  # more edits, less alike, but for chance
         best, alike = [*words], 1.0
         while high - low > 1:
             middle = (low + high) // 2
             changed = _after(words, edits[:middle])
-            if (found := _jaccard(own, _shingles(changed))) >= wanted:
+            if (found := jaccard(own, shingles_of(changed))) >= wanted:
                 low, best, alike = middle, changed, found
             else:
                 high = middle
@@ -245,25 +246,14 @@ def _tolerance(words: int) -> float:
 
 
 def _after(words: Sequence[str], edits: Sequence[tuple[int, int, str]]) -> list[str]:
-    """Words after some edits: each a place, what is done there, and a word."""
-    cells = [[word] for word in words]
-    for place, what, word in edits:
-        if what == 0:
-            cells[place][:] = [word]
-        elif what == 1:
-            cells[place].append(word)
-        else:
-            cells[place].clear()
-    return [word for cell in cells for word in cell]
-
-
-def _shingles(words: Sequence[str]) -> set[tuple[str, ...]]:
-    return set(zip(*(words[start:] for start in range(_WIDTH)), strict=False))
-
-
-def _jaccard(one: set[tuple[str, ...]], other: set[tuple[str, ...]]) -> float:
-    shared = len(one & other)
-    return shared / (len(one) + len(other) - shared)
+    """Words after some edits: each a place of its own, what is done there, and a word."""
+    changed: list[str] = []
+    at = 0
+    for place, what, word in sorted(edits):
+        changed += words[at:place]
+        changed += ([word], [words[place], word], [])[what]  # replaced, inserted, deleted
+        at = place + 1
+    return [*changed, *words[at:]]
 
 
 def _dropped(texts: Sequence[str]) -> set[int]:
@@ -290,7 +280,7 @@ def _judged(real: Sequence[tuple[str, str]]) -> dict[str, Kind]:
     """Have all real texts go through a run together, and look at what it drops and what stays."""
     texts = [text for _, text in real]
     dropped = _dropped(texts)
-    shingles = _numbered(texts)
+    shingles, single = numbered(texts)
     # Texts of the same shingles are one for the search; which of them stay, is not.
     first: dict[bytes, int] = {}
     same = [first.setdefault(own.tobytes(), number) for number, own in enumerate(shingles)]
@@ -299,7 +289,7 @@ def _judged(real: Sequence[tuple[str, str]]) -> dict[str, Kind]:
         if number not in dropped:
             stays.setdefault(group, number)
     near: dict[int, list[tuple[int, float]]] = defaultdict(list)
-    for one, other, alike in _alike(shingles, [*first.values()], _FALSE_BELOW):
+    for one, other, alike in all_alike(shingles, single, [*first.values()], _FALSE_BELOW):
         near[one].append((other, alike))
         near[other].append((one, alike))
     kinds: dict[str, Kind] = defaultdict(Kind)
@@ -320,80 +310,9 @@ def _judged(real: Sequence[tuple[str, str]]) -> dict[str, Kind]:
     return dict(kinds)
 
 
-def _numbered(texts: Sequence[str]) -> list[Numbers]:
-    """The shingles of each text, each once, rare ones first, as numbers: the same number is the
-    same five words. A shorter text is one shingle."""
-    known: dict[str, int] = {"": 0}
-    words, ends = array("q"), [0]
-    for text in texts:
-        found = _words(text)
-        padded = found + [""] * (_WIDTH - len(found)) if found else found
-        words.extend([known.setdefault(word, len(known)) for word in padded])
-        ends.append(len(words))
-    every = np.frombuffer(words, dtype=np.int64)
-    shingles = every
-    for width in range(1, _WIDTH):  # numbers of the same n words, and one more, are numbered anew
-        longer = shingles[: len(every) - width] << 32 | every[width:]
-        shingles = np.unique(longer, return_inverse=True)[1].astype(np.int64)
-    starts = np.array(ends[:-1])
-    counts = np.maximum(np.diff(ends) - _WIDTH + 1, 0)
-    within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-    shingles = shingles[np.repeat(starts, counts) + within]
-    rank = np.argsort(np.argsort(np.bincount(shingles), kind="stable"), kind="stable")
-    of = np.repeat(np.arange(len(texts)), counts)
-    once = np.unique(of << 32 | rank[shingles])
-    return np.split(once & 0xFFFF_FFFF, np.searchsorted(once, np.arange(1, len(texts)) << 32))
-
-
-def _alike(
-    shingles: Sequence[Numbers], chosen: Sequence[int], least: float
-) -> Iterator[tuple[int, int, float]]:
-    """All pairs of some texts whose similarity is at least that, with it.
-
-    Texts that have so much in common have one of their rarest shingles in common: of n, more than
-    n less so many as must be shared (Chaudhuri, Ganti and Kaushik 2006, section 4).
-    """
-    with_it: dict[int, list[int]] = defaultdict(list)
-    for number in chosen:
-        own = shingles[number]
-        rare = own[: len(own) - math.ceil(least * len(own)) + 1].tolist() if len(own) else []
-        for other in {other for one in rare for other in with_it[one]}:
-            size, theirs = len(own), len(shingles[other])
-            if min(size, theirs) < least * max(size, theirs):
-                continue
-            shared = len(np.intersect1d(own, shingles[other], assume_unique=True))
-            if (alike := shared / (size + theirs - shared)) >= least:
-                yield number, other, alike
-        for one in rare:
-            with_it[one].append(number)
-
-
-class _Signs(dict[int, str]):
-    """What becomes of each sign: a small letter, a word of its own, or a space."""
-
-    def __missing__(self, code: int) -> str:
-        sign = chr(code)
-        if unicodedata.category(sign)[0] not in "LMN":
-            found = " "
-        elif unicodedata.name(sign, "").startswith(_ALONE):
-            found = f" {sign} "
-        else:
-            found = lower if len(lower := sign.lower()) == 1 else sign
-        self[code] = found
-        return found
-
-
-_SIGNS = _Signs()
-
-
-def _words(text: str) -> list[str]:
-    """Words of a text, as the step's documentation has it."""
-    return unicodedata.normalize("NFC", text).translate(_SIGNS).split()
-
-
 def _books(data: Data) -> list[list[str]]:
     """The words of each book."""
-    return [_words(data.text(name)) for name in data.names("books/*.txt")]
+    return [words_of(data.text(name)) for name in data.names("books/*.txt")]
 
 
 def _passages(

@@ -28,7 +28,8 @@ class Barrier:
         stage: that has sketched them.
         files: which it wrote.
         tasks: how many there are.
-        run: name of the run.
+        run: by which steps that remember runs know it; see
+            :func:`everlong.curation.pipeline.known_as`.
     """
 
     def __init__(self, stage: Stage, files: StageFiles, tasks: int, run: str) -> None:

@@ -228,15 +228,28 @@ def _sizes(sizes: Sequence[int]) -> Iterator[str]:
 
 
 def _mixture(recipe: Curation, parts: Sequence[Part], tokens: dict[str, int]) -> Iterator[str]:
+    quality = recipe.mixture.quality
     yield from ("## Mixture", "", "![](mixture.png)", "")
     yield f"By {recipe.mixture.by}; what a training run should read of each part:"
     yield ""
-    yield "| part | letters | tokens | share of the run | epochs |"
-    yield "|---|---|---|---|---|"
+    heads = ["part", *([f"{quality.field} from"] if quality else []), "letters", "tokens"]
+    heads += ["share of the run", "epochs"]
+    yield f"| {' | '.join(heads)} |"
+    yield f"|{len(heads) * '---|'}"
     for part in parts:
-        count = f"{tokens[part.name]:,}" if part.name in tokens else "–"
-        yield f"| {part.name} | {part.letters:,} | {count} | {part.share:.1%} | {part.epochs:.2f} |"
+        cells = [part.name]
+        if quality:
+            cells.append("–" if part.least is None else f"{part.least:.4g}")
+        cells += [f"{part.letters:,}", f"{tokens[part.name]:,}" if part.name in tokens else "–"]
+        yield f"| {' | '.join(cells)} | {part.share:.1%} | {part.epochs:.2f} |"
     yield ""
+    if quality:
+        repeats = ", ".join(f"{one:g}" for one in quality.repeats)
+        yield (
+            f"Documents of a part are in bands by their {quality.field}, from the lowest to the "
+            f"highest; how often each is to be read, next to the others: {repeats}."
+        )
+        yield ""
 
 
 def _dropped_examples(recipe: Curation, flow: Sequence[_Row]) -> Iterator[str]:

@@ -67,7 +67,7 @@ class ExactDuplicates:
         other[numbers[rows[~first]]] = numbers[copied[~first]]
         if self.store is not None:
             store = self._opened(self.store)
-            paths = [store.path(one, _STORED) for one in store.before(run)]
+            paths = [store.path(one, _STORED) for one in store.look(run)]
             known = numbers[_stored(columns, paths)]
             other[known] = known
         return _Same(other)

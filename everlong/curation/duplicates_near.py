@@ -131,7 +131,7 @@ class NearDuplicates:
     def _stored(self, folder: Path, run: str, opened: ExitStack) -> list[Entries]:
         """What runs before this one have kept."""
         store, found = self._opened(folder), []
-        for one in store.before(run):
+        for one in store.look(run):
             columns, hashes, starts = (store.path(one, name) for name in _STORED)
             table = Table(opened.enter_context(columns.open("rb")), one.entries, "<u8")
             found.append(Entries(table, Sketches(hashes, np.fromfile(starts, dtype="<i8"))))

@@ -2,8 +2,11 @@
 
 A folder with files for each run, and ``store.json``, which says what they are, and how their
 numbers were made: numbers that were made in another way cannot be compared. It is written last, so
-a run is there as a whole or not at all. A run sees those that were there before it: if it is done
-again, neither itself nor what came later.
+a run is there as a whole or not at all.
+
+A run sees those that were complete when it looked. If it is done again, it sees the same ones:
+neither itself, nor what came later, nor what went on beside it. Runs are told apart by what they
+read and do (:func:`everlong.curation.pipeline.known_as`), not by where they write.
 """
 
 from __future__ import annotations
@@ -20,7 +23,8 @@ from everlong.errors import ConfigError, DataError
 from everlong.files import FileLock, atomic_write, atomic_writer
 
 MANIFEST = "store.json"
-_FORMAT = 1
+_FORMAT = 2
+"""In the first one runs had the names of their folders."""
 _LOCK = ".lock"
 
 
@@ -29,7 +33,9 @@ class StoredRun:
     """What one run has kept."""
 
     run: str
-    """Its name."""
+    """By which it is known."""
+    saw: int
+    """How many runs were there when it looked: the first ones."""
     number: int
     """Its files begin with it."""
     entries: int
@@ -45,7 +51,10 @@ class _Manifest:
     """``kind`` of the step."""
     parameters: Mapping[str, bool | int]
     """Fields of the step that decide how its numbers are made."""
-    runs: tuple[StoredRun, ...] = field(default=())
+    runs: tuple[StoredRun, ...] = ()
+    """In the order in which they were complete, which they keep if they are done again."""
+    looked: Mapping[str, int] = field(default_factory=dict)
+    """How many runs were there for those that are not complete."""
 
 
 class DuplicateStore:
@@ -66,10 +75,18 @@ class DuplicateStore:
         self._manifest = _Manifest(_FORMAT, step, parameters)
         self._read()
 
-    def before(self, run: str) -> list[StoredRun]:
-        """Runs that were there before a run; all of them, if it is not there itself."""
-        names = [one.run for one in self._manifest.runs]
-        return [*self._manifest.runs[: names.index(run) if run in names else len(names)]]
+    def look(self, run: str) -> list[StoredRun]:
+        """Runs that a run sees, and will see if it is done again when it is complete.
+
+        Args:
+            run: by which it is known.
+        """
+        with self._changing():
+            runs = self._manifest.runs
+            if (known := self._find(run)) is not None:
+                return [*runs[: known.saw]]
+            self._write(runs, {**self._manifest.looked, run: len(runs)})
+            return [*runs]
 
     def path(self, run: StoredRun, name: str) -> Path:
         """A file of a run.
@@ -91,46 +108,61 @@ class DuplicateStore:
     def adding(self, run: str, entries: int, names: Sequence[str]) -> Iterator[list[BinaryIO]]:
         """Write the files of a run; they are there when the block ends without an error.
 
-        What is there of a run of the same name is replaced.
+        What is there of the same run is replaced.
 
         Args:
-            run: its name.
+            run: by which it is known.
             entries: documents.
             names: of the files.
         """
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(self._folder / _LOCK):
-            self._read()
-            runs = [*self._manifest.runs]
+        with self._changing():
+            runs, looked = [*self._manifest.runs], {**self._manifest.looked}
             number = 1 + max((one.number for one in runs), default=-1)
             paths = [self._folder / f"{number:05d}.{name}" for name in names]
             with ExitStack() as opened:
                 yield [opened.enter_context(atomic_writer(path)) for path in paths]
             sizes = {n: path.stat().st_size for n, path in zip(names, paths, strict=True)}
-            added = StoredRun(run, number, entries, sizes)
-            old = [one for one in runs if one.run == run]
-            if old:  # it keeps its place among the runs
-                runs[runs.index(old[0])] = added
-            else:
-                runs.append(added)
-            self._manifest = replace(self._manifest, runs=tuple(runs))
-            text = json.dumps(asdict(self._manifest), indent=1, ensure_ascii=False)
-            atomic_write(self._folder / MANIFEST, text.encode())
-            for one in old:
-                for name in one.files:
-                    (self._folder / f"{one.number:05d}.{name}").unlink(missing_ok=True)
+            saw = looked.pop(run, len(runs))
+            if (old := self._find(run)) is None:
+                runs.append(StoredRun(run, saw, number, entries, sizes))
+            else:  # it keeps its place among the runs
+                runs[runs.index(old)] = StoredRun(run, old.saw, number, entries, sizes)
+            self._write(runs, looked)
+            if old is not None:
+                for name in old.files:
+                    (self._folder / f"{old.number:05d}.{name}").unlink(missing_ok=True)
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Others wait meanwhile, and what they have written is known."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self._folder / _LOCK):
+            self._read()
+            yield
+
+    def _find(self, run: str) -> StoredRun | None:
+        return next((one for one in self._manifest.runs if one.run == run), None)
+
+    def _write(self, runs: Sequence[StoredRun], looked: Mapping[str, int]) -> None:
+        self._manifest = replace(self._manifest, runs=tuple(runs), looked=looked)
+        text = json.dumps(asdict(self._manifest), indent=1, ensure_ascii=False)
+        atomic_write(self._folder / MANIFEST, text.encode())
 
     def _read(self) -> None:
         """Take over what the manifest says."""
         path = self._folder / MANIFEST
         try:
-            found = from_plain(_Manifest, json.loads(path.read_bytes()))
+            plain = json.loads(path.read_bytes())
+            if isinstance(plain, dict) and plain.get("format") != _FORMAT:
+                raise DataError(
+                    f"{path} has format {plain.get('format')}, and this version reads {_FORMAT}; "
+                    "begin a new store"
+                )
+            found = from_plain(_Manifest, plain)
         except FileNotFoundError:
             return
         except (OSError, ValueError) as error:
             raise DataError(f"{path} cannot be read: {error}") from None
-        if found.format != _FORMAT:
-            raise DataError(f"{path} has format {found.format}, and this version reads {_FORMAT}")
         mine = self._manifest
         if found.step != mine.step:
             raise ConfigError(

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from everlong.curation.pipeline import DOCUMENTS, identity
+from everlong.curation.pipeline import DOCUMENTS, identity, inputs_of
 from everlong.curation.recipe import Curation
-from everlong.curation.tasks import files_of
 from everlong.errors import ConfigError
 from everlong.files import atomic_write, sha256_file
 
@@ -77,15 +76,6 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
-
-
-def inputs_of(recipe: Curation) -> dict[str, str]:
-    """SHA-256 of the files of a recipe's sources."""
-    return {
-        f"{source.name}/{name}": sha256_file(path)
-        for source in recipe.sources
-        for name, _, path in files_of(source)
-    }
 
 
 def outputs_of(run: Path) -> dict[str, str]:

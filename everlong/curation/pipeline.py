@@ -7,18 +7,20 @@ byte as that of a run that was not.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import reduce
+from dataclasses import MISSING, dataclass, fields, replace
+from functools import cached_property, reduce
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from everlong.config import format_config
+from everlong.config import format_config, to_plain
 from everlong.curation.barrier import Barrier
 from everlong.curation.recipe import Curation, Workers
 from everlong.curation.stage import (
@@ -32,10 +34,10 @@ from everlong.curation.stage import (
     stages_of,
 )
 from everlong.curation.step import RememberingStep
-from everlong.curation.tasks import Task, tasks_of
+from everlong.curation.tasks import Task, files_of, tasks_of
 from everlong.curation.workers import Executor, Incident
 from everlong.errors import ConfigError, DataError
-from everlong.files import FileLock, atomic_write
+from everlong.files import FileLock, atomic_write, sha256_file
 
 RECIPE, TASKS, INCIDENTS, COUNTS = "recipe.yaml", "tasks.json", "incidents.jsonl", "counts.json"
 DOCUMENTS, DROPPED = "documents", "dropped"
@@ -177,7 +179,7 @@ class Pipeline:
             told = [self._note(incident, stage, tasks) for incident in one.incidents]
             add(one.task, one.counts, told[-1] if told else None)
         if stage.sketched:
-            Barrier(stage, files, len(tasks), self.recipe.run.name).pass_()
+            Barrier(stage, files, len(tasks), self._known_as).pass_()
         whole = reduce(Counts.__add__, (counts[n] for n in sorted(counts)), Counts())
         atomic_write(files.summary, whole.to_json())
         return whole
@@ -220,9 +222,14 @@ class Pipeline:
             files = stage_files(self.recipe.run, stage.number)
             for n, step in enumerate(stage.sketched):
                 if isinstance(step, RememberingStep) and step.store is not None:
-                    name = self.recipe.run.name
-                    sketches = Barrier(stage, files, tasks, name).sketches(n)
-                    step.remember(sketches, _survived(files, last, tasks), name)
+                    sketches = Barrier(stage, files, tasks, self._known_as).sketches(n)
+                    step.remember(sketches, _survived(files, last, tasks), self._known_as)
+
+    @cached_property
+    def _known_as(self) -> str:
+        """By which stores know the run; empty where no step has one, for it takes time."""
+        stores = (one.store for one in self.recipe.steps if isinstance(one, RememberingStep))
+        return known_as(self.recipe) if any(one is not None for one in stores) else ""
 
 
 def counts_of(run: Path) -> list[Counts]:
@@ -238,6 +245,44 @@ def stage_files(run: Path, number: int) -> StageFiles:
 def identity(recipe: Curation) -> str:
     """What of a recipe decides the result, as YAML."""
     return format_config(replace(recipe, run=Path(), workers=Workers()))
+
+
+def inputs_of(recipe: Curation) -> dict[str, str]:
+    """SHA-256 of the files of a recipe's sources, in order; reads all of them."""
+    return {
+        f"{source.name}/{name}": sha256_file(path)
+        for source in recipe.sources
+        for name, _, path in files_of(source)
+    }
+
+
+def known_as(recipe: Curation) -> str:
+    """By which steps that remember runs know this one: a digest of what decides which texts it
+    keeps.
+
+    That is what is in its files, how they are read, and the steps. It is not where the files are,
+    nor the folders of the run and of stores: to do a run again elsewhere is to do the same run. A
+    field that is as it is anyway does not count, so that a later version, which has more of them,
+    knows a run again. Reads all files.
+    """
+    unlike: dict[str, Any] = {"paths": None, "licence": None}
+    sources = [{**_set(source), **unlike} for source in recipe.sources]
+    steps = [{"kind": step.kind, **_set(step), "store": None} for step in recipe.steps]
+    read = {"sources": sources, "reading": _set(recipe.reading), "steps": steps}
+    text = json.dumps([read, [*inputs_of(recipe).items()]], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _set(config: Any) -> dict[str, Any]:
+    """Fields of a dataclass that are not as they are anyway, as plain data."""
+    found = {}
+    for field in fields(config):
+        usual = field.default
+        if usual is MISSING and field.default_factory is not MISSING:
+            usual = field.default_factory()
+        if usual is MISSING or getattr(config, field.name) != usual:
+            found[field.name] = to_plain(getattr(config, field.name))
+    return found
 
 
 def _files(tasks: Sequence[Task]) -> dict[str, list[int]]:

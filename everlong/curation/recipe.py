@@ -20,6 +20,7 @@ from everlong.curation.personal_data import PersonalData
 from everlong.curation.quality_c4 import C4Quality
 from everlong.curation.quality_fineweb import FineWebQuality
 from everlong.curation.quality_gopher import GopherQuality
+from everlong.curation.quality_perplexity import Perplexity
 from everlong.curation.quality_repetition import GopherRepetition
 from everlong.curation.step import CorpusStep
 from everlong.curation.tasks import Source
@@ -34,6 +35,7 @@ Step: TypeAlias = (
     | GopherRepetition
     | C4Quality
     | FineWebQuality
+    | Perplexity
     | Toxicity
     | HardBlocks
     | PersonalData

@@ -13,16 +13,16 @@ from everlong.curation.lock import (
     TOKENS,
     Lock,
     differences,
-    inputs_of,
     lock_of,
     outputs_of,
     versions,
 )
-from everlong.curation.mixture import Mixture, Part, mixed, name_of
-from everlong.curation.pipeline import DOCUMENTS, Pipeline, Progress
+from everlong.curation.mixture import Mixture, Part, bands_of, mixed, name_of
+from everlong.curation.pipeline import DOCUMENTS, Pipeline, Progress, inputs_of
 from everlong.curation.recipe import Curation
-from everlong.curation.shards import write_shards
+from everlong.curation.shards import documents_of, write_shards
 from everlong.curation.stage import Counts
+from everlong.curation.step import PreparedStep
 from everlong.curation.workers import Executor
 from everlong.errors import DataError
 from everlong.training.models import tokenizer_of
@@ -73,12 +73,16 @@ def curate(
     """
     # A tokenizer that is not there is better known before the work than after it.
     tokenizer = None if recipe.tokens is None else tokenizer_of(recipe.tokens.tokenizer)
+    for step in recipe.steps:
+        if isinstance(step, PreparedStep):
+            step.prepare()
     counts = Pipeline(recipe, executor, tell).run(resume=resume)
-    parts = mixed(recipe.mixture, letters_of(recipe.mixture, counts[-1]))
+    documents, folder = recipe.run / DOCUMENTS, recipe.run / TOKENS
+    bands = bands_of(recipe.mixture, documents_of(documents))
+    parts = mixed(recipe.mixture, letters_of(recipe.mixture, counts[-1]), bands)
     tokens: dict[str, int] = {}
     if recipe.tokens is not None and tokenizer is not None:
         say("writing token shards")
-        documents, folder = recipe.run / DOCUMENTS, recipe.run / TOKENS
         size = recipe.tokens.shard_tokens
         tokens = write_shards(documents, folder, tokenizer, recipe.mixture, parts, size)
     say("writing the data card")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -12,7 +13,7 @@ from pathlib import Path
 import yaml
 
 from everlong.curation.document import Document
-from everlong.curation.mixture import Mixture, Part, name_of
+from everlong.curation.mixture import Mixture, Part, part_finder
 from everlong.data.corpora import end_of_text
 from everlong.data.token_shards import ShardWriter
 from everlong.device import threads
@@ -61,6 +62,7 @@ def write_shards(
     """
     shutil.rmtree(folder, ignore_errors=True)
     end, tokens = end_of_text(tokenizer), {part.name: 0 for part in parts}
+    find = part_finder(mixture, parts)
     size = max(_LEAST_SHARD, shard_tokens // len(parts))
 
     def encode(document: Document) -> list[int]:
@@ -81,17 +83,37 @@ def write_shards(
         }
         for some in _grouped(documents_of(documents), _TOGETHER):
             for document, ids in zip(some, pool.map(encode, some), strict=True):
-                name = name_of(mixture, document.source, document.language)
-                writers[name].add(ids)
-                tokens[name] += len(ids)
+                if (name := find(document)) is not None:
+                    writers[name].add(ids)
+                    tokens[name] += len(ids)
             tell(sum(len(document.text) for document in some))
     corpora = [
         {"name": part.name, "kind": "shards", "paths": [str(folder / part.name)]} for part in parts
     ]
-    told = {"corpora": corpora, "weights": {part.name: round(part.share, 6) for part in parts}}
+    weights = {name: round(weight, 6) for name, weight in _weights(parts, tokens).items()}
+    told = {"corpora": corpora, "weights": weights}
     head = "# For a training recipe: its corpora, and the weights of a phase.\n"
     atomic_write(folder / TRAINING, (head + yaml.safe_dump(told, sort_keys=False)).encode())
     return tokens
+
+
+def _weights(parts: Sequence[Part], tokens: dict[str, int]) -> dict[str, float]:
+    """Of the corpora in a phase: the parts' shares.
+
+    The bands of a part divide its share by their tokens, not by their letters: texts differ in how
+    many letters a token has, and each band is to be read as often as it says.
+    """
+    shares: defaultdict[str, float] = defaultdict(float)
+    read: defaultdict[str, float] = defaultdict(float)
+    for part in parts:
+        shares[part.of] += part.share
+        read[part.of] += part.epochs * tokens[part.name]
+    return {
+        part.name: shares[part.of] * (part.epochs * tokens[part.name] / read[part.of])
+        if read[part.of]
+        else 0.0
+        for part in parts
+    }
 
 
 def _grouped(documents: Iterator[Document], count: int) -> Iterator[list[Document]]:

@@ -84,6 +84,18 @@ class CorpusStep(Protocol):
 
 
 @runtime_checkable
+class PreparedStep(Protocol):
+    """A step that needs something which may not be there."""
+
+    def prepare(self) -> None:
+        """Make what takes long, once before the run.
+
+        Raises:
+            ConfigError: it is not there.
+        """
+
+
+@runtime_checkable
 class RememberingStep(CorpusStep, Protocol):
     """A corpus step that knows what earlier runs have kept."""
 
@@ -98,7 +110,7 @@ class RememberingStep(CorpusStep, Protocol):
         Args:
             sketches: of all documents.
             kept: [N], which ones are in the result.
-            run: name of the run.
+            run: by which the run is known, see :func:`everlong.curation.pipeline.known_as`.
         """
 
 

@@ -11,7 +11,7 @@ from benchmarks.curation import GOALS, main
 from benchmarks.curation_documents import write
 from benchmarks.curation_rules import AGREEMENT, SPEED, _figures
 from benchmarks.curation_same import _differing
-from benchmarks.peers.quality import everlong_rules
+from benchmarks.peers.quality import everlong
 from everlong.evaluation.provenance import ROOT
 
 SHARED = ROOT.parent / "shared"
@@ -39,9 +39,14 @@ def test_every_claim_that_is_asked_for_is_printed(capsys: pytest.CaptureFixture[
 def test_ratios_and_agreement() -> None:
     kept = [True, True, False, False]
     sides = ({"a": kept, "all": kept}, {"a": [True, False, False, False], "all": kept})
-    rates = [{"everlong": 30.0, "datatrove": 10.0}, {"everlong": 20.0, "datatrove": 10.0}]
-    measured, _ = _figures(4, sides, [*rates, {"everlong": 50.0, "datatrove": 10.0}])
-    assert measured[SPEED].value == 3
+    ours = {"time": (30.0, 20.0, 50.0), "time_pages": (21.0, 80.0, 29.0)}
+    rates = {
+        what: [{"everlong": one, "datatrove": 10.0} for one in turns]
+        for what, turns in ours.items()
+    }
+    measured, _ = _figures(4, sides, rates)
+    assert measured[SPEED].value == pytest.approx(2.9)  # the less of both medians
+    assert "extraction excluded 3.0 x (2.0 to 5.0" in measured[SPEED].detail
     assert measured[AGREEMENT].value == 75
     assert "a, the least of" in measured[AGREEMENT].detail
 
@@ -58,7 +63,8 @@ def test_documents_are_the_same_for_a_seed(tmp_path: Path) -> None:
 
 
 def test_the_side_that_is_everlong() -> None:
-    rules, make = everlong_rules()
+    side = everlong()
+    rules, make = side.rules, side.make
     assert len(rules) == 4
     assert not rules["gopher_quality"](make("too short"))
 

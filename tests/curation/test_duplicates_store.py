@@ -21,16 +21,16 @@ def add(store: DuplicateStore, run: str, content: bytes) -> None:
 
 
 def read(store: DuplicateStore, run: str = "next") -> dict[str, bytes]:
-    return {one.run: store.path(one, "two").read_bytes() for one in store.before(run)}
+    return {one.run: store.path(one, "two").read_bytes() for one in store.look(run)}
 
 
 def test_runs_are_read_by_whoever_opens_the_store_later(tmp_path: Path) -> None:
     store = opened(tmp_path / "store")
-    assert store.before("next") == []
+    assert store.look("next") == []
     add(store, "first", b"a")
     add(store, "second", b"")
     assert read(opened(tmp_path / "store")) == {"first": b"aa", "second": b""}
-    assert [one.entries for one in opened(tmp_path / "store").before("next")] == [1, 0]
+    assert [one.entries for one in opened(tmp_path / "store").look("next")] == [1, 0]
 
 
 def test_a_run_sees_neither_itself_nor_what_came_later(tmp_path: Path) -> None:
@@ -52,8 +52,34 @@ def test_two_processes_lose_nothing(tmp_path: Path) -> None:
     one, other = opened(tmp_path), opened(tmp_path)
     add(one, "first", b"a")
     add(other, "second", b"b")
-    assert [*read(one, "next")] == ["first"], "it was opened before"
-    assert [*read(opened(tmp_path))] == ["first", "second"]
+    assert [*read(one)] == [*read(other)] == ["first", "second"]
+
+
+def test_a_run_that_is_done_again_sees_what_it_saw(tmp_path: Path) -> None:
+    """Whatever was complete, or went on, meanwhile."""
+    store = opened(tmp_path)
+    add(store, "first", b"a")
+    for run in ("slow", "fast"):  # both begin, and neither sees the other one
+        assert [*read(store, run)] == ["first"]
+    add(store, "fast", b"b")
+    add(opened(tmp_path), "slow", b"c")
+    assert [*read(store)] == ["first", "fast", "slow"]
+    for run in ("fast", "slow"):
+        assert [*read(opened(tmp_path), run)] == ["first"]
+        add(store, run, b"again")
+        assert [*read(opened(tmp_path), run)] == ["first"]
+
+
+def test_a_run_that_never_was_complete_sees_what_is_there_when_it_begins_anew(
+    tmp_path: Path,
+) -> None:
+    store = opened(tmp_path)
+    assert [*read(store, "late")] == []
+    add(store, "first", b"a")
+    assert [*read(store, "late")] == ["first"]
+    add(store, "second", b"b")
+    add(store, "late", b"c")
+    assert [*read(store, "late")] == ["first"]
 
 
 def test_a_run_that_stops_leaves_what_was_there(tmp_path: Path) -> None:
@@ -97,8 +123,8 @@ def test_a_damaged_manifest_is_told(tmp_path: Path, content: bytes) -> None:
 def test_another_format_is_told(tmp_path: Path) -> None:
     add(opened(tmp_path), "first", b"a")
     path = tmp_path / MANIFEST
-    path.write_text(path.read_text().replace('"format": 1', '"format": 2'))
-    with pytest.raises(DataError, match="format 2, and this version reads 1"):
+    path.write_text(path.read_text().replace('"format": 2', '"format": 1'))
+    with pytest.raises(DataError, match="format 1, and this version reads 2; begin a new store"):
         opened(tmp_path)
 
 

@@ -5,22 +5,33 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from everlong.curation.duplicates_exact import ExactDuplicates
 from everlong.curation.lock import outputs_of
-from everlong.curation.pipeline import COUNTS, DOCUMENTS, INCIDENTS, Pipeline, Progress
-from everlong.curation.recipe import Curation
+from everlong.curation.pipeline import (
+    COUNTS,
+    DOCUMENTS,
+    INCIDENTS,
+    Pipeline,
+    Progress,
+    known_as,
+)
+from everlong.curation.recipe import Curation, Tokens, Workers
 from everlong.curation.stage import Counts, stages_of
 from everlong.curation.tasks import Source
 from everlong.curation.workers import Done, Job, LocalExecutor, WorkerLimits
+from everlong.documents.extracted import Limits
 from everlong.errors import ConfigError, DataError, EverlongError
 from tests.curation.steps import Echo, Same, Short, Terrible, Upper
 
@@ -209,6 +220,38 @@ def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
             yield from super().map(job, tasks)
 
     Pipeline(given, Nosy()).run()
+
+
+def test_stores_know_runs_by_what_they_read_and_do(tmp_path: Path) -> None:
+    given = recipe(tmp_path, Short(), ExactDuplicates())
+    known = known_as(given)
+    (source,) = given.sources
+    shutil.copytree(tmp_path / "texts", tmp_path / "copy")
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "1.txt").write_text("one more")
+    same: list[dict[str, Any]] = [
+        {"run": tmp_path / "other"},
+        {"workers": Workers(3), "task_bytes": 7, "seed": 1, "tokens": Tokens("gpt2")},
+        {"sources": (replace(source, paths=(tmp_path / "copy",), licence="MIT"),)},
+        {"steps": (Short(), ExactDuplicates(store=tmp_path))},
+        {"steps": (Short(least=20), ExactDuplicates())},
+    ]
+    for change in same:
+        assert known_as(replace(given, **change)) == known, change
+    different: list[dict[str, Any]] = [
+        {"sources": (replace(source, name="other"),)},
+        {"sources": (replace(source, skips=("short",)),)},
+        {"sources": (replace(source, paths=(*source.paths, tmp_path / "more")),)},
+        {"reading": Limits(pages=5)},
+        {"steps": (ExactDuplicates(), Short())},
+        {"steps": (Short(), ExactDuplicates(case=True))},
+        {"steps": (Short(least=30), ExactDuplicates())},
+        {"steps": (Short(),)},
+    ]
+    found = {known_as(replace(given, **change)) for change in different}
+    (tmp_path / "texts" / "001.txt").write_text("something else")
+    found.add(known_as(given))
+    assert len(found - {known}) == len(different) + 1
 
 
 def test_counts_are_the_same_from_their_file(tmp_path: Path) -> None:
