@@ -79,12 +79,37 @@ def left_out_values(
     penalty: float,
     folds: int,
     seed: int,
+    groups: Sequence[str] | None = None,
 ) -> Floats:
     """Each text's value by a classifier that was trained on texts of other folds.
 
+    Args:
+        rows, truth, shares, penalty: as :func:`fit` has them.
+        folds: so many classifiers are trained.
+        seed: decides which texts are left out together, if there are no groups.
+        groups: texts of one are left out together.
+
     Raises:
-        ConfigError: a class has fewer than ``folds`` texts.
+        ConfigError: a class has fewer than ``folds`` texts, or there are fewer groups, or a fold
+            has all texts of a class.
     """
+    if groups is None:
+        fold = _folds_by_chance(truth, folds, seed)
+    else:
+        fold = _folds_by_group(groups, folds)
+    values = np.empty(len(truth))
+    for number in range(folds):
+        out = fold == number
+        if len(set(truth[~out].tolist())) < 2:
+            raise ConfigError(
+                f"fold {number} of {folds} has all texts of a class; give other groups"
+            )
+        weights, scale, bias = fit(rows.some(~out), truth[~out], shares[~out], penalty)
+        values[out] = rows.some(out).values(weights) * scale + bias
+    return values
+
+
+def _folds_by_chance(truth: NDArray[np.bool_], folds: int, seed: int) -> Integers:
     fewest = min(int(truth.sum()), int((~truth).sum()))
     if not 2 <= folds <= fewest:
         raise ConfigError(
@@ -95,12 +120,16 @@ def left_out_values(
     for label in (False, True):
         (places,) = np.nonzero(truth == label)
         fold[draw.permutation(places)] = np.arange(len(places)) % folds
-    values = np.empty(len(truth))
-    for number in range(folds):
-        out = fold == number
-        weights, scale, bias = fit(rows.some(~out), truth[~out], shares[~out], penalty)
-        values[out] = rows.some(out).values(weights) * scale + bias
-    return values
+    return fold
+
+
+def _folds_by_group(groups: Sequence[str], folds: int) -> Integers:
+    number = {group: place for place, group in enumerate(dict.fromkeys(groups))}
+    if not 2 <= folds <= len(number):
+        raise ConfigError(
+            f"folds is {folds}, and there are {len(number)} groups; give 2 to {len(number)}"
+        )
+    return np.array([number[group] % folds for group in groups], np.int64)
 
 
 def fit(

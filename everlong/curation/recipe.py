@@ -18,6 +18,7 @@ from everlong.curation.language import LanguageFilter
 from everlong.curation.mixture import Mixture
 from everlong.curation.personal_data import PersonalData
 from everlong.curation.quality_c4 import C4Quality
+from everlong.curation.quality_classifier import QualityClassifier
 from everlong.curation.quality_fineweb import FineWebQuality
 from everlong.curation.quality_gopher import GopherQuality
 from everlong.curation.quality_perplexity import Perplexity
@@ -35,6 +36,7 @@ Step: TypeAlias = (
     | GopherRepetition
     | C4Quality
     | FineWebQuality
+    | QualityClassifier
     | Perplexity
     | Toxicity
     | HardBlocks

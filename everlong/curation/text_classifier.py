@@ -73,6 +73,7 @@ class TextClassifier:
         penalty: float = 1e-5,
         folds: int = 5,
         seed: int = 0,
+        groups: Sequence[str] | None = None,
         description: Mapping[str, str] | None = None,
     ) -> TextClassifier:
         """Learn from texts.
@@ -87,10 +88,13 @@ class TextClassifier:
             folds: the logistic function is fitted to values of texts by classifiers that were
                 trained without them; so many are trained for it.
             seed: decides which texts are left out together.
+            groups: where each text is from. Those of a group are left out together, so that
+                probabilities are those of texts from somewhere else; None: by chance.
             description: see the field.
 
         Raises:
-            ConfigError: a number is not allowed, or a class has fewer than ``folds`` texts.
+            ConfigError: a number is not allowed, or a class has fewer than ``folds`` texts, or
+                there are fewer groups.
         """
         kind = ngrams or Ngrams()
         rows = Rows.of(texts, kind)
@@ -98,9 +102,11 @@ class TextClassifier:
         shares = balanced(truth) if weights is None else np.asarray(weights, np.float64)
         if not len(texts) == len(truth) == len(shares):
             raise ConfigError(f"{len(texts)} texts, {len(truth)} labels, {len(shares)} weights")
+        if groups is not None and len(groups) != len(texts):
+            raise ConfigError(f"{len(texts)} texts, {len(groups)} groups")
         if not (np.isfinite(shares).all() and (shares > 0).all()):
             raise ConfigError("weights has a number that is not above 0, or not finite")
-        values = left_out_values(rows, truth, shares, penalty, folds, seed)
+        values = left_out_values(rows, truth, shares, penalty, folds, seed, groups)
         slope, offset = platt(values, truth, shares)
         fitted = fit(rows, truth, shares, penalty)
         return cls(*fitted, slope, offset, kind, window, dict(description or {}))
