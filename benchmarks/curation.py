@@ -9,6 +9,7 @@ import argparse
 import importlib.util
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,8 @@ from benchmarks.report import (
     Goal,
     Measured,
     add_output_options,
-    compare,
-    deliver,
     from_environment,
-    measure_parts,
+    run_parts,
     say,
 )
 from everlong.evaluation.provenance import ROOT
@@ -62,15 +61,8 @@ _LONG = ("memory", "gain")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; returns the exit status."""
     options = _parser().parse_args(arguments)
-    asked = [part for part in _PARTS if part in options.parts]
-    try:
-        measured, samples = measure_parts(asked, lambda part: _measure(part, options))
-    except KeyboardInterrupt:
-        say("interrupted")
-        return 130
-    report = compare(NAME, GOALS, measured)
-    deliver(report, options, seed=options.seed, versions=versions(), samples=samples)
-    return 0
+    measure = partial(_measure, options=options)
+    return run_parts(NAME, GOALS, _PARTS, measure, options, versions())
 
 
 def _measure(part: str, options: argparse.Namespace) -> tuple[dict[str, Measured], dict[str, Any]]:

@@ -25,7 +25,7 @@ from typing import Any
 
 from benchmarks import curation_documents
 from everlong.config import format_config, load_config
-from everlong.data.corpora import Corpus
+from everlong.data.corpora import Corpus, texts_of
 from everlong.evaluation.provenance import ROOT
 from everlong.files import atomic_write
 from everlong.training.recipe import ModelSource, Recipe, Validation
@@ -73,7 +73,9 @@ def measure(data: Path, documents: int, seeds: int, say: Say) -> dict[str, Any]:
         _everlong("curate", str(path))
         held_out = folder / "held-out.jsonl"
         _write(held_out, _novels(data))
-        letters = {name: sum(map(len, _texts(path))) for name, path in corpora.items()}
+        letters = {
+            name: sum(map(len, texts_of(Corpus(name, (path,))))) for name, path in corpora.items()
+        }
         say(f"{letters['raw']:,} letters, of which {letters['curated']:,} are kept")
         tokenizer: str | None = None
         losses: dict[str, list[float]] = {name: [] for name in corpora}
@@ -149,10 +151,3 @@ def _novels(data: Path) -> Iterator[str]:
 
 def _write(path: Path, texts: Iterator[str]) -> None:
     path.write_text("".join(json.dumps({"text": one}) + "\n" for one in texts), encoding="utf-8")
-
-
-def _texts(path: Path) -> Iterator[str]:
-    for file in sorted(path.glob("*.jsonl")) if path.is_dir() else [path]:
-        with file.open(encoding="utf-8") as lines:
-            for line in lines:
-                yield json.loads(line)["text"]

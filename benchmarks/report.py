@@ -138,26 +138,6 @@ def compare(benchmark: str, goals: Mapping[str, Goal], measured: Mapping[str, Me
     )
 
 
-def measure_parts(
-    parts: Sequence[str], measure: Callable[[str], tuple[dict[str, Measured], Any]]
-) -> tuple[dict[str, Measured], dict[str, Any]]:
-    """Measure parts of a benchmark one after the other.
-
-    Args:
-        parts: their names, in order.
-        measure: gives the claims of a part, and the single measurements behind them.
-
-    Returns:
-        All claims, and the single measurements by part.
-    """
-    measured: dict[str, Measured] = {}
-    samples: dict[str, Any] = {}
-    for part in parts:
-        found, samples[part] = measure(part)
-        measured |= found
-    return measured, samples
-
-
 def write_results(
     report: Report, path: Path, *, seed: int, versions: Mapping[str, str], samples: Any
 ) -> None:
@@ -224,6 +204,39 @@ def deliver(
     print(report.table(), file=sys.stderr if options.json else sys.stdout)
     if options.json:
         print(report.line())
+
+
+def run_parts(
+    name: str,
+    goals: Mapping[str, Goal],
+    parts: Sequence[str],
+    measure: Callable[[str], tuple[dict[str, Measured], Any]],
+    options: argparse.Namespace,
+    versions: Mapping[str, str],
+) -> int:
+    """Measure parts of a benchmark one after the other, and deliver them; returns the exit status.
+
+    Args:
+        name: of the benchmark.
+        goals: of all its claims.
+        parts: in order; those that ``options.parts`` names are measured.
+        measure: gives the claims of a part, and the single measurements behind them.
+        options: what :func:`deliver` is asked, and ``seed``.
+        versions: of what was compared, by package.
+    """
+    measured: dict[str, Measured] = {}
+    samples: dict[str, Any] = {}
+    try:
+        for part in parts:
+            if part in options.parts:
+                found, samples[part] = measure(part)
+                measured |= found
+    except KeyboardInterrupt:
+        say("interrupted")
+        return 130
+    report = compare(name, goals, measured)
+    deliver(report, options, seed=options.seed, versions=versions, samples=samples)
+    return 0
 
 
 def say(text: str) -> None:

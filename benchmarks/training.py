@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,7 @@ from benchmarks.report import (
     Goal,
     Measured,
     add_output_options,
-    compare,
-    deliver,
-    measure_parts,
+    run_parts,
     say,
 )
 from everlong.files import cache_dir
@@ -66,15 +65,8 @@ _LONG = ("norms", "spec")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; returns the exit status."""
     options = _parser().parse_args(arguments)
-    asked = [part for part in _PARTS if part in options.parts]
-    try:
-        measured, samples = measure_parts(asked, lambda part: _measure(part, options))
-    except KeyboardInterrupt:
-        say("interrupted")
-        return 130
-    report = compare(NAME, GOALS, measured)
-    deliver(report, options, seed=options.seed, versions=versions(), samples=samples)
-    return 0
+    measure = partial(_measure, options=options)
+    return run_parts(NAME, GOALS, [*_PARTS], measure, options, versions())
 
 
 def _measure(part: str, options: argparse.Namespace) -> tuple[dict[str, Measured], dict[str, Any]]:

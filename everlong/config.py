@@ -293,3 +293,15 @@ for _tag, _pattern, _first in (
         _class.add_implicit_resolver(
             f"tag:yaml.org,2002:{_tag}", re.compile(f"(?:{_pattern})\\Z"), _first
         )
+
+
+def unusual(config: Any) -> dict[str, Any]:
+    """Fields of a dataclass that are not what they would be anyway, as plain data."""
+    found = {}
+    for field in dataclasses.fields(config):
+        usual = field.default
+        if usual is dataclasses.MISSING and field.default_factory is not dataclasses.MISSING:
+            usual = field.default_factory()
+        if usual is dataclasses.MISSING or getattr(config, field.name) != usual:
+            found[field.name] = to_plain(getattr(config, field.name))
+    return found

@@ -13,11 +13,11 @@ import itertools
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from everlong.config import to_plain
+from everlong.config import unusual
 from everlong.curation.mixture import Part
 from everlong.curation.pipeline import DOCUMENTS, DROPPED, INCIDENTS
 from everlong.curation.recipe import Curation
@@ -162,13 +162,7 @@ def _steps(recipe: Curation, flow: Sequence[_Row]) -> Iterator[str]:
 
 def _settings(step: Any) -> str:
     """What a step's fields are, where they are not what they would be anyway."""
-    told = []
-    for field in fields(step):
-        usual = field.default
-        if usual is MISSING and field.default_factory is not MISSING:
-            usual = field.default_factory()
-        if usual is MISSING or getattr(step, field.name) != usual:
-            told.append(f"{field.name}: {to_plain(getattr(step, field.name))}")
+    told = [f"{name}: {value}" for name, value in unusual(step).items()]
     return f"({'; '.join(told)})" if told else "(as usual)"
 
 

@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property, reduce
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from everlong.config import format_config, to_plain
+from everlong.config import format_config, unusual
 from everlong.curation.barrier import Barrier
 from everlong.curation.recipe import Curation, Workers
 from everlong.curation.stage import (
@@ -266,23 +266,11 @@ def known_as(recipe: Curation) -> str:
     knows a run again. Reads all files.
     """
     unlike: dict[str, Any] = {"paths": None, "licence": None}
-    sources = [{**_set(source), **unlike} for source in recipe.sources]
-    steps = [{"kind": step.kind, **_set(step), "store": None} for step in recipe.steps]
-    read = {"sources": sources, "reading": _set(recipe.reading), "steps": steps}
+    sources = [{**unusual(source), **unlike} for source in recipe.sources]
+    steps = [{"kind": step.kind, **unusual(step), "store": None} for step in recipe.steps]
+    read = {"sources": sources, "reading": unusual(recipe.reading), "steps": steps}
     text = json.dumps([read, [*inputs_of(recipe).items()]], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _set(config: Any) -> dict[str, Any]:
-    """Fields of a dataclass that are not as they are anyway, as plain data."""
-    found = {}
-    for field in fields(config):
-        usual = field.default
-        if usual is MISSING and field.default_factory is not MISSING:
-            usual = field.default_factory()
-        if usual is MISSING or getattr(config, field.name) != usual:
-            found[field.name] = to_plain(getattr(config, field.name))
-    return found
 
 
 def _files(tasks: Sequence[Task]) -> dict[str, list[int]]:

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from everlong.curation.quality_classifier import QualityClassifier, quality
 from everlong.curation.quality_junk import BLIND_KINDS, KINDS, OTHER_KINDS
 from everlong.curation.quality_training import good, messages, samples, some_pieces
-from everlong.curation.toxicity_evaluation import _DIALECT, auc
+from everlong.curation.toxicity_evaluation import DIALECT, auc
 from everlong.curation.toxicity_training import WITH_SLURS
 from everlong.data.system_texts import write_system_texts
 from everlong.evaluation.data import Data
@@ -207,7 +207,7 @@ def _neither(data: Data) -> dict[str, list[str]]:
     )
     requests = data.rows("intents/clinc_test.tsv", lambda row: str(row["text"]))
     said = messages(data, "held_out")
-    dialect = [text for text in said if _DIALECT.search(text)]
+    dialect = [text for text in said if DIALECT.search(text)]
     return {
         "Python programs": cut(programs("mbpp/mbpp_python.jsonl")),
         "Java programs": cut(programs("mbpp/mbxp_java.jsonl")),
@@ -223,7 +223,7 @@ def _neither(data: Data) -> dict[str, list[str]]:
             ["\n".join(requests[n : n + 20]) for n in range(0, len(requests), 20)]
         ),
         "tweets in spellings of a dialect": dialect,
-        "other tweets": [text for text in said if not _DIALECT.search(text)],
+        "other tweets": [text for text in said if not DIALECT.search(text)],
         "texts of companies": cut(
             data.rows("enterprise_pii/enterprise_pii_classification.jsonl", _passage)
         ),

@@ -168,7 +168,7 @@ GROUPS: Mapping[str, tuple[tuple[str, str], ...]] = {
     ),
 }
 
-_DIALECT = re.compile(
+DIALECT = re.compile(
     r"\b(?:ain'?t|finna|tryna|gon|gone be|ion|iont|imma|ima|dat|dis|dey|dem|den|wit|da|nah|aight"
     r"|y'?all|talmbout|sumn|nuttin|nothin|somethin|doin|goin|bout|cuz|lil|mane|bruh|thang"
     r"|(?:he|she|they|we|you|it|dey|u) be)\b",
@@ -244,7 +244,7 @@ def measure(data_folder: Path, step: Toxicity) -> Figures:
     scores = np.array([step.score(tweet.text) for tweet in tweets])
     flagged = scores >= step.threshold
     neither = group == "neither"
-    dialect = np.array([_DIALECT.search(tweet.text) is not None for tweet in tweets]) & neither
+    dialect = np.array([DIALECT.search(tweet.text) is not None for tweet in tweets]) & neither
     cases = list(sentences())
     passed = [case for case in cases if case.function != "hateful"]
     return Figures(

@@ -2,11 +2,11 @@
 //
 // Products with 4 to 16 numbers are too short to be worth a matrix product: here sixteen queries (or
 // keys, where their gradients are summed) lie in the lanes of a register, so a score costs D
-// multiplications and nothing is summed across lanes. Sums are float32 whatever the inputs are. Queries see a range of the keys, so causal,
-// bidirectional and prefix sight and windows are one kernel. As in FlashAttention (Dao et al. 2022,
-// section 3.1) nothing of the size T x T is kept: the backward pass computes weights again from the
-// sum of each row. One thread computes all of a sequence and kv head, so results do not depend on
-// the number of threads.
+// multiplications and nothing is summed across lanes. Sums are float32 whatever the inputs are.
+// Queries see a range of the keys, so causal, bidirectional and prefix sight and windows are one
+// kernel. As in FlashAttention (Dao et al. 2022, section 3.1) nothing of the size T x T is kept: the
+// backward pass computes weights again from the sum of each row. One thread computes all of a
+// sequence and kv head, so results do not depend on the number of threads.
 #pragma once
 
 #include <algorithm>
