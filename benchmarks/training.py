@@ -82,6 +82,7 @@ def _measure(part: str, options: argparse.Namespace) -> tuple[dict[str, Measured
     pythons = interpreters(options.python)
     named = (pythons, options.text, options.model)
     seeds = range(options.seed, options.seed + options.seeds)
+    deep = training_depth.DeepRuns(options.runs, options.earlier, say)
     match part:
         case "small":
             return training_speed.small(*named, amount(16, 256, 6), say)
@@ -100,9 +101,9 @@ def _measure(part: str, options: argparse.Namespace) -> tuple[dict[str, Measured
         case "quickstart":
             return training_stages.quickstart(options.baseline_rates, options.threads, say)
         case "norms":
-            return training_depth.norms(options.runs, seeds, options.norm_rates, say)
+            return training_depth.norms(deep, seeds, options.norm_rates)
         case _:
-            return training_depth.spec(options.runs, seeds, say)
+            return training_depth.spec(deep, seeds)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -133,6 +134,13 @@ def _parser() -> argparse.ArgumentParser:
     default = cache_dir() / "benchmarks" / "training"
     add(
         "--runs", type=Path, default=default, help="folder of deep runs; they go on where they were"
+    )
+    add(
+        "--earlier",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="results of this benchmark whose deep runs need not run again",
     )
     return parser
 

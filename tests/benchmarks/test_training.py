@@ -1,6 +1,7 @@
 """The training benchmark: every claim is printed, and all loops train the same model alike."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 
 from benchmarks.plain_llama import Llama
 from benchmarks.training import _PARTS, GOALS, main
-from benchmarks.training_depth import FLAT, unrecovered
+from benchmarks.training_depth import FLAT, DeepRuns, unrecovered
 from benchmarks.training_loops import LOOPS
 from benchmarks.training_speed import SMALL, SPEC
 from everlong.config import load_config
@@ -18,6 +19,7 @@ from everlong.model.config import ModelConfig
 from everlong.model.cost import parameters
 from everlong.training.recipe import Recipe
 from tests.training.small import SHAPE, text, tokenizer
+from tests.training.small import recipe as small_recipe
 
 
 def test_every_claim_that_was_asked_for_is_printed() -> None:
@@ -117,3 +119,20 @@ def test_loops_are_timed_in_turn(
     assert claims["small_vs_plain_loop"]["value"] > 0
     assert "no interpreter has transformers" in claims["small_vs_transformers_trainer"]["detail"]
     assert claims["plan_error"]["detail"] == "not asked for in this run"
+
+
+def test_deep_runs_of_earlier_results_count_if_their_recipe_is_the_same(tmp_path: Path) -> None:
+    recipe = small_recipe(tmp_path)
+    told: list[str] = []
+    first = DeepRuns(tmp_path / "first", (), told.append).run("norms", {"one": recipe})
+    assert len(first["one"]["losses"]) == recipe.steps
+
+    result = tmp_path / "result.json"
+    result.write_text(json.dumps({"samples": {"norms": first}}))
+    elsewhere = DeepRuns(tmp_path / "elsewhere", (result,), told.append)
+    assert elsewhere.run("norms", {"one": recipe}) == first
+    assert not (tmp_path / "elsewhere").exists()
+
+    other = replace(recipe, seed=recipe.seed + 1)
+    assert elsewhere.run("norms", {"one": other})["one"]["losses"] != first["one"]["losses"]
+    assert told[0] == told[1] != told[2]
