@@ -110,6 +110,7 @@ class DeepRuns:
         own = replace(recipe, run=self.folder / name.replace(", ", "-").replace(" ", "-"))
         done = outcome_of(own.run)
         if done is None or done["why"] == "stopped":
+            self.folder.mkdir(parents=True, exist_ok=True)
             path = self.folder / f"{own.run.name}.yaml"
             atomic_write(path, format_config(own).encode())
             resume = ["--resume"] if (own.run / RECIPE).exists() else []
