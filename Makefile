@@ -15,7 +15,7 @@ serve: .venv/serve                 ## a server and a page on http://127.0.0.1:80
 
 test: check                        ## all tests
 	$(BIN)/everlong pull smollm2-135m
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal
 
 check: .venv/dev                   ## formatting, lint, types
 	$(BIN)/ruff format --check .

@@ -36,7 +36,7 @@ from benchmarks.curation_similarity import (
 )
 from benchmarks.report import Measured
 from everlong.curation.card import dropped_of
-from everlong.curation.duplicates_near import NearDuplicates
+from everlong.curation.duplicates.near import NearDuplicates
 from everlong.curation.pipeline import Pipeline
 from everlong.curation.recipe import Curation
 from everlong.curation.tasks import Source

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.report import Measured
-from everlong.curation.personal_data import Found, find
-from everlong.curation.personal_data_samples import samples
-from everlong.curation.toxicity import Toxicity
-from everlong.curation.toxicity_evaluation import measure as measured_toxicity
+from everlong.curation.harm.toxicity import Toxicity
+from everlong.curation.harm.toxicity_evaluation import measure as measured_toxicity
+from everlong.curation.personal_data.masking import Found, find
+from everlong.curation.personal_data.samples import samples
 
-_MARKED = Path(__file__).parents[1] / "tests" / "curation" / "personal_data_marked.jsonl"
+_MARKED = Path(__file__).parents[1] / "tests" / "curation" / "personal_data" / "marked.jsonl"
 """Public text marked by hand."""
 _GENERATED = 5_000
 

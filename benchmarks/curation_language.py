@@ -15,9 +15,9 @@ from pathlib import Path
 from statistics import mean
 
 from benchmarks.report import Measured
-from everlong.curation.language import Identified, first_languages, identify
-from everlong.curation.language_codes import canonical
-from everlong.curation.scripts import SCRIPTS
+from everlong.curation.language.codes import canonical
+from everlong.curation.language.identification import Identified, first_languages, identify
+from everlong.curation.language.scripts import SCRIPTS
 from everlong.data.languages import by_language
 
 TEST = Path("sib200", "test.tsv.gz")

@@ -31,10 +31,10 @@ class Side:
 def everlong() -> Side:
     """Everlong's steps and reader."""
     from everlong.curation.document import Document
-    from everlong.curation.quality_c4 import C4Quality
-    from everlong.curation.quality_fineweb import FineWebQuality
-    from everlong.curation.quality_gopher import GopherQuality
-    from everlong.curation.quality_repetition import GopherRepetition
+    from everlong.curation.quality.c4 import C4Quality
+    from everlong.curation.quality.fineweb import FineWebQuality
+    from everlong.curation.quality.gopher import GopherQuality
+    from everlong.curation.quality.repetition import GopherRepetition
     from everlong.documents.extracted import Limits
     from everlong.documents.html import read_html
     from everlong.errors import DataError

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from everlong.curation.duplicates_exact import ExactDuplicates
+from everlong.curation.duplicates.exact import ExactDuplicates
 from everlong.curation.lock import outputs_of
 from everlong.curation.pipeline import (
     COUNTS,

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from everlong.curation.duplicates_exact import ExactDuplicates
-from everlong.curation.duplicates_near import NearDuplicates
-from everlong.curation.duplicates_store import MANIFEST
+from everlong.curation.duplicates.exact import ExactDuplicates
+from everlong.curation.duplicates.near import NearDuplicates
+from everlong.curation.duplicates.store import MANIFEST
 from everlong.curation.lock import LOCK, outputs_of
 from everlong.curation.pipeline import Pipeline
-from everlong.curation.quality_gopher import GopherQuality
+from everlong.curation.quality.gopher import GopherQuality
 from everlong.curation.recipe import Curation
 from everlong.curation.run import curate, reproduce
 from everlong.curation.tasks import Source

@@ -1,0 +1,267 @@
+"""Runs of words of evaluation sets, for looking up those of a text.
+
+A run that an evaluation item has is an entry: its hash, and the number of the item. Runs differ in
+length, and all of them begin with a few words, their opening. Of a text all openings are looked up
+at once, first in a table of bits (Bloom 1970, "Space/time trade-offs in hash coding with allowable
+errors", with one hash), then among the sorted hashes of the openings; where one is found, runs of
+each length are. The index is built once, kept in a file of the cache folder, and read by every
+worker.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from everlong.curation.decontamination.evaluation_texts import Item, items_of_file, items_of_task
+from everlong.curation.decontamination.word_ngrams import Runs, runs_at, words_of
+from everlong.curation.step import Hashes
+from everlong.errors import ConfigError
+from everlong.files import FileLock, atomic_write, cache_dir
+
+_VERSION = 2
+"""Of the file, and of how items become hashes."""
+_MOST_ITEMS = 8
+"""That share an entry; which ones more there are does not matter then."""
+_BITS_PER_OPENING = 16
+_LENGTH_MIX = 0xA24B_AED4_963E_E407
+
+
+@dataclass(frozen=True)
+class Sets:
+    """Evaluation sets, and how they become runs of words."""
+
+    tasks: tuple[str, ...]
+    data: Path | None
+    files: tuple[Path, ...]
+    words: int
+    """Of a run."""
+    shortest: int
+    """Texts with fewer words than a run are looked for as a whole, down to so many."""
+
+    def items(self) -> Iterable[Item]:
+        """Of all sets, one after the other."""
+        for task in self.tasks:
+            assert self.data is not None, "checked by the step"
+            yield from items_of_task(task, self.data)
+        for path in self.files:
+            yield from items_of_file(path)
+
+    def fingerprint(self) -> str:
+        """The same for the same settings and files, told by their sizes and times."""
+        inside = () if self.data is None or not self.tasks else sorted(self.data.rglob("*"))
+        told = [repr((_VERSION, self))]
+        for path in (*inside, *self.files):
+            if path.is_file():
+                stat = path.stat()
+                told.append(f"{path} {stat.st_size} {stat.st_mtime_ns}")
+        return hashlib.blake2b("\n".join(told).encode(), digest_size=12).hexdigest()
+
+
+@dataclass(frozen=True)
+class Hits:
+    """Runs of a text that are in the index, by their place."""
+
+    hashes: Hashes
+    """[H]"""
+    starts: NDArray[np.int64]
+    """[H], place of the first letter."""
+    ends: NDArray[np.int64]
+    """[H], behind the last letter."""
+
+
+@dataclass(frozen=True)
+class ContaminationIndex:
+    """The entries of all items, sorted by their hash; use :func:`build` or :func:`opened`."""
+
+    hashes: Hashes
+    """[E]"""
+    items: NDArray[np.int32]
+    """[E], number of the item that has it."""
+    lengths: NDArray[np.int32]
+    """Lengths of runs that there are, in words."""
+    totals: NDArray[np.int32]
+    """[items], how many different entries each has."""
+    names: tuple[str, ...]
+    """[items]"""
+    too_short: int
+    """Items that have no text of enough words."""
+    opening: int
+    """Words of an opening."""
+    openings: Hashes
+    """Of all entries, sorted."""
+    table: NDArray[np.uint8]
+    """A bit for the first bits of a hash: whether there is an opening that begins with them."""
+
+    def hits(self, text: str) -> Hits:
+        """The runs of a text that are entries."""
+        words = words_of(text)
+        openings = Runs(words.hashes).of(self.opening)
+        bits = openings >> np.uint64(64 - _bits(self.table))
+        likely = self.table[bits >> np.uint64(3)] >> (bits & np.uint64(7)).astype(np.uint8) & 1
+        places = np.flatnonzero(likely)
+        places = places[_among(openings[places], self.openings)]
+        hashes, starts, ends = [], [], []
+        for length in self.lengths.tolist() if len(places) else ():
+            places = places[places <= len(words) - length]
+            keys = _key(runs_at(words.hashes, places, length), length)
+            there = _among(keys, self.hashes)
+            hashes.append(keys[there])
+            starts.append(words.starts[places[there]])
+            ends.append(words.ends[places[there] + (length - 1)])
+        if not hashes:
+            nothing = np.empty(0, np.int64)
+            return Hits(np.empty(0, np.uint64), nothing, nothing)
+        return Hits(np.concatenate(hashes), np.concatenate(starts), np.concatenate(ends))
+
+    def items_of(self, hashes: Hashes) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """The items that have some entries.
+
+        Returns:
+            Pairs of the place in ``hashes`` and the item's number.
+        """
+        first = np.searchsorted(self.hashes, hashes, "left")
+        counts = np.searchsorted(self.hashes, hashes, "right") - first
+        of = np.repeat(np.arange(len(hashes)), counts)
+        inner = np.arange(len(of)) - np.repeat(np.cumsum(counts) - counts, counts)
+        return of, self.items[first[of] + inner]
+
+    def to_bytes(self) -> bytes:
+        """As :meth:`from_bytes` reads it."""
+        names = np.frombuffer("\n".join(self.names).encode(), dtype=np.uint8)
+        with io.BytesIO() as file:
+            np.savez(
+                file,
+                hashes=self.hashes,
+                items=self.items,
+                lengths=self.lengths,
+                totals=self.totals,
+                names=names,
+                too_short=np.int64(self.too_short),
+                opening=np.int64(self.opening),
+                openings=self.openings,
+            )
+            return file.getvalue()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> ContaminationIndex:
+        """The inverse of :meth:`to_bytes`."""
+        with np.load(io.BytesIO(data), allow_pickle=False) as saved:
+            return cls(
+                saved["hashes"],
+                saved["items"],
+                saved["lengths"],
+                saved["totals"],
+                tuple(saved["names"].tobytes().decode().split("\n")),
+                int(saved["too_short"]),
+                int(saved["opening"]),
+                openings := saved["openings"],
+                _table(openings),
+            )
+
+
+def build(items: Iterable[Item], words: int, shortest: int) -> ContaminationIndex:
+    """An index.
+
+    Args:
+        items: of evaluation sets.
+        words: of a run.
+        shortest: texts with fewer words than a run are looked for as a whole, down to so many.
+
+    Raises:
+        ConfigError: no item has so many words.
+    """
+    names: list[str] = []
+    found: list[Hashes] = []
+    openings: list[Hashes] = []
+    lengths: set[int] = set()
+    too_short = 0
+    for item in items:
+        keys: list[Hashes] = []
+        for text in item.texts:
+            if (length := min(len(text), words)) >= shortest:
+                runs = Runs(text)
+                lengths.add(length)
+                keys.append(_key(runs.of(length), length))
+                openings.append(runs.of(shortest)[: len(keys[-1])])
+        if keys:
+            names.append(item.name.replace("\n", " "))
+            found.append(np.unique(np.concatenate(keys)))
+        else:
+            too_short += 1
+    if not found:
+        raise ConfigError(
+            f"none of the {too_short:,} evaluation items has {shortest} words or more; lower "
+            "shortest, or name other sets"
+        )
+    totals = np.array([len(one) for one in found], dtype=np.int32)
+    hashes = np.concatenate(found)
+    owners = np.repeat(np.arange(len(found), dtype=np.int32), totals)
+    order = np.argsort(hashes, kind="stable")
+    hashes, owners = hashes[order], owners[order]
+    few = np.ones(len(hashes), dtype=np.bool_)
+    few[_MOST_ITEMS:] = hashes[_MOST_ITEMS:] != hashes[:-_MOST_ITEMS]
+    hashes, owners = hashes[few], owners[few]
+    return ContaminationIndex(
+        hashes,
+        owners,
+        np.array(sorted(lengths), dtype=np.int32),
+        totals,
+        tuple(names),
+        too_short,
+        shortest,
+        every := np.unique(np.concatenate(openings)),
+        _table(every),
+    )
+
+
+def opened(sets: Sets) -> ContaminationIndex:
+    """The index of some sets, built if no process has done that yet.
+
+    Raises:
+        ConfigError: a set is unknown, not there, or malformed.
+        OSError: the cache folder cannot be written.
+    """
+    folder = cache_dir() / "contamination"
+    path = folder / f"{sets.fingerprint()}.npz"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / f".{path.name}.lock"):  # other workers wait for it
+            if not path.exists():
+                atomic_write(path, build(sets.items(), sets.words, sets.shortest).to_bytes())
+    return ContaminationIndex.from_bytes(path.read_bytes())
+
+
+def _key(runs: Hashes, length: int) -> Hashes:
+    """What tells runs of one length from those of others."""
+    return runs + np.uint64(length * _LENGTH_MIX % (1 << 64))
+
+
+def _among(hashes: Hashes, every: Hashes) -> NDArray[np.bool_]:
+    """Which hashes are among others, which are sorted."""
+    places = np.minimum(np.searchsorted(every, hashes), len(every) - 1)
+    found: NDArray[np.bool_] = every[places] == hashes
+    return found
+
+
+def _table(openings: Hashes) -> NDArray[np.uint8]:
+    bits = max(10, (_BITS_PER_OPENING * len(openings) - 1).bit_length())
+    table = np.zeros(1 << bits, dtype=np.bool_)
+    table[openings >> np.uint64(64 - bits)] = True
+    return np.packbits(table, bitorder="little")
+
+
+def _bits(table: NDArray[np.uint8]) -> int:
+    return len(table).bit_length() + 2
+
+
+def names_of(index: ContaminationIndex, items: Sequence[int], most: int = 3) -> str:
+    """Names of some items for people, the first few of them."""
+    shown = ", ".join(index.names[item] for item in items[:most])
+    return f"{shown} and {len(items) - most} more" if len(items) > most else shown
