@@ -89,6 +89,27 @@ def reproduce(
     print(f"{made.files:,} files are the same to the byte as those of {lock.parent}")
 
 
+def forget(run: Path) -> None:
+    """Have the stores of a run's recipe forget what it has kept; the run itself stays as it is.
+
+    Later runs keep such texts again. Runs that saw it cannot be made again to the byte.
+
+    Args:
+        run: its folder, finished or not.
+    """
+    from everlong.curation.pipeline import inputs_of_run, known_as, recipe_of, stores_of
+
+    recipe = recipe_of(run)
+    if not (stores := stores_of(recipe)):
+        print(f"no step of {run} has a store")
+        return
+    known = known_as(recipe, inputs_of_run(recipe))
+    for kind, store in stores.items():
+        count = store.forget(known)
+        told = "did not know the run" if count is None else f"forgot {count:,} documents"
+        print(f"{kind}: {store.folder} {told}")
+
+
 def inspect(
     run: Path,
     *,
@@ -153,8 +174,7 @@ def _executor(given: Any, count: int | None, executor: Where | None) -> Any:
     """Who does the work, as the recipe says where the command does not."""
     from dataclasses import replace
 
-    from everlong.curation.workers import LocalExecutor
-    from everlong.device import threads
+    from everlong.curation.workers import LocalExecutor, cores
 
     count = given.count if count is None else count
     chosen = replace(given, count=count, executor=executor or given.executor)
@@ -162,7 +182,7 @@ def _executor(given: Any, count: int | None, executor: Where | None) -> Any:
         from everlong.curation.ray_executor import RayExecutor
 
         return RayExecutor(chosen.count, chosen.limits)
-    return LocalExecutor(chosen.count or threads(), chosen.limits)
+    return LocalExecutor(chosen.count or cores(), chosen.limits)
 
 
 # The parser evaluates this module's annotations, and naming Progress would import all of curation.

@@ -51,6 +51,7 @@ COMMANDS: dict[str, Command] = {
     "eval-report": Command(commands.report, "eval report ./figures/small --out ./report"),
     "curate": Command(curation.curate, "curate recipes/curate.yaml --workers 2"),
     "curate-inspect": Command(curation.inspect, "curate inspect ./curated --step gopher_quality"),
+    "curate-forget": Command(curation.forget, "curate forget ./curated"),
     "curate-reproduce": Command(curation.reproduce, "curate reproduce ./curated/lock.json"),
     "train": Command(train, "train recipes/pretrain.yaml --run ./runs/first"),
     "verify-resume": Command(verify_resume, "verify-resume recipes/pretrain.yaml --steps 40"),

@@ -45,12 +45,17 @@ class _Row:
 
     kind: str
     came: int
+    made: int
     rules: dict[str, tuple[int, int]]
     """Documents and letters that each rule dropped."""
 
     @property
     def dropped(self) -> int:
         return sum(documents for documents, _ in self.rules.values())
+
+    @property
+    def left(self) -> int:
+        return self.came - self.dropped + self.made
 
 
 def write_card(
@@ -121,15 +126,16 @@ def _flow(recipe: Curation, counts: Sequence[Counts]) -> list[_Row]:
     """What came to each step, and what it dropped."""
     dropped: Counter[str] = sum((one.dropped for one in counts), Counter())
     letters: Counter[str] = sum((one.dropped_letters for one in counts), Counter())
-    came, rows = counts[0].documents + sum(one.made for one in counts), []
+    made: Counter[str] = sum((one.made for one in counts), Counter())
+    came, rows = counts[0].documents, []
     for step in recipe.steps:
         rules = {
             name.partition(": ")[2]: (count, letters[name])
             for name, count in sorted(dropped.items(), key=lambda one: (-one[1], one[0]))
             if name.partition(": ")[0] == step.kind
         }
-        rows.append(_Row(step.kind, came, rules))
-        came -= rows[-1].dropped
+        rows.append(_Row(step.kind, came, made[step.kind], rules))
+        came = rows[-1].left
     return rows
 
 
@@ -147,12 +153,13 @@ def _sources(recipe: Curation, first: Counts) -> Iterator[str]:
 
 def _steps(recipe: Curation, flow: Sequence[_Row]) -> Iterator[str]:
     yield from ("## What each step removed", "", "![](flow.png)", "")
-    yield "| step | came | dropped | share | by rule |"
-    yield "|---|---|---|---|---|"
+    yield "| step | came | dropped | share | by rule | made |"
+    yield "|---|---|---|---|---|---|"
     for row in flow:
         rules = ", ".join(f"{name} {count:,}" for name, (count, _) in row.rules.items())
         share = row.dropped / max(1, row.came)
-        yield f"| {row.kind} | {row.came:,} | {row.dropped:,} | {share:.1%} | {rules or '–'} |"
+        numbers = f"{row.came:,} | {row.dropped:,} | {share:.1%}"
+        yield f"| {row.kind} | {numbers} | {rules or '–'} | {row.made or '–'} |"
     yield from ("", "What the steps are, and how they are set:", "")
     for step in recipe.steps:
         about = (inspect.getdoc(type(step)) or "").split("\n\n")[0].replace("\n", " ")
@@ -304,7 +311,7 @@ def _draw(run: Path, flow: Sequence[_Row], parts: Sequence[Part]) -> None:
     figure = Figure(figsize=(9, 1 + 0.45 * (len(flow) + 1)), layout="constrained")
     axes = figure.subplots()
     names = ["came in", *(row.kind for row in flow)]
-    left = [flow[0].came if flow else 0, *(row.came - row.dropped for row in flow)]
+    left = [flow[0].came if flow else 0, *(row.left for row in flow)]
     axes.barh(names, left, color="#4878a8", label="kept")
     axes.barh(
         names[1:], [row.dropped for row in flow], left=left[1:], color="#d9a441", label="dropped"

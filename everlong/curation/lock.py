@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
-from everlong.curation.pipeline import DOCUMENTS, identity, inputs_of
+from everlong.curation.pipeline import DOCUMENTS, identity, inputs_of_run, known_as, stores_of
 from everlong.curation.recipe import Curation
 from everlong.errors import ConfigError
 from everlong.files import atomic_write, sha256_file
@@ -39,9 +40,11 @@ class Lock:
     """YAML, without the folder of the run and the processes."""
     versions: Mapping[str, str]
     inputs: Mapping[str, str]
-    """SHA-256 of every file that was read, by source and name."""
+    """SHA-256 of every file that was read, by source and name, and of what steps read."""
     outputs: Mapping[str, str]
     """And of every file that was written, by its name in the folder of the run."""
+    seen: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """By the kind of a step that remembers runs: which ones it saw."""
 
     def write(self, run: Path) -> Path:
         """Write it into the folder of a run."""
@@ -63,8 +66,19 @@ class Lock:
 
 
 def lock_of(recipe: Curation) -> Lock:
-    """The lock of a run that is done; reads all files once more."""
-    return Lock(identity(recipe), versions(), inputs_of(recipe), outputs_of(recipe.run))
+    """The lock of a run that is done."""
+    inputs = inputs_of_run(recipe)
+    return Lock(
+        identity(recipe), versions(), inputs, outputs_of(recipe.run), seen_by(recipe, inputs)
+    )
+
+
+def seen_by(recipe: Curation, inputs: Mapping[str, str]) -> dict[str, list[str]]:
+    """By the kind of a step that remembers runs: those that this one saw, which is complete."""
+    stores = stores_of(recipe)
+    known = known_as(recipe, inputs) if stores else ""
+    seen = ((kind, store.seen(known)) for kind, store in stores.items())
+    return {kind: runs for kind, runs in seen if runs}
 
 
 def versions() -> dict[str, str]:
@@ -89,6 +103,6 @@ def outputs_of(run: Path) -> dict[str, str]:
     return {path.relative_to(run).as_posix(): sha256_file(path) for path in files}
 
 
-def differences(one: Mapping[str, str], other: Mapping[str, str]) -> Sequence[str]:
+def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> Sequence[str]:
     """Names whose values are not the same, or that only one has."""
     return sorted(name for name in {*one, *other} if one.get(name) != other.get(name))

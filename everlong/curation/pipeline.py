@@ -11,17 +11,19 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, reduce
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 
-from everlong.config import format_config, unusual
+from everlong.config import format_config, parse_config, unusual
 from everlong.curation.barrier import Barrier
+from everlong.curation.duplicates.store import DuplicateStore
 from everlong.curation.recipe import Curation, Workers
 from everlong.curation.stage import (
     At,
@@ -33,13 +35,14 @@ from everlong.curation.stage import (
     run_task,
     stages_of,
 )
-from everlong.curation.step import RememberingStep
+from everlong.curation.step import ReadingStep, RememberingStep
 from everlong.curation.tasks import Task, files_of, tasks_of
 from everlong.curation.workers import Executor, Incident
 from everlong.errors import ConfigError, DataError
 from everlong.files import FileLock, atomic_write, sha256_file
 
 RECIPE, TASKS, INCIDENTS, COUNTS = "recipe.yaml", "tasks.json", "incidents.jsonl", "counts.json"
+INPUTS = "inputs.json"
 DOCUMENTS, DROPPED = "documents", "dropped"
 
 
@@ -135,10 +138,10 @@ class Pipeline:
         if (folder / TASKS).exists():
             if not resume:
                 raise ConfigError(f"{folder} has a run; name another folder, or say --resume")
-            if (folder / RECIPE).read_text(encoding="utf-8") != recipe:
+            if _keeps((folder / RECIPE).read_text(encoding="utf-8")) != _keeps(recipe):
                 raise ConfigError(
-                    f"the recipe is not that of the run in {folder} ({RECIPE}); finish it with "
-                    "that one, or name another folder"
+                    f"the recipe keeps other documents than that of the run in {folder} "
+                    f"({RECIPE}); finish it with that one, or name another folder"
                 )
             known = json.loads((folder / TASKS).read_text(encoding="utf-8"))
             if changed := sorted(
@@ -150,8 +153,8 @@ class Pipeline:
                 )
         elif resume:
             raise ConfigError(f"{folder} has no run to go on with; leave out --resume")
-        else:
-            atomic_write(folder / RECIPE, recipe.encode())
+        atomic_write(folder / RECIPE, recipe.encode())
+        if not resume:
             atomic_write(folder / TASKS, json.dumps(files, indent=1).encode())
         return tasks
 
@@ -221,15 +224,14 @@ class Pipeline:
         for stage in self._stages:
             files = stage_files(self.recipe.run, stage.number)
             for n, step in enumerate(stage.sketched):
-                if isinstance(step, RememberingStep) and step.store is not None:
+                if isinstance(step, RememberingStep):
                     sketches = Barrier(stage, files, tasks, self._known_as).sketches(n)
                     step.remember(sketches, _survived(files, last, tasks), self._known_as)
 
     @cached_property
     def _known_as(self) -> str:
         """By which stores know the run; empty where no step has one, for it takes time."""
-        stores = (one.store for one in self.recipe.steps if isinstance(one, RememberingStep))
-        return known_as(self.recipe) if any(one is not None for one in stores) else ""
+        return known_as(self.recipe, inputs_of_run(self.recipe)) if stores_of(self.recipe) else ""
 
 
 def counts_of(run: Path) -> list[Counts]:
@@ -247,29 +249,86 @@ def identity(recipe: Curation) -> str:
     return format_config(replace(recipe, run=Path(), workers=Workers()))
 
 
+def recipe_of(run: Path) -> Curation:
+    """The recipe of a run.
+
+    Raises:
+        ConfigError: there is none, or this version does not know what it says.
+    """
+    try:
+        text = (run / RECIPE).read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{run} has no run of curation: {error}") from None
+    return replace(parse_config(Curation, text), run=run)
+
+
+def _keeps(recipe: str) -> dict[str, Any]:
+    """What of a recipe's YAML decides which documents are kept, and how they are divided into
+    tasks."""
+    plain: dict[str, Any] = yaml.safe_load(recipe)
+    return {name: value for name, value in plain.items() if name not in _FOR_KEPT}
+
+
+_FOR_KEPT = ("mixture", "tokens", "seed")
+"""Fields of a recipe that say what is made of the documents that are kept: it can be made again."""
+
+
+def stores_of(recipe: Curation) -> dict[str, DuplicateStore]:
+    """What steps remember of earlier runs, by their kinds.
+
+    Raises:
+        ConfigError, DataError: a store is of another step, or damaged.
+    """
+    steps = [step for step in recipe.steps if isinstance(step, RememberingStep)]
+    stores = [(step.kind, step.remembered()) for step in steps]
+    return {kind: store for kind, store in stores if store is not None}
+
+
 def inputs_of(recipe: Curation) -> dict[str, str]:
-    """SHA-256 of the files of a recipe's sources, in order; reads all of them."""
-    return {
+    """SHA-256 of the files of a recipe's sources, in order, and of what steps read beside the
+    documents; reads all of them."""
+    found = {
         f"{source.name}/{name}": sha256_file(path)
         for source in recipe.sources
         for name, _, path in files_of(source)
     }
+    for step in recipe.steps:
+        if isinstance(step, ReadingStep):
+            found |= {f"step {step.kind}: {name}": is_ for name, is_ in step.reads().items()}
+    return found
 
 
-def known_as(recipe: Curation) -> str:
+def inputs_of_run(recipe: Curation) -> dict[str, str]:
+    """:func:`inputs_of` a run that has begun, which is what they were when it was first asked.
+
+    They are kept in the folder of the run, so all files are read once; that they did not change
+    meanwhile is seen by their times when a run goes on.
+    """
+    path = recipe.run / INPUTS
+    if not path.exists():
+        atomic_write(path, json.dumps(inputs_of(recipe), indent=1, ensure_ascii=False).encode())
+    found: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def known_as(recipe: Curation, inputs: Mapping[str, str]) -> str:
     """By which steps that remember runs know this one: a digest of what decides which texts it
     keeps.
 
     That is what is in its files, how they are read, and the steps. It is not where the files are,
     nor the folders of the run and of stores: to do a run again elsewhere is to do the same run. A
     field that is as it is anyway does not count, so that a later version, which has more of them,
-    knows a run again. Reads all files.
+    knows a run again.
+
+    Args:
+        recipe: of the run.
+        inputs: see :func:`inputs_of`.
     """
     unlike: dict[str, Any] = {"paths": None, "licence": None}
     sources = [{**unusual(source), **unlike} for source in recipe.sources]
     steps = [{"kind": step.kind, **unusual(step), "store": None} for step in recipe.steps]
     read = {"sources": sources, "reading": unusual(recipe.reading), "steps": steps}
-    text = json.dumps([read, [*inputs_of(recipe).items()]], sort_keys=True)
+    text = json.dumps([read, [*inputs.items()]], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from everlong.curation.lock import (
     differences,
     lock_of,
     outputs_of,
+    seen_by,
     versions,
 )
 from everlong.curation.mixture import Mixture, Part, bands_of, mixed, name_of
@@ -25,7 +27,6 @@ from everlong.curation.stage import Counts
 from everlong.curation.step import PreparedStep
 from everlong.curation.workers import Executor
 from everlong.errors import DataError
-from everlong.training.models import tokenizer_of
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,12 @@ def curate(
     Raises:
         ConfigError, DataError, OSError: see :meth:`everlong.curation.pipeline.Pipeline.run`.
     """
-    # A tokenizer that is not there is better known before the work than after it.
-    tokenizer = None if recipe.tokens is None else tokenizer_of(recipe.tokens.tokenizer)
+    tokenizer = None
+    if recipe.tokens is not None:
+        from everlong.training.models import tokenizer_of  # with PyTorch, which takes its time
+
+        # One that is not there is better known before the work than after it.
+        tokenizer = tokenizer_of(recipe.tokens.tokenizer)
     for step in recipe.steps:
         if isinstance(step, PreparedStep):
             step.prepare()
@@ -85,6 +90,8 @@ def curate(
         say("writing token shards")
         size = recipe.tokens.shard_tokens
         tokens = write_shards(documents, folder, tokenizer, recipe.mixture, parts, size)
+    else:
+        shutil.rmtree(folder, ignore_errors=True)  # of an earlier recipe for the same documents
     say("writing the data card")
     card = write_card(recipe, counts, parts, tokens)
     return Outcome(counts, parts, card, lock_of(recipe).write(recipe.run))
@@ -107,10 +114,16 @@ def reproduce(
     """
     lock = Lock.read(path)
     recipe = replace(parse_config(Curation, lock.recipe), run=folder)
-    if changed := differences(lock.inputs, inputs_of(recipe)):
+    inputs = inputs_of(recipe)
+    if changed := differences(lock.inputs, inputs):
         raise DataError(
             f"{len(changed)} files are not those that were read, such as {changed[0]}: the run "
             "cannot be made again"
+        )
+    if lost := differences(lock.seen, seen_by(recipe, inputs)):
+        raise DataError(
+            f"{', '.join(lost)} saw other runs in its store than there are now, because one was "
+            "forgotten or the store is another: the run cannot be made again"
         )
     curate(recipe, executor, resume=resume, tell=tell, say=say)
     made = outputs_of(folder)

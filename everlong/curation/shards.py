@@ -14,9 +14,9 @@ import yaml
 
 from everlong.curation.document import Document
 from everlong.curation.mixture import Mixture, Part, part_finder
+from everlong.curation.workers import cores
 from everlong.data.corpora import end_of_text
 from everlong.data.token_shards import ShardWriter
-from everlong.device import threads
 from everlong.files import atomic_write
 from everlong.tokenizer import Tokenizer
 
@@ -69,7 +69,7 @@ def write_shards(
         return [*tokenizer.encode(document.text, special=False, bos=False), end]
 
     with ExitStack() as opened:
-        pool = opened.enter_context(ThreadPoolExecutor(threads()))
+        pool = opened.enter_context(ThreadPoolExecutor(cores()))
         writers = {
             part.name: opened.enter_context(
                 ShardWriter(

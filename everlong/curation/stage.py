@@ -14,7 +14,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -58,7 +58,7 @@ class Counts:
     letters: int = 0
     kept: int = 0
     kept_letters: int = 0
-    made: int = 0
+    made: Counter[str] = field(default_factory=Counter)
     """By steps that make documents of others."""
     dropped: Counter[str] = field(default_factory=Counter)
     """By ``step: rule``."""
@@ -78,6 +78,8 @@ class Counts:
             known: changes that it came with.
         """
         document, letters = end.document, len(end.document.text)
+        if end.made:
+            self.made[end.made] += 1
         for change in document.history[known:]:
             self.changed[f"{change.step}: {change.rule}"] += 1
         if end.why is not None:
@@ -104,7 +106,7 @@ class Counts:
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> Counts:
         """From what JSON has of it."""
-        counters = ("dropped", "dropped_letters", "changed", "parts")
+        counters = ("made", "dropped", "dropped_letters", "changed", "parts")
         refused = [(name, why) for name, why in plain["refused"]]
         return cls(**{**plain, **{n: Counter(plain[n]) for n in counters}, "refused": refused})
 
@@ -248,8 +250,7 @@ def run_task(
             counts.documents += 1
             counts.letters += letters
             for end, hashes in zip(came, marks, strict=True):
-                counts.count(end, 0 if end.document is not document else known)
-                counts.made += end.document is not document
+                counts.count(end, 0 if end.made else known)
                 line = end.document.to_plain()
                 if end.why is not None:
                     dropped.write(_line(line | {"step": end.step} | asdict(end.why)))
@@ -270,6 +271,8 @@ class _End:
     document: Document
     step: str = ""
     why: Dropped | None = None
+    made: str = ""
+    """By which step it was made; empty: it came in."""
 
 
 def _through(
@@ -288,7 +291,8 @@ def _through(
     for number, (step, makes) in enumerate(steps):
         if makes:
             for made in step.make(document):
-                yield from _through(made, None, steps[number + 1 :])
+                for end in _through(made, None, steps[number + 1 :]):
+                    yield end if end.made else replace(end, made=step.kind)
         elif (why := step(document)) is not None:
             yield _End(document, step.kind, why)
             return

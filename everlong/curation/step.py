@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from io import FileIO
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from everlong.curation.document import Document, Dropped
+from everlong.curation.duplicates.store import DuplicateStore
 
 Hashes = NDArray[np.uint64]
 _CHUNK = 1 << 16
@@ -96,12 +97,23 @@ class PreparedStep(Protocol):
 
 
 @runtime_checkable
+class ReadingStep(Protocol):
+    """A step whose result depends on something else than its fields and the documents."""
+
+    def reads(self) -> Mapping[str, str]:
+        """SHA-256 of what that is, by names that do not say where it is."""
+
+
+@runtime_checkable
 class RememberingStep(CorpusStep, Protocol):
     """A corpus step that knows what earlier runs have kept."""
 
-    @property
-    def store(self) -> Path | None:
-        """Folder of what is remembered; None: nothing is."""
+    def remembered(self) -> DuplicateStore | None:
+        """What is remembered; None: nothing is.
+
+        Raises:
+            ConfigError, DataError: the step cannot use what is there.
+        """
 
     def remember(self, sketches: Sketches, kept: NDArray[np.bool_], run: str) -> None:
         """Learn what this run has kept, when it is complete; it replaces what was learned of the

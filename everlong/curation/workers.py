@@ -9,6 +9,7 @@ document, then without it. Everything else of the task is kept.
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import sys
 import time
@@ -24,6 +25,13 @@ _TRIES = 3
 """Times that a task is begun without a document to blame."""
 _LOOK_SECONDS = 0.2
 _SPAWN = multiprocessing.get_context("spawn")
+
+
+def cores() -> int:
+    """Of the machine, that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 class Job(Protocol):

@@ -25,6 +25,7 @@ from everlong.curation.pipeline import (
     INCIDENTS,
     Pipeline,
     Progress,
+    inputs_of,
     known_as,
 )
 from everlong.curation.recipe import Curation, Tokens, Workers
@@ -111,7 +112,7 @@ def test_documents_go_through_all_steps(tmp_path: Path) -> None:
 
 def test_what_is_made_goes_through_the_steps_that_follow(tmp_path: Path) -> None:
     (counts,) = Pipeline(recipe(tmp_path, Short(), Echo(), Upper()), InThisProcess()).run()
-    assert counts.made == 48
+    assert counts.made == {"echo": 48}
     assert counts.kept == 96
     made = [one for one in kept(tmp_path / "run") if one["id"].endswith("/echo")]
     assert len(made) == 48
@@ -146,7 +147,7 @@ def test_a_run_goes_on_only_with_its_own_recipe_and_files(tmp_path: Path) -> Non
         Pipeline(given, InThisProcess()).run(resume=True)
     with pytest.raises(KeyboardInterrupt):
         Pipeline(given, InThisProcess(most=1)).run()
-    with pytest.raises(ConfigError, match="recipe is not that of the run"):
+    with pytest.raises(ConfigError, match="keeps other documents than that of the run"):
         Pipeline(recipe(tmp_path, Short(least=30)), InThisProcess()).run(resume=True)
     (tmp_path / "texts" / "003.txt").write_text("something else")
     with pytest.raises(ConfigError, match=r"1 files are not what they were.*003\.txt"):
@@ -224,7 +225,7 @@ def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
 
 def test_stores_know_runs_by_what_they_read_and_do(tmp_path: Path) -> None:
     given = recipe(tmp_path, Short(), ExactDuplicates())
-    known = known_as(given)
+    known = _known(given)
     (source,) = given.sources
     shutil.copytree(tmp_path / "texts", tmp_path / "copy")
     (tmp_path / "more").mkdir()
@@ -237,7 +238,7 @@ def test_stores_know_runs_by_what_they_read_and_do(tmp_path: Path) -> None:
         {"steps": (Short(least=20), ExactDuplicates())},
     ]
     for change in same:
-        assert known_as(replace(given, **change)) == known, change
+        assert _known(replace(given, **change)) == known, change
     different: list[dict[str, Any]] = [
         {"sources": (replace(source, name="other"),)},
         {"sources": (replace(source, skips=("short",)),)},
@@ -248,10 +249,14 @@ def test_stores_know_runs_by_what_they_read_and_do(tmp_path: Path) -> None:
         {"steps": (Short(least=30), ExactDuplicates())},
         {"steps": (Short(),)},
     ]
-    found = {known_as(replace(given, **change)) for change in different}
+    found = {_known(replace(given, **change)) for change in different}
     (tmp_path / "texts" / "001.txt").write_text("something else")
-    found.add(known_as(given))
+    found.add(_known(given))
     assert len(found - {known}) == len(different) + 1
+
+
+def _known(given: Curation) -> str:
+    return known_as(given, inputs_of(given))
 
 
 def test_counts_are_the_same_from_their_file(tmp_path: Path) -> None:

@@ -11,18 +11,22 @@ from pathlib import Path
 
 import pytest
 
+from everlong.apps.curate import forget
+from everlong.curation.decontamination.removal import Decontamination
 from everlong.curation.duplicates.exact import ExactDuplicates
 from everlong.curation.duplicates.near import NearDuplicates
 from everlong.curation.duplicates.store import MANIFEST
-from everlong.curation.lock import LOCK, outputs_of
+from everlong.curation.lock import LOCK, TOKENS, outputs_of
+from everlong.curation.mixture import Mixture
 from everlong.curation.pipeline import Pipeline
 from everlong.curation.quality.gopher import GopherQuality
-from everlong.curation.recipe import Curation
+from everlong.curation.recipe import Curation, Tokens
 from everlong.curation.run import curate, reproduce
 from everlong.curation.tasks import Source
 from everlong.curation.workers import Done, Job
-from everlong.errors import DataError
+from everlong.errors import ConfigError, DataError
 from tests.curation.test_pipeline import InThisProcess, kept
+from tests.training.small import tokenizer
 
 
 def text(number: int, other: int = 0) -> str:
@@ -138,6 +142,73 @@ def test_a_stopped_run_goes_on_with_what_it_saw(tmp_path: Path) -> None:
     assert outputs_of(tmp_path / "again") == outputs_of(tmp_path / "slow")
     assert dropped(replace(fast, run=tmp_path / "fast again")) == {}
     assert json.loads((store / "exact" / MANIFEST).read_bytes())["looked"] == {}
+
+
+def test_a_run_that_is_forgotten_is_not_seen_any_more(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = tmp_path / "store"
+    months = {
+        name: recipe(tmp_path / name, tmp_path / f"{name}-run", texts, store)
+        for name, texts in {
+            "january": [text(1), text(2)],
+            "february": [text(2), text(3)],
+            "march": [text(1), text(3), text(4)],
+        }.items()
+    }
+    for name in ("january", "february"):
+        curate(months[name], InThisProcess())
+    shutil.rmtree(tmp_path / "january")  # it is known by what it read, not by what is there now
+    forget(months["january"].run)
+    assert "exact_duplicates" in (told := capsys.readouterr().out)
+    assert told.count("forgot 2 documents") == 2
+    assert stored(store) == {"exact": [1], "near": [1]}
+    assert dropped(months["march"]) == {EXACT: 1}, "february has kept the third text"
+    forget(months["january"].run)
+    assert capsys.readouterr().out.count("did not know the run") == 2
+    with pytest.raises(DataError, match=r"exact_duplicates, near_duplicates saw other runs"):
+        reproduce(months["february"].run / LOCK, tmp_path / "again", InThisProcess())
+
+
+def test_a_run_without_a_store_has_nothing_to_forget(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = recipe(tmp_path / "texts", tmp_path / "run", [text(1)], tmp_path)
+    curate(replace(given, steps=(ExactDuplicates(),)), InThisProcess())
+    forget(tmp_path / "run")
+    assert "no step" in capsys.readouterr().out
+    with pytest.raises(ConfigError, match="has no run of curation"):
+        forget(tmp_path / "texts")
+
+
+def test_a_finished_run_can_have_another_mixture(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer").mkdir()
+    tokenizer().save(tmp_path / "tokenizer")
+    texts = [text(n) for n in range(8)]
+    given = recipe(tmp_path / "texts", tmp_path / "run", texts, tmp_path / "store")
+    given = replace(given, tokens=Tokens(str(tmp_path / "tokenizer")))
+    first = curate(given, InThisProcess())
+    documents = {name: one for name, one in outputs_of(given.run).items() if "documents" in name}
+    half = sum(len(one) for one in texts) // 2
+    changed = curate(replace(given, mixture=Mixture(letters=half)), InThisProcess(), resume=True)
+    assert (first.parts[0].epochs, changed.parts[0].epochs) == (1, pytest.approx(0.5, abs=0.01))
+    assert outputs_of(given.run).items() >= documents.items()
+    assert reproduce(changed.lock, tmp_path / "again", InThisProcess()).differ == []
+    without = curate(replace(given, tokens=None), InThisProcess(), resume=True)
+    assert not (given.run / TOKENS).exists()
+    assert reproduce(without.lock, tmp_path / "once more", InThisProcess()).differ == []
+
+
+def test_what_a_step_reads_is_in_the_lock(tmp_path: Path) -> None:
+    asked = tmp_path / "asked.txt"
+    asked.write_text(" ".join(f"word{n}" for n in range(40)))
+    given = recipe(tmp_path / "texts", tmp_path / "run", [text(1)], tmp_path)
+    given = replace(given, steps=(Decontamination(files=(asked,)),))
+    lock = curate(given, InThisProcess()).lock
+    assert reproduce(lock, tmp_path / "again", InThisProcess()).differ == []
+    asked.write_text("other " + asked.read_text())
+    with pytest.raises(DataError, match=r"such as step decontamination: entries"):
+        reproduce(lock, tmp_path / "once more", InThisProcess())
 
 
 class _StopsInTheSecondStage(InThisProcess):

@@ -120,6 +120,13 @@ class ContaminationIndex:
             return Hits(np.empty(0, np.uint64), nothing, nothing)
         return Hits(np.concatenate(hashes), np.concatenate(starts), np.concatenate(ends))
 
+    def digest(self) -> str:
+        """SHA-256 of the entries: the same for the same sets, wherever they are."""
+        found = hashlib.sha256()
+        for one in (self.hashes, self.items, self.totals):
+            found.update(np.ascontiguousarray(one).data)
+        return found.hexdigest()
+
     def items_of(self, hashes: Hashes) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
         """The items that have some entries.
 

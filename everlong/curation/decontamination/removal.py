@@ -15,7 +15,7 @@ are gone: copies of one document make a phrase common.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -127,9 +127,17 @@ class Decontamination:
         document.history.append(Changed(self.kind, "cut", windows))
         return None
 
+    def reads(self) -> Mapping[str, str]:
+        """See :class:`everlong.curation.step.ReadingStep`."""
+        return {"entries": opened(self._sets).digest()}  # files may have changed meanwhile
+
     @property
     def _index(self) -> ContaminationIndex:
-        return _opened(Sets(self.tasks, self.data, self.files, self.words, self.shortest))
+        return _opened(self._sets)
+
+    @property
+    def _sets(self) -> Sets:
+        return Sets(self.tasks, self.data, self.files, self.words, self.shortest)
 
 
 class Contaminated:

@@ -65,8 +65,7 @@ class ExactDuplicates:
         rows, first = equal_rows(*columns)
         copied = rows[first][np.cumsum(first) - 1]
         other[numbers[rows[~first]]] = numbers[copied[~first]]
-        if self.store is not None:
-            store = self._opened(self.store)
+        if (store := self.remembered()) is not None:
             paths = [store.path(one, _STORED) for one in store.look(run)]
             known = numbers[_stored(columns, paths)]
             other[known] = known
@@ -82,11 +81,11 @@ class ExactDuplicates:
 
     def remember(self, sketches: Sketches, kept: NDArray[np.bool_], run: str) -> None:
         """Have later runs know what this one has kept."""
-        if self.store is None:
+        if (store := self.remembered()) is None:
             return
         columns = _columns(sketches, np.flatnonzero(kept))
         order = np.lexsort(columns[::-1])
-        with self._opened(self.store).adding(run, len(order), [_STORED]) as (file,):
+        with store.adding(run, len(order), [_STORED]) as (file,):
             for start in range(0, len(order), _STORED_AT_ONCE):
                 some = order[start : start + _STORED_AT_ONCE]
                 pairs = np.stack([column[some] for column in columns], axis=1)
@@ -103,13 +102,11 @@ class ExactDuplicates:
             normal = " ".join(normal.split())
         return normal or text
 
-    def _opened(self, folder: Path) -> DuplicateStore:
-        parameters = {
-            "case": self.case,
-            "white_space": self.white_space,
-            "punctuation": self.punctuation,
-        }
-        return DuplicateStore(folder, self.kind, parameters)
+    def remembered(self) -> DuplicateStore | None:
+        """See :class:`everlong.curation.step.RememberingStep`."""
+        names = ("case", "white_space", "punctuation")
+        parameters = {name: getattr(self, name) for name in names}
+        return None if self.store is None else DuplicateStore(self.store, self.kind, parameters)
 
 
 @dataclass(frozen=True, eq=False)

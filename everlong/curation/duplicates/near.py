@@ -89,7 +89,7 @@ class NearDuplicates:
         with ExitStack() as opened:
             columns = opened.enter_context((work / "columns").open("w+b"))
             own = Entries(write_columns(sketches, numbers, self.bands, columns), sketches, numbers)
-            stored = [] if self.store is None else self._stored(self.store, run, opened)
+            stored = self._stored(run, opened)
             leader, alike = nearly_equal(self._minhash, self.threshold, stored, own, work)
         return _Alike(leader, alike, numbers, len(kept))
 
@@ -104,13 +104,12 @@ class NearDuplicates:
 
     def remember(self, sketches: Sketches, kept: NDArray[np.bool_], run: str) -> None:
         """Have later runs know what this one has kept."""
-        if self.store is None:
+        if (store := self.remembered()) is None:
             return
         numbers = _sketched(sketches, kept)
         wanted = np.zeros(len(sketches), dtype=np.bool_)
         wanted[numbers] = True
         lengths = np.diff(sketches.starts)
-        store = self._opened(self.store)
         with store.adding(run, len(numbers), _STORED) as (columns, hashes, starts):
             write_columns(sketches, numbers, self.bands, columns)
             for some, values in sketches.chunks(_CHUNK):
@@ -124,14 +123,17 @@ class NearDuplicates:
     def _minhash(self) -> MinHash:
         return MinHash(self.words, self.bands, self.rows, self.compared)
 
-    def _opened(self, folder: Path) -> DuplicateStore:
+    def remembered(self) -> DuplicateStore | None:
+        """See :class:`everlong.curation.step.RememberingStep`."""
         names = ("words", "bands", "rows", "compared")
-        return DuplicateStore(folder, self.kind, {name: getattr(self, name) for name in names})
+        parameters = {name: getattr(self, name) for name in names}
+        return None if self.store is None else DuplicateStore(self.store, self.kind, parameters)
 
-    def _stored(self, folder: Path, run: str, opened: ExitStack) -> list[Entries]:
+    def _stored(self, run: str, opened: ExitStack) -> list[Entries]:
         """What runs before this one have kept."""
-        store, found = self._opened(folder), []
-        for one in store.look(run):
+        store, found = self.remembered(), list[Entries]()
+        for one in [] if store is None else store.look(run):
+            assert store is not None
             columns, hashes, starts = (store.path(one, name) for name in _STORED)
             table = Table(opened.enter_context(columns.open("rb")), one.entries, "<u8")
             found.append(Entries(table, Sketches(hashes, np.fromfile(starts, dtype="<i8"))))

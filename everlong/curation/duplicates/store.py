@@ -71,7 +71,7 @@ class DuplicateStore:
     """
 
     def __init__(self, folder: Path, step: str, parameters: Mapping[str, bool | int]) -> None:
-        self._folder = folder
+        self.folder = folder
         self._manifest = _Manifest(_FORMAT, step, parameters)
         self._read()
 
@@ -88,13 +88,46 @@ class DuplicateStore:
             self._write(runs, {**self._manifest.looked, run: len(runs)})
             return [*runs]
 
+    def seen(self, run: str) -> list[str]:
+        """By which the runs are known that a complete run has seen; none if it is not here."""
+        known = self._find(run)
+        return [] if known is None else [one.run for one in self._manifest.runs[: known.saw]]
+
+    def forget(self, run: str) -> int | None:
+        """Take out what a run has kept; runs that are done from now on do not see it.
+
+        Args:
+            run: by which it is known.
+
+        Returns:
+            How many documents are forgotten; None: the run is not here.
+        """
+        with self._changing():
+            looked = {**self._manifest.looked}
+            unfinished = looked.pop(run, None) is not None
+            if (known := self._find(run)) is None:
+                if unfinished:
+                    self._write(self._manifest.runs, looked)
+                return None
+            place = self._manifest.runs.index(known)
+
+            def without(saw: int) -> int:
+                return saw - (saw > place)
+
+            left = [
+                replace(one, saw=without(one.saw)) for one in self._manifest.runs if one.run != run
+            ]
+            self._write(left, {name: without(saw) for name, saw in looked.items()})
+            self._remove(known)
+            return known.entries
+
     def path(self, run: StoredRun, name: str) -> Path:
         """A file of a run.
 
         Raises:
             DataError: it is not as long as it was when it was written.
         """
-        path = self._folder / f"{run.number:05d}.{name}"
+        path = self.folder / f"{run.number:05d}.{name}"
         size = path.stat().st_size if path.is_file() else None
         if size != run.files[name]:
             told = "is missing" if size is None else f"has {size:,} bytes"
@@ -118,7 +151,7 @@ class DuplicateStore:
         with self._changing():
             runs, looked = [*self._manifest.runs], {**self._manifest.looked}
             number = 1 + max((one.number for one in runs), default=-1)
-            paths = [self._folder / f"{number:05d}.{name}" for name in names]
+            paths = [self.folder / f"{number:05d}.{name}" for name in names]
             with ExitStack() as opened:
                 yield [opened.enter_context(atomic_writer(path)) for path in paths]
             sizes = {n: path.stat().st_size for n, path in zip(names, paths, strict=True)}
@@ -129,16 +162,20 @@ class DuplicateStore:
                 runs[runs.index(old)] = StoredRun(run, old.saw, number, entries, sizes)
             self._write(runs, looked)
             if old is not None:
-                for name in old.files:
-                    (self._folder / f"{old.number:05d}.{name}").unlink(missing_ok=True)
+                self._remove(old)
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
         """Others wait meanwhile, and what they have written is known."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(self._folder / _LOCK):
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.folder / _LOCK):
             self._read()
             yield
+
+    def _remove(self, run: StoredRun) -> None:
+        """The files of a run that the manifest does not name any more."""
+        for name in run.files:
+            (self.folder / f"{run.number:05d}.{name}").unlink(missing_ok=True)
 
     def _find(self, run: str) -> StoredRun | None:
         return next((one for one in self._manifest.runs if one.run == run), None)
@@ -146,11 +183,11 @@ class DuplicateStore:
     def _write(self, runs: Sequence[StoredRun], looked: Mapping[str, int]) -> None:
         self._manifest = replace(self._manifest, runs=tuple(runs), looked=looked)
         text = json.dumps(asdict(self._manifest), indent=1, ensure_ascii=False)
-        atomic_write(self._folder / MANIFEST, text.encode())
+        atomic_write(self.folder / MANIFEST, text.encode())
 
     def _read(self) -> None:
         """Take over what the manifest says."""
-        path = self._folder / MANIFEST
+        path = self.folder / MANIFEST
         try:
             plain = json.loads(path.read_bytes())
             if isinstance(plain, dict) and plain.get("format") != _FORMAT:
@@ -166,7 +203,7 @@ class DuplicateStore:
         mine = self._manifest
         if found.step != mine.step:
             raise ConfigError(
-                f"{self._folder} is a store of the step {found.step}, not of {mine.step}; name "
+                f"{self.folder} is a store of the step {found.step}, not of {mine.step}; name "
                 "another folder"
             )
         if differ := {
@@ -176,6 +213,6 @@ class DuplicateStore:
         }:
             told = ", ".join(f"{n} {old}, not {new}" for n, (old, new) in sorted(differ.items()))
             raise ConfigError(
-                f"{self._folder} was made with {told}; set that, or name another folder"
+                f"{self.folder} was made with {told}; set that, or name another folder"
             )
         self._manifest = found

@@ -25,13 +25,15 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from everlong.curation.document import Document, Dropped
 from everlong.errors import CheckpointError, ConfigError
+from everlong.files import sha256_file
 
 if TYPE_CHECKING:
     from everlong.engine.runner import Runner
@@ -98,6 +100,12 @@ class Perplexity:
             ConfigError: the model is not there, or its window has fewer than ``tokens``.
         """
         _scorer(self.model).check(self.tokens)
+
+    def reads(self) -> Mapping[str, str]:
+        """See :class:`everlong.curation.step.ReadingStep`."""
+        path = _path(self.model)
+        files = [path] if path.is_file() else sorted(one for one in path.iterdir() if one.is_file())
+        return {one.name: sha256_file(one) for one in files}
 
     def __call__(self, document: Document) -> Dropped | None:
         """See :class:`everlong.curation.step.DocumentStep`.
@@ -227,10 +235,23 @@ def _scorer(model: str) -> _Scorer:
     from everlong.engine.runner import Runner
 
     try:
-        opened = open_model(model)
+        opened = open_model(str(_path(model)))
     except CheckpointError as error:
-        # What stops a run: it would fail for every document.
-        raise ConfigError(f"the model of the perplexity step: {error}") from None
+        raise _unusable(error) from None
     with _one_thread():  # the native kernels keep the number that there is now
         runner = Runner(opened.model, deterministic=False, chunk=_CHUNK, adapters={})
     return _Scorer(opened.tokenizer, runner)
+
+
+def _path(model: str) -> Path:
+    from everlong.checkpoint.catalog import resolve
+
+    try:
+        return resolve(model)
+    except CheckpointError as error:
+        raise _unusable(error) from None
+
+
+def _unusable(error: CheckpointError) -> ConfigError:
+    """What stops a run: it would fail for every document."""
+    return ConfigError(f"the model of the perplexity step: {error}")
