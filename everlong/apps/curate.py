@@ -47,9 +47,12 @@ def curate(
         raise
     first, last = outcome.counts[0], outcome.counts[-1]
     refused = sum(len(one.refused) for one in outcome.counts)
+    made = sum(one.made.total() for one in outcome.counts)
     print(
-        f"{last.kept:,} of {first.documents:,} documents are kept, {last.kept_letters:,} of "
-        f"{first.letters:,} letters" + (f"; {refused:,} could not be read" if refused else "")
+        f"{last.kept:,} of {first.documents:,} documents"
+        + (f" and {made:,} that were made of them" if made else "")
+        + f" are kept, {last.kept_letters:,} of {first.letters:,} letters"
+        + (f"; {refused:,} could not be read" if refused else "")
     )
     print(f"what was removed, and why: {outcome.card}")
 

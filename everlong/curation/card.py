@@ -115,9 +115,11 @@ def dropped_of(run: Path) -> Iterator[dict[str, Any]]:
 def _summary(counts: Sequence[Counts]) -> str:
     first, last = counts[0], counts[-1]
     share = last.kept_letters / max(1, first.letters)
+    made = sum(one.made.total() for one in counts)
     return (
         f"{first.documents:,} documents ({first.letters / 1e6:,.1f} million letters) came in, "
-        f"{last.kept:,} ({last.kept_letters / 1e6:,.1f} million, {share:.0%} of the letters) are "
+        + (f"{made:,} were made of them, " if made else "")
+        + f"{last.kept:,} ({last.kept_letters / 1e6:,.1f} million, {share:.0%} of the letters) are "
         "kept."
     )
 

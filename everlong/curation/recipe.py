@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 
 from everlong.curation.augmentation.glossary import Glossary
 from everlong.curation.augmentation.noise import Noise
+from everlong.curation.augmentation.paraphrase import Paraphrase
 from everlong.curation.augmentation.questions import Questions
 from everlong.curation.decontamination.removal import Decontamination
 from everlong.curation.duplicates.exact import ExactDuplicates
@@ -48,6 +49,7 @@ Step: TypeAlias = (
     | Questions
     | Glossary
     | Noise
+    | Paraphrase
 )
 """All steps there are, each told by its ``kind``."""
 

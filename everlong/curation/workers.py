@@ -23,6 +23,8 @@ from everlong.errors import ConfigError, EverlongError
 
 _TRIES = 3
 """Times that a task is begun without a document to blame."""
+_TASKS = 100
+"""Of a process: parsers keep some of what they have seen, such as names of elements, for good."""
 _LOOK_SECONDS = 0.2
 _SPAWN = multiprocessing.get_context("spawn")
 
@@ -116,7 +118,7 @@ class LocalExecutor:
                     done = worker.look()
                     if worker.lost is not None:
                         waiting.append(worker.lost)
-                    elif done is not None and waiting:
+                    elif done is not None and waiting and not worker.old:
                         worker.begin(waiting.pop())
                     if worker.lost is not None or worker.idle:
                         workers.remove(worker)
@@ -172,8 +174,14 @@ class _Worker:
         self._process.start()
         theirs.close()
         self._attempt: _Attempt | None = None
+        self._begun = 0
         self.lost: _Attempt | None = None
         """What the process was lost over; it is not to be used any more."""
+
+    @property
+    def old(self) -> bool:
+        """Whether it has done so much that a new one is to take its place."""
+        return self._begun >= _TASKS
 
     @property
     def idle(self) -> bool:
@@ -182,6 +190,7 @@ class _Worker:
 
     def begin(self, attempt: _Attempt) -> None:
         self._attempt = attempt
+        self._begun += 1
         self._place[0] = self._place[1] = -1
         self._place[2] = time.monotonic()
         self.connection.send((attempt.task, attempt.skip))

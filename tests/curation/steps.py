@@ -43,6 +43,16 @@ class Upper:
 
 
 @dataclass(frozen=True)
+class Where:
+    """Says which process has a document."""
+
+    kind: Literal["where"] = "where"
+
+    def __call__(self, document: Document) -> None:
+        document.metadata["process"] = os.getpid()
+
+
+@dataclass(frozen=True)
 class Terrible:
     """Does what a document tells it."""
 

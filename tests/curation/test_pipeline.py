@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -34,7 +35,7 @@ from everlong.curation.tasks import Source
 from everlong.curation.workers import Done, Job, LocalExecutor, WorkerLimits
 from everlong.documents.extracted import Limits
 from everlong.errors import ConfigError, DataError, EverlongError
-from tests.curation.steps import Echo, Same, Short, Terrible, Upper
+from tests.curation.steps import Echo, Same, Short, Terrible, Upper, Where
 
 
 class InThisProcess:
@@ -198,6 +199,18 @@ def test_a_process_that_died_by_chance_costs_nothing(tmp_path: Path) -> None:
     (counts,) = Pipeline(recipe(tmp_path, Terrible(once=once), Short()), executor).run()
     assert counts.refused == []
     assert counts.documents == 60
+
+
+def test_processes_are_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What parsers keep of what they have seen must not grow with the corpus."""
+    monkeypatch.setattr("everlong.curation.workers._TASKS", 3)
+    given = recipe(tmp_path, Where())
+    Pipeline(given, LocalExecutor(2, WorkerLimits())).run()
+    files = sorted((tmp_path / "run" / "documents").glob("*.jsonl"))
+    processes = [json.loads(file.read_text().splitlines()[0])["metadata"] for file in files]
+    counts = Counter(one["process"] for one in processes)
+    assert len(files) > 6
+    assert max(counts.values()) == 3
 
 
 def test_a_full_disk_stops_the_run_and_loses_nothing(tmp_path: Path) -> None:

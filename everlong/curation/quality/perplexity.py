@@ -25,15 +25,13 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from everlong.curation.document import Document, Dropped
+from everlong.curation.local_model import digests, one_thread, path_of, unusable
 from everlong.errors import CheckpointError, ConfigError
-from everlong.files import sha256_file
 
 if TYPE_CHECKING:
     from everlong.engine.runner import Runner
@@ -103,9 +101,7 @@ class Perplexity:
 
     def reads(self) -> Mapping[str, str]:
         """See :class:`everlong.curation.step.ReadingStep`."""
-        path = _path(self.model)
-        files = [path] if path.is_file() else sorted(one for one in path.iterdir() if one.is_file())
-        return {one.name: sha256_file(one) for one in files}
+        return digests(self.model, self.kind)
 
     def __call__(self, document: Document) -> Dropped | None:
         """See :class:`everlong.curation.step.DocumentStep`.
@@ -206,7 +202,7 @@ class _Scorer:
         if begins is None:
             begins = min(self.tokenizer.eos_token_ids, default=ids[0])
         head, following, total = self.runner.model.lm_head, torch.tensor(ids), 0.0
-        with torch.inference_mode(), _one_thread():
+        with torch.inference_mode(), one_thread():
             (states,) = self.runner.states([[begins, *ids[:-1]]], "causal")  # [T, hidden]
             for start in range(0, len(ids), _ROWS):
                 rows = slice(start, start + _ROWS)
@@ -216,42 +212,15 @@ class _Scorer:
         return total
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Compute on one thread: there are as many processes as cores, and sums are always the same."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
 @functools.cache
 def _scorer(model: str) -> _Scorer:
     from everlong.checkpoint.loading import open_model
     from everlong.engine.runner import Runner
 
     try:
-        opened = open_model(str(_path(model)))
+        opened = open_model(str(path_of(model, Perplexity.kind)))
     except CheckpointError as error:
-        raise _unusable(error) from None
-    with _one_thread():  # the native kernels keep the number that there is now
+        raise unusable(error, Perplexity.kind) from None
+    with one_thread():
         runner = Runner(opened.model, deterministic=False, chunk=_CHUNK, adapters={})
     return _Scorer(opened.tokenizer, runner)
-
-
-def _path(model: str) -> Path:
-    from everlong.checkpoint.catalog import resolve
-
-    try:
-        return resolve(model)
-    except CheckpointError as error:
-        raise _unusable(error) from None
-
-
-def _unusable(error: CheckpointError) -> ConfigError:
-    """What stops a run: it would fail for every document."""
-    return ConfigError(f"the model of the perplexity step: {error}")
