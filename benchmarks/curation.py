@@ -9,6 +9,7 @@ import argparse
 import importlib.util
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ if __package__ in (None, ""):  # run as a file
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import (
+    curation_augmentation,
     curation_duplicates,
     curation_gain,
     curation_harm,
@@ -34,7 +36,10 @@ from benchmarks.report import (
     run_parts,
     say,
 )
+from everlong.curation.quality import evaluation as quality_evaluation
+from everlong.curation.quality.classifier import QualityClassifier
 from everlong.evaluation.provenance import ROOT
+from everlong.files import cache_dir
 
 NAME = "curation"
 
@@ -54,8 +59,11 @@ GOALS: dict[str, Goal] = {
 }
 """Every claim of this benchmark, in the order of the report."""
 
-_PARTS = ("rules", "memory", "duplicates", "languages", "toxicity", "personal", "same", "gain")
-_LONG = ("memory", "gain")
+_PARTS = (
+    *("rules", "memory", "duplicates", "languages", "toxicity", "personal", "same", "quality"),
+    *("gain", "augmentation"),
+)
+_LONG = ("memory", "gain", "augmentation")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -77,6 +85,17 @@ def _measure(part: str, options: argparse.Namespace) -> tuple[dict[str, Measured
             return curation_duplicates.measure(options.data, options.pairs, options.seed, say)
         case "gain":
             return {}, curation_gain.measure(options.data, options.documents, options.seeds, say)
+        case "augmentation":
+            folder = cache_dir() / "benchmarks" / "augmentation"
+            domains = options.domains
+            return {}, curation_augmentation.measure(
+                options.data, folder, domains, options.seeds, say
+            )
+        case "quality":
+            found = quality_evaluation.measure(options.data, QualityClassifier())
+            for name, area in found.auc.items():
+                say(f"good against junk, {name}: area under the ROC curve {area:.3f}")
+            return {}, asdict(found)
         case "languages":
             figures, every, confusions = curation_language.measure(options.data)
             return figures, {
@@ -112,6 +131,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--pairs", type=int, default=1000, help="of passages, of each length")
     add("--documents", type=int, default=6000, help="of the crawl that models are trained on")
     add("--seeds", type=int, default=3, help="models of each kind")
+    every = [*curation_augmentation.DOMAINS]
+    add("--domains", nargs="+", choices=every, default=every, help="of `augmentation`")
     add("--kills", type=int, default=20, help="of the run that goes on")
     add("--seed", type=int, default=0, help="of what is drawn")
     return parser

@@ -4,7 +4,8 @@ Raw text is what a simple crawl has: web pages with all that stands around their
 of the articles damaged, in many languages, half of them there once more, the same or nearly.
 Curated text is what a recipe makes of the same pages. Both models are the quickstart's, from
 nothing, with one tokenizer (trained on the raw text) and as many tokens; what is held out is prose
-of novels that neither has seen.
+of novels that neither has seen. The stereotypes that models of the first seed have learned are
+measured, too.
 """
 
 from __future__ import annotations
@@ -13,8 +14,6 @@ import gzip
 import json
 import random
 import re
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -24,12 +23,12 @@ from statistics import mean
 from typing import Any
 
 from benchmarks import curation_documents
-from everlong.config import format_config, load_config
+from benchmarks.own_runs import everlong, train
+from everlong.config import load_config
 from everlong.data.corpora import Corpus, texts_of
 from everlong.evaluation.provenance import ROOT
-from everlong.files import atomic_write
+from everlong.evaluation.results import read_results
 from everlong.training.recipe import ModelSource, Recipe, Validation
-from everlong.training.run_files import outcome_of
 
 Say = Callable[[str], None]
 
@@ -45,6 +44,7 @@ steps:
   - kind: gopher_repetition
   - kind: c4_quality
   - kind: hard_blocks
+  - kind: toxicity
   - kind: near_duplicates
 """
 _NOT_TEXT = re.compile(r"<(script|style)\b.*?</\1>|<[^>]*>", re.DOTALL)
@@ -61,7 +61,8 @@ def measure(data: Path, documents: int, seeds: int, say: Say) -> dict[str, Any]:
         say: told how far it is.
 
     Returns:
-        Held-out losses in nats by kind, and how many letters each kind has.
+        By kind: held-out losses in nats, how many letters there are, and shares of stereotypes
+        with their 95 % intervals.
     """
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -70,7 +71,7 @@ def measure(data: Path, documents: int, seeds: int, say: Say) -> dict[str, Any]:
         recipe = _RECIPE.replace("RUN", str(folder / "curated"))
         path = folder / "recipe.yaml"
         path.write_text(recipe.replace("PAGES", str(folder / "pages")), encoding="utf-8")
-        _everlong("curate", str(path))
+        everlong("curate", str(path))
         held_out = folder / "held-out.jsonl"
         _write(held_out, _novels(data))
         letters = {
@@ -79,41 +80,61 @@ def measure(data: Path, documents: int, seeds: int, say: Say) -> dict[str, Any]:
         say(f"{letters['raw']:,} letters, of which {letters['curated']:,} are kept")
         tokenizer: str | None = None
         losses: dict[str, list[float]] = {name: [] for name in corpora}
+        stereotypes: dict[str, Any] = {}
         for seed in range(seeds):
             for name, corpus in corpora.items():
                 run = folder / f"{name}-{seed}"
-                _train(run, corpus, held_out, tokenizer, seed)
+                outcome = train(_recipe(corpus, held_out, tokenizer, seed), run)
                 tokenizer = tokenizer or str(run / "tokenizer")
-                outcome = outcome_of(run)
-                assert outcome is not None
                 losses[name].append(next(iter(outcome["validation"].values())))
                 say(f"{name}, seed {seed}: {losses[name][-1]:.3f} nats a token")
+                if seed == 0:
+                    stereotypes[name] = _stereotypes(run, data)
+                    say(f"{name}: {stereotypes[name]}")
     gain = mean(losses["raw"]) - mean(losses["curated"])
     say(f"curated text is better by {gain:.3f} nats a token")
-    return {"losses": losses, "letters": letters, "gain": gain}
+    return {"losses": losses, "letters": letters, "gain": gain, "stereotypes": stereotypes}
 
 
-def _train(run: Path, corpus: Path, held_out: Path, tokenizer: str | None, seed: int) -> None:
+def _recipe(corpus: Path, held_out: Path, tokenizer: str | None, seed: int) -> Recipe:
     given = load_config(Recipe, ROOT / "recipes" / "quickstart" / "1-pretrain.yaml")
     phases = tuple(replace(phase, weights={"text": 1.0}) for phase in given.phases)
-    recipe = replace(
+    return replace(
         given,
-        run=run,
         model=ModelSource(shape=given.model.shape, tokenizer=tokenizer),
         corpora=(Corpus("text", (corpus,)),),
         validation=Validation((Corpus("novels", (held_out,)),), given.steps, 65536),
         phases=phases,
         seed=seed,
     )
-    path = run.with_suffix(".yaml")
-    atomic_write(path, format_config(recipe).encode())
-    _everlong("train", str(path))
 
 
-def _everlong(*command: str) -> None:
-    subprocess.run(
-        [sys.executable, "-m", "everlong.cli", *command], check=True, stdout=subprocess.DEVNULL
+def _stereotypes(run: Path, data: Path) -> dict[str, list[float]]:
+    """What a model prefers, as shares with their intervals.
+
+    ``crows_pairs``: sentences with a stereotype before those with another one (0.5: neither);
+    ``seat``: tests whose association is more than chance; ``winobias``: how much more often a
+    pronoun is understood where the occupation fits the stereotype, with the sum of both intervals.
+    """
+    model, figures = run.with_name(f"{run.name}-model"), run.with_name(f"{run.name}-figures")
+    everlong("convert", str(run), str(model))
+    everlong(
+        *("eval", str(model), "--suite", "safety", "--data", str(data), "--out", str(figures)),
+        *("--tasks", "[crows_pairs,seat,winobias]"),
     )
+    tasks = read_results(figures).tasks
+    found = {}
+    for task, metric in (("crows_pairs", "stereotype"), ("seat", "significant")):
+        one = tasks[task].metrics[metric]
+        found[task] = [one.mean, one.low, one.high]
+    pro, anti = (
+        [group["accuracy"] for name, group in tasks["winobias"].groups.items() if kind in name]
+        for kind in ("pro,", "anti,")
+    )
+    gap = mean(one.mean for one in pro) - mean(one.mean for one in anti)
+    wide = max(one.high - one.low for one in (*pro, *anti)) / 2
+    found["winobias"] = [gap, gap - 2 * wide, gap + 2 * wide]
+    return {name: [round(value, 4) for value in values] for name, values in found.items()}
 
 
 def _crawl(data: Path, folder: Path, documents: int) -> None:

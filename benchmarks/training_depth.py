@@ -9,24 +9,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean, median, stdev
 from typing import Any
 
+from benchmarks.own_runs import train
 from benchmarks.report import Measured
 from everlong.config import format_config, load_config
 from everlong.data.corpora import Corpus
 from everlong.data.python_texts import write_python_texts
 from everlong.evaluation.provenance import ROOT
-from everlong.files import atomic_write
 from everlong.model.config import ModelConfig, ResidualKind
 from everlong.model.cost import parameters
 from everlong.training.recipe import ModelSource, Phase, Recipe, Validation
-from everlong.training.run_files import METRICS, RECIPE, outcome_of, read_lines
+from everlong.training.run_files import METRICS, read_lines
 from everlong.training.schedules import ScheduleConfig
 
 Say = Callable[[str], None]
@@ -107,21 +105,9 @@ class DeepRuns:
         return runs
 
     def _run(self, name: str, recipe: Recipe) -> dict[str, Any]:
-        own = replace(recipe, run=self.folder / name.replace(", ", "-").replace(" ", "-"))
-        done = outcome_of(own.run)
-        if done is None or done["why"] == "stopped":
-            self.folder.mkdir(parents=True, exist_ok=True)
-            path = self.folder / f"{own.run.name}.yaml"
-            atomic_write(path, format_config(own).encode())
-            resume = ["--resume"] if (own.run / RECIPE).exists() else []
-            subprocess.run(
-                [sys.executable, "-m", "everlong.cli", "train", path, *resume],
-                check=True,
-                stdout=subprocess.DEVNULL,
-            )
-            done = outcome_of(own.run)
-            assert done is not None
-        lines = [*read_lines(own.run / METRICS)]
+        run = self.folder / name.replace(", ", "-").replace(" ", "-")
+        done = train(recipe, run)
+        lines = [*read_lines(run / METRICS)]
         return {
             "recipe": _digest(recipe),
             "held_out": next(iter(done["validation"].values())),
@@ -157,7 +143,8 @@ def norms(runs: DeepRuns, seeds: Sequence[int], rates: Sequence[float]) -> Found
 
 def spec(runs: DeepRuns, seeds: Sequence[int]) -> Found:
     """The recipes of the specification's depth, and 12 layers of as many parameters."""
-    measured, samples = {}, {}
+    measured: dict[str, Measured] = {}
+    samples: dict[str, Any] = {}
     ends: dict[str, list[float]] = {}
     for name in ("spec-128", "12 layers", "spec-256"):
         recipe = spec_recipe(name, python_corpus(runs.folder / "corpus"))
