@@ -40,10 +40,11 @@ def test_the_plain_model_has_as_many_parameters(shape: dict[str, Any]) -> None:
     assert plain == parameters(ModelConfig(**shape)).total
 
 
-def test_the_flat_model_is_as_large_as_the_deep_one() -> None:
-    recipe = load_config(Recipe, ROOT / "recipes" / "spec-128.yaml")
+@pytest.mark.parametrize("name", FLAT)
+def test_flat_models_are_as_large_as_the_deep_ones(name: str) -> None:
+    recipe = load_config(Recipe, ROOT / "recipes" / f"{name}.yaml")
     assert recipe.model.shape is not None
-    deep, flat = parameters(recipe.model.shape).total, parameters(FLAT).total
+    deep, flat = parameters(recipe.model.shape).total, parameters(FLAT[name]).total
     assert flat == pytest.approx(deep, rel=0.03)
 
 
