@@ -179,7 +179,8 @@ def spec(runs: DeepRuns, seeds: Sequence[int]) -> Found:
             sum(unrecovered(one["losses"]) for one in found[0].values()),
             f"{recipe.steps} steps of {phase.sequences * phase.sequence_length} tokens at a rate "
             f"of {phase.learning_rate:g}, {len(seeds)} seeds, "
-            f"{parameters(shape).total / 1e6:.0f} M parameters; held-out loss {deep} (12 layers of as many parameters: {beside})",
+            f"{parameters(shape).total / 1e6:.0f} M parameters; held-out loss {deep} "
+            f"(12 layers of as many parameters: {beside})",
         )
     return measured, samples
 
