@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -125,7 +126,7 @@ class DeepRuns:
             "recipe": _digest(recipe),
             "held_out": next(iter(done["validation"].values())),
             "skipped": done["skipped"],
-            "losses": [round(line["loss"], 4) for line in lines],
+            "losses": [None if (one := line["loss"]) is None else round(one, 4) for line in lines],
             "tokens_per_second": median(line["tokens"] / line["seconds"] for line in lines),
         }
 
@@ -203,12 +204,13 @@ def spec_recipe(name: str, texts: Mapping[str, Path]) -> Recipe:
     )
 
 
-def unrecovered(losses: Sequence[float]) -> int:
-    """Spikes of a run from which its loss does not come back."""
+def unrecovered(losses: Sequence[float | None]) -> int:
+    """Spikes of a run from which its loss does not come back; None is no finite loss."""
+    losses = [math.inf if one is None else one for one in losses]
     count, step = 0, 20
     while step < len(losses):
         before = median(losses[step - 20 : step])
-        if not losses[step] > before + _JUMP and losses[step] == losses[step]:
+        if not losses[step] > before + _JUMP:
             step += 1
             continue
         after = losses[step + 1 : step + 1 + _WITHIN]

@@ -114,7 +114,7 @@ def _plan_text(worked: Any) -> str:
         "",
         f"assumed: {_short(device.flops)} operations a second and device, of which "
         f"{worked.share:.0%} are reached; {device.price:g} dollars an hour; master weights, "
-        "gradients and two moments in float32, weights in bfloat16"
+        f"gradients and {worked.copies - 1} more for each in float32, weights in bfloat16"
         + ("; layers are computed again for the backward pass" if worked.recompute else ""),
     ]
     return "\n".join(lines)
@@ -122,13 +122,12 @@ def _plan_text(worked: Any) -> str:
 
 def _short(number: float) -> str:
     """Three digits and a letter."""
+    rounded = float(f"{number:.3g}")
     for letter in ("E", "P", "T", "G", "M", "k"):
         size = _LETTERS[letter.upper()]
-        if number >= 1000 * size and letter == "E":
-            return f"{number:.3g} "
-        if number >= size:
-            return f"{number / size:.3g} {letter}"
-    return f"{number:.3g} "
+        if rounded >= size and rounded < 1000 * _LETTERS["E"]:
+            return f"{rounded / size:.3g} {letter}"
+    return f"{rounded:.3g} "
 
 
 def _time(seconds: float) -> str:

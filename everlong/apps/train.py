@@ -23,6 +23,7 @@ def train(recipe: Path, run: Path | None = None, *, resume: bool = False) -> Non
     from everlong.errors import ConfigError
     from everlong.training.recipe import Recipe
     from everlong.training.run_files import RECIPE, outcome_of
+    from everlong.training.same_run import check_recipe
 
     if not recipe.is_dir():
         given = load_config(Recipe, recipe)
@@ -36,11 +37,12 @@ def train(recipe: Path, run: Path | None = None, *, resume: bool = False) -> Non
             if not stages
             else "stages have a folder each, as their recipes say; leave out --run"
         )
-    for path in stages:
-        given = load_config(Recipe, path)
+    # All are read before the first one begins: a mistake in the last is better known now.
+    for path, given in [(path, load_config(Recipe, path)) for path in stages]:
         began = (given.run / RECIPE).exists()
         done = outcome_of(given.run)
         if resume and done is not None and done["why"] != "stopped":
+            check_recipe(given)
             print(f"{path.stem}: done before")
             continue
         print(f"{path.stem}:")
@@ -50,13 +52,20 @@ def train(recipe: Path, run: Path | None = None, *, resume: bool = False) -> Non
 
 def _one(given: Any, resume: bool, command: str) -> bool:
     """Run a recipe; returns whether it came to its end."""
-    from everlong.errors import MissingExtraError
+    from everlong.errors import EverlongError, MissingExtraError
     from everlong.training.parallel import joined
     from everlong.training.report import draw
     from everlong.training.trainer import Trainer
 
-    with joined() as ranks, _shown(given) if ranks.first else nullcontext(_QUIET) as (say, tell):
-        outcome = Trainer(given, say, ranks).run(resume, tell)
+    try:
+        with joined() as ranks, _shown(given) if ranks.first else nullcontext(_QUIET) as shown:
+            say, tell = shown
+            outcome = Trainer(given, say, ranks).run(resume, tell)
+    except OSError as error:
+        raise EverlongError(
+            f"{error}; checkpoints that were saved are whole: when it is mended, go on with: "
+            f"{command} --resume"
+        ) from error
     if not ranks.first:
         return not outcome.stopped
     losses = ", ".join(

@@ -27,10 +27,15 @@ def verify_resume(
     from tempfile import TemporaryDirectory
 
     from everlong.config import load_config
-    from everlong.errors import CheckpointError
+    from everlong.errors import CheckpointError, ConfigError
     from everlong.training.kills import kill_and_compare, shortened
     from everlong.training.recipe import Recipe
 
+    if kills < 1 or steps < 2 or checkpoint_every < 1:
+        raise ConfigError(
+            "verify-resume has 1 kill or more, 2 steps or more and 1 step or more between "
+            f"checkpoints, not {kills}, {steps} and {checkpoint_every}"
+        )
     given = replace(
         shortened(load_config(Recipe, recipe), steps), checkpoint_every=checkpoint_every
     )

@@ -72,4 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 141
+    except OSError as error:  # a full disk, a folder that is not ours
+        print(f"everlong: error: {error}", file=sys.stderr)
+        return 2
     return 0

@@ -10,6 +10,7 @@ import gzip
 import hashlib
 import io
 import json
+import re
 import shutil
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,6 +27,7 @@ from everlong.tokenizer import Tokenizer
 
 Reading = Literal["text", "chat", "pairs", "preferences", "shards"]
 
+_NAME = re.compile(r"\w[\w .,:+()-]{0,99}")
 _VERSION = 1
 """Of how files become tokens; another one makes shards anew."""
 _LINE_BYTES = 64 << 20
@@ -49,8 +51,13 @@ class Corpus:
     of token shards."""
 
     def __post_init__(self) -> None:
-        if not self.name or not self.paths:
-            raise ConfigError("a corpus needs a name and paths")
+        if not self.paths:
+            raise ConfigError(f"the corpus {self.name!r} needs paths")
+        if not _NAME.fullmatch(self.name):
+            raise ConfigError(
+                "a corpus has a name of up to 100 letters, digits, spaces and -_.,:+() that begins "
+                f"with a letter or digit, not {self.name!r}: folders are named after it"
+            )
         if self.kind == "shards" and len(self.paths) > 1:
             raise ConfigError(f"{self.name}: shards are one folder, not {len(self.paths)}")
 
@@ -86,9 +93,13 @@ def open_corpus(
     folder = kept / f"{corpus.name}-{_digest(corpus, files, wanted)}"
     kept.mkdir(parents=True, exist_ok=True)
     with FileLock(kept / f".{folder.name}.lock"):  # other processes of the run wait for it
-        if not (folder / INDEX).exists():
-            shutil.rmtree(folder, ignore_errors=True)
-            _make(corpus, files, tokenizer, folder, say)
+        if (folder / INDEX).exists():
+            try:
+                return TokenShards(folder)
+            except DataError as error:
+                say(f"{error}; that is done now")
+        shutil.rmtree(folder, ignore_errors=True)
+        _make(corpus, files, tokenizer, folder, say)
     return TokenShards(folder)
 
 
@@ -219,7 +230,7 @@ def _documents(corpus: Corpus, path: Path) -> Iterator[tuple[str, Any]]:
                 continue
             try:
                 value = json.loads(_decoded(path, line))
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise DataError(f"{place}: not JSON: {error}") from None
             yield place, _document(corpus, place, value)
 
@@ -239,18 +250,18 @@ def _document(corpus: Corpus, place: str, value: Any) -> Any:
             )
         return pair
     if corpus.kind == "preferences":
-        asked = value.get("messages") or [{"role": "user", "content": value.get("prompt")}]
         answers = value.get("chosen"), value.get("rejected")
-        if not all(isinstance(one, str) for one in (asked[-1].get("content"), *answers)):
+        asked = value.get("messages", value.get("prompt"))
+        if asked is None or not all(isinstance(one, str) and one for one in answers):
             raise DataError(
                 f"{place}: needs prompt or messages, chosen and rejected; its fields: "
                 f"{', '.join(map(str, value))}"
             )
-        return asked, *answers
-    if isinstance(messages := value.get("messages"), list):
-        if not all(isinstance(one, Mapping) for one in messages):
-            raise DataError(f"{place}: messages must be objects with role and content")
-        return messages
+        if isinstance(asked, str):
+            return [{"role": "user", "content": asked}], *answers
+        return _messages(asked, place), *answers
+    if "messages" in value:
+        return _messages(value["messages"], place)
     prompt, response = value.get("prompt"), value.get("response")
     if not (isinstance(prompt, str) and isinstance(response, str)):
         raise DataError(
@@ -258,6 +269,24 @@ def _document(corpus: Corpus, place: str, value: Any) -> Any:
             f"{', '.join(map(str, value))}"
         )
     return [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
+
+
+def _messages(value: Any, place: str) -> list[Mapping[str, Any]]:
+    """A conversation; what is learned or read must be text."""
+    if not isinstance(value, list) or not value:
+        raise DataError(f"{place}: messages must be a list with one or more")
+    for number, one in enumerate(value):
+        if not isinstance(one, Mapping) or not isinstance(one.get("role"), str):
+            raise DataError(f"{place}: messages[{number}] must be an object with a role")
+        # A call of a tool has no content besides.
+        if not isinstance(one.get("content"), str) and not one.get("tool_calls"):
+            raise DataError(
+                f"{place}: messages[{number}].content must be text, not "
+                f"{type(one.get('content')).__name__}"
+            )
+        if one["role"] == "assistant" and not one.get("content") and not one.get("tool_calls"):
+            raise DataError(f"{place}: messages[{number}] is an answer without a word")
+    return value
 
 
 @contextmanager

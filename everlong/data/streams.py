@@ -25,9 +25,13 @@ from everlong.errors import DataError
 
 STREAMS = 32
 _LOOKAHEAD = 32
-"""Pieces among which a stream looks for the one that fits best."""
-_HEAD_START = 256
-"""Tokens; streams do not all begin with the same source."""
+"""Pieces among which a stream looks for the one that fits best,"""
+_LOOKAHEAD_SEQUENCES = 16
+"""as long as they are not so many sequences together: what waits is not read yet, and of sources
+with long documents more waits."""
+_CYCLE = 1000
+"""Documents; each stream begins somewhere in so many draws, so that all of them together give every
+source its share from the first step on."""
 
 
 @dataclass(frozen=True)
@@ -90,13 +94,17 @@ class Stream:
         self._sources, self._seed = sources, seed
         self._drawn = [0] * len(sources)
         self._waiting: list[Piece] = []
+        self._aside: list[Piece] = []
+        self._given: list[float] = []
         self._orders: dict[int, tuple[int, Permutation]] = {}
-        self.restart()
 
     def restart(self) -> None:
-        """Balance sources anew, as when weights have changed."""
-        names = (f"{self._seed} {self.number} {i}".encode() for i in range(len(self._sources)))
-        self._given = [xxhash.xxh64_intdigest(name) % _HEAD_START for name in names]
+        """Balance sources anew, as when weights have changed.
+
+        What has been drawn and not read is read when its source's turn comes again.
+        """
+        self._aside += self._waiting
+        self._waiting, self._given = [], []
 
     def next(self, length: int, weights: Sequence[float], cut: bool) -> Packed:
         """The next sequence.
@@ -109,7 +117,9 @@ class Stream:
         pieces: list[Piece] = []
         room = length
         while room:
-            while len(self._waiting) < _LOOKAHEAD:
+            while len(self._waiting) < _LOOKAHEAD and (
+                sum(map(len, self._waiting)) < _LOOKAHEAD_SEQUENCES * length
+            ):
                 self._waiting.append(self._draw(weights))
             place = self._best(room) if pieces else 0
             if place is None:
@@ -130,12 +140,19 @@ class Stream:
     def state(self) -> dict[str, Any]:
         """From which :meth:`load` goes on."""
         waiting = [list(astuple(piece)) for piece in self._waiting]
-        return {"drawn": [*self._drawn], "given": [*self._given], "waiting": waiting}
+        aside = [list(astuple(piece)) for piece in self._aside]
+        return {
+            "drawn": [*self._drawn],
+            "given": [*self._given],
+            "waiting": waiting,
+            "aside": aside,
+        }
 
     def load(self, state: dict[str, Any]) -> None:
         """Go on from a :meth:`state`."""
         self._drawn, self._given = [*state["drawn"]], [*state["given"]]
         self._waiting = [Piece(*piece) for piece in state["waiting"]]
+        self._aside = [Piece(*piece) for piece in state["aside"]]
 
     def _best(self, room: int) -> int | None:
         best, length = None, 0
@@ -145,11 +162,14 @@ class Stream:
         return best
 
     def _draw(self, weights: Sequence[float]) -> Piece:
-        total = sum(self._given)
-        source = max(
-            (i for i, weight in enumerate(weights) if weight > 0),
-            key=lambda i: weights[i] * (total + _HEAD_START) - self._given[i],
-        )
+        if not self._given:
+            self._given = self._begin(weights)
+        source = _behind(self._given, weights)
+        for place, piece in enumerate(self._aside):
+            if piece.source == source:
+                del self._aside[place]
+                self._given[source] += len(piece)
+                return piece
         shards = self._sources[source].shards
         while True:
             place = self.number + STREAMS * self._drawn[source]
@@ -159,6 +179,17 @@ class Stream:
                 self._given[source] += length - 1
                 return Piece(source, document, 0, length - 1)
 
+    def _begin(self, weights: Sequence[float]) -> list[float]:
+        """What sources would have given after some draws, of documents of their mean lengths."""
+        given = [0.0] * len(weights)
+        if sum(weight > 0 for weight in weights) > 1:
+            lengths = [one.shards.tokens / one.shards.documents for one in self._sources]
+            name = f"{self._seed} {self.number}".encode()
+            for _ in range(xxhash.xxh64_intdigest(name) % _CYCLE):
+                source = _behind(given, weights)
+                given[source] += lengths[source]
+        return given
+
     def _order(self, source: int, epoch: int) -> Permutation:
         known = self._orders.get(source)
         if known is None or known[0] != epoch:
@@ -166,6 +197,13 @@ class Stream:
             order = Permutation(of.shards.documents, f"{self._seed} {of.name} {epoch}")
             known = self._orders[source] = (epoch, order)
         return known[1]
+
+
+def _behind(given: Sequence[float], weights: Sequence[float]) -> int:
+    """The source that lacks most of its share of the tokens."""
+    total = sum(given)
+    read = (i for i, weight in enumerate(weights) if weight > 0)
+    return max(read, key=lambda i: weights[i] * total - given[i])
 
 
 class Streams:

@@ -77,7 +77,7 @@ class TokenShards:
                 f"{folder} has no {INDEX}: it is no folder of token shards, or writing it was "
                 "stopped before its end; make it anew"
             ) from None
-        except (OSError, ValueError, ConfigError) as error:
+        except (OSError, ValueError, RecursionError, ConfigError) as error:
             raise DataError(f"{path} cannot be read: {error}") from None
         if self.index.format != _FORMAT:
             raise DataError(
@@ -104,6 +104,16 @@ class TokenShards:
         shard, number = self._place(document)
         return shard.length(number)
 
+    def longest(self) -> tuple[int, int]:
+        """Number and tokens of the longest document; of none, zeros."""
+        best, tokens, first = 0, 0, 0
+        for shard in self._shards:
+            lengths = np.diff(shard.starts)
+            if len(lengths) and (most := int(lengths.max())) > tokens:
+                best, tokens = first + int(lengths.argmax()), most
+            first += len(lengths)
+        return best, tokens
+
     def read(self, document: int, start: int, end: int) -> NDArray[np.int64]:
         """Tokens ``start`` to ``end`` of a document, int64.
 
@@ -115,8 +125,8 @@ class TokenShards:
         if len(found) and found.max() >= self.index.vocab_size:
             raise DataError(
                 f"{self.folder}, document {document:,}: token {found.max()} is not in the "
-                f"vocabulary of {self.index.vocab_size:,}; the shard is damaged, see "
-                "`TokenShards.verify`"
+                f"vocabulary of {self.index.vocab_size:,}; the shard is damaged; remove the folder "
+                "and have it made anew"
             )
         return found
 

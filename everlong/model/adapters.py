@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from everlong.errors import CheckpointError, ConfigError
+from everlong.model.config import ModelConfig
 from everlong.model.transformer import Transformer, projections
 
 
@@ -132,6 +133,22 @@ class LoraConfig:
             raise ConfigError(f"alpha is above 0, not {self.alpha}")
         if not self.layers or len(set(self.layers)) < len(self.layers):
             raise ConfigError(f"layers are one or more, each once, not {list(self.layers)}")
+
+
+def adapter_parameters(config: ModelConfig, adapter: LoraConfig) -> int:
+    """How many numbers an adapter has that is trained on a model of this shape."""
+    hidden, inner = config.hidden_size, config.intermediate_size
+    queries, keys = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
+    both: dict[Projection, int] = {
+        "q_proj": hidden + queries,
+        "k_proj": hidden + keys,
+        "v_proj": hidden + keys,
+        "o_proj": queries + hidden,
+        "gate_proj": hidden + inner,
+        "up_proj": hidden + inner,
+        "down_proj": inner + hidden,
+    }
+    return config.num_layers * adapter.rank * sum(both[name] for name in adapter.layers)
 
 
 class TrainedLinear(nn.Module):

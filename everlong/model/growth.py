@@ -65,13 +65,13 @@ def grown_config(config: ModelConfig, layers: int | None, heads: int | None) -> 
     Raises:
         ConfigError: it cannot grow to that.
     """
-    plan = grown_layers(config.num_layers, layers or config.num_layers)
+    plan = grown_layers(config.num_layers, config.num_layers if layers is None else layers)
     if len(plan) > config.num_layers and config.residual in ("deepnorm", "keel"):
         raise ConfigError(
             f"layers joined as {config.residual!r} normalise what passes them, so new ones cannot "
             "add nothing; a model grows in depth with residual: pre or scaled"
         )
-    heads = heads or config.num_heads
+    heads = config.num_heads if heads is None else heads
     if heads < config.num_heads or heads % config.num_kv_heads:
         raise ConfigError(
             f"a model of {config.num_heads} query heads grows to a multiple of its "

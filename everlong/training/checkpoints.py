@@ -11,6 +11,7 @@ Writing goes on beside training: tensors are copied first, which takes no longer
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shutil
@@ -22,7 +23,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.hf_storage import (
     HuggingFaceStorageReader,
     HuggingFaceStorageWriter,
@@ -45,12 +48,14 @@ class Checkpoints:
     """The checkpoints of one run.
 
     Args:
-        folder: of them; made if need be.
+        folder: of them; made if need be. What a crash left half written or half removed goes.
         keep: so many of the latest stay, and that with the lowest validation loss.
     """
 
     def __init__(self, folder: Path, keep: int = 2) -> None:
         self._folder, self._keep = folder, keep
+        for left in (*folder.glob(".step-*.partial"), *folder.glob(".step-*.dropped")):
+            shutil.rmtree(left, ignore_errors=True)
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: Future[None] | None = None
 
@@ -60,7 +65,8 @@ class Checkpoints:
         Args:
             step: after which it is.
             tensors: may change after the call.
-            state: plain data; its ``validation_loss``, where there is one, says how good it is.
+            state: plain data; its ``validation_loss``, where there is one, says how good it is
+                among those whose ``judged_by`` is the same.
 
         Raises:
             CheckpointError: the one before could not be written.
@@ -77,14 +83,8 @@ class Checkpoints:
             CheckpointError: it could not be written.
         """
         pending, self._pending = self._pending, None
-        if pending is None:
-            return
-        try:
+        if pending is not None:
             pending.result()
-        except OSError as error:
-            raise CheckpointError(
-                f"the checkpoint could not be written: {error}; the ones before it are whole"
-            ) from error
 
     def close(self) -> None:
         """Wait, and end the thread."""
@@ -96,6 +96,17 @@ class Checkpoints:
     def _write(self, step: int, tensors: dict[str, Tensor], state: str) -> None:
         final = path_of(self._folder, step)
         partial = final.with_name(f".{final.name}.partial")
+        try:
+            self._write_as(final, partial, tensors, state)
+            self._drop(step)
+        except (OSError, CheckpointException) as error:
+            shutil.rmtree(partial, ignore_errors=True)  # a full disk needs the room
+            raise CheckpointError(
+                f"the checkpoint of step {step:,} could not be written: {_reason(error)}; those "
+                "before it are whole; make room on the disk, and go on with --resume"
+            ) from error
+
+    def _write_as(self, final: Path, partial: Path, tensors: dict[str, Tensor], state: str) -> None:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         with _alone():
@@ -111,19 +122,24 @@ class Checkpoints:
         shutil.rmtree(final, ignore_errors=True)  # of a run that was resumed before it
         os.replace(partial, final)
         sync_directory(self._folder)
-        self._drop()
 
-    def _drop(self) -> None:
-        """Remove checkpoints that are not to be kept."""
-        steps = steps_in(self._folder)
-        losses = {}
-        for step in steps:
-            loss = read_state(path_of(self._folder, step)).get("validation_loss")
-            if loss is not None:
-                losses[step] = loss
+    def _drop(self, written: int) -> None:
+        """Remove checkpoints that are not to be kept, now that this one is written."""
+        states = {}
+        for step in steps_in(self._folder):
+            with suppress(CheckpointError):  # of a damaged one, which counts for nothing
+                states[step] = read_state(path_of(self._folder, step))
+        judged_by = states[written].get("judged_by")
+        losses = {
+            step: loss
+            for step, state in states.items()
+            if (loss := state.get("validation_loss")) is not None
+            and math.isfinite(loss)
+            and state.get("judged_by") == judged_by
+        }
         best = min(losses, key=lambda step: (losses[step], step)) if losses else None
-        for step in steps[: -self._keep]:
-            if step != best:
+        for step in [*states][: -self._keep]:
+            if step not in (best, written):
                 # Out of sight first: half a checkpoint must not be found.
                 path = path_of(self._folder, step)
                 gone = path.with_name(f".{path.name}.dropped")
@@ -155,10 +171,20 @@ def latest(folder: Path, say: Callable[[str], None] = lambda text: None) -> int 
         try:
             verify(path_of(folder, step))
         except CheckpointError as error:
-            say(f"{error}; the one before it is taken")
+            say(f"{error}; it is passed over")
         else:
             return step
     return None
+
+
+def set_aside(folder: Path, behind: int) -> None:
+    """Rename the checkpoints behind a step to ``….damaged``: a run goes on before them."""
+    for step in steps_in(folder):
+        if step > behind:
+            path = path_of(folder, step)
+            other = path.with_name(f"{path.name}.damaged")
+            shutil.rmtree(other, ignore_errors=True)
+            os.replace(path, other)
 
 
 def verify(path: Path) -> None:
@@ -172,7 +198,7 @@ def verify(path: Path) -> None:
         for name, wanted in manifest.items():
             if sha256_file(path / name) != wanted:
                 raise CheckpointError(f"{path / name} is not what was written")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{path} is damaged: {error}") from None
 
 
@@ -205,8 +231,15 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         }
         with _alone():
             load(tensors, storage_reader=reader, no_dist=True)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise CheckpointError(f"the tensors of {path} cannot be read: {error}") from None
+    except (
+        OSError,
+        ValueError,
+        RuntimeError,
+        KeyError,
+        CheckpointException,
+        SafetensorError,
+    ) as error:
+        raise CheckpointError(f"the tensors of {path} cannot be read: {_reason(error)}") from None
     return tensors
 
 
@@ -216,6 +249,14 @@ def _alone() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         yield
+
+
+def _reason(error: BaseException) -> BaseException:
+    """What went wrong: torch wraps it, with a traceback of each process."""
+    if isinstance(error, CheckpointException):
+        for wrapped, _ in error.failures.values():
+            return wrapped
+    return error
 
 
 def _files(tensors: Mapping[str, Tensor]) -> dict[str, int]:

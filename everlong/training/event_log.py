@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,10 @@ class EventLog:
             raise MissingExtraError("tensorboard", "train") from None
         self._writer: Any = SummaryWriter(str(run / FOLDER), purge_step=steps)
 
-    def write(self, step: int, figures: dict[str, Any]) -> None:
+    def write(self, step: int, figures: Mapping[str, Any]) -> None:
         """Append the figures of a step; those of held-out corpora are under their names."""
         for name, value in figures.items():
-            if isinstance(value, dict):
+            if isinstance(value, Mapping):
                 for corpus, loss in value.items():
                     self._writer.add_scalar(f"{name}/{corpus.replace(' ', '_')}", loss, step)
             else:

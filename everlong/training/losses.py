@@ -15,6 +15,7 @@ from torch.autograd import Function
 from torch.nn.functional import cross_entropy, logsigmoid, normalize
 
 from everlong.data.objectives import NOT_LEARNED
+from everlong.errors import DataError
 from everlong.model.native.cross_entropy import cross_entropy_
 
 CHUNK_LOGITS = 1 << 26
@@ -104,7 +105,15 @@ def contrastive_loss(one: Tensor, other: Tensor, temperature: float = 0.05) -> T
     Args:
         one, other: embeddings [n, h]; rows of the same number belong together.
         temperature: by which cosines are divided.
+
+    Raises:
+        DataError: there is one pair alone, of which nothing can be learned.
     """
+    if len(one) < 2:
+        raise DataError(
+            "a contrastive step compares pairs with one another, and one process had a single one "
+            "at a time; raise sequences or micro_sequences"
+        )
     cosines = normalize(one.float(), dim=-1) @ normalize(other.float(), dim=-1).T / temperature
     own = torch.arange(len(one), device=one.device)
     return (cross_entropy(cosines, own) + cross_entropy(cosines.T, own)) / 2

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import xxhash
 from torch import Tensor
 
 from everlong.checkpoint import open_checkpoint
@@ -17,8 +19,15 @@ from everlong.model.adapters import LoraConfig, LowRank, merged, trained_changes
 from everlong.model.config import ModelConfig
 from everlong.model.residual import folded
 from everlong.tokenizer import Tokenizer, load_tokenizer
-from everlong.training.checkpoints import latest, path_of, read_state, read_tensors, steps_in
-from everlong.training.run_files import CHECKPOINTS, RECIPE, TOKENIZER
+from everlong.training.checkpoints import (
+    latest,
+    path_of,
+    read_state,
+    read_tensors,
+    steps_in,
+    verify,
+)
+from everlong.training.run_files import CHECKPOINTS, RECIPE, TOKENIZER, inputs_of
 
 
 @dataclass(frozen=True)
@@ -108,6 +117,8 @@ def open_run(folder: Path, step: int | None = None) -> TrainedModel:
             f"there are: {there}"
         )
     path = path_of(checkpoints, found)
+    if step is not None:
+        verify(path)
     state, tensors = read_state(path), read_tensors(path)
     part = "average." if any(name.startswith("average.") for name in tensors) else "model."
     weights = {
@@ -118,10 +129,25 @@ def open_run(folder: Path, step: int | None = None) -> TrainedModel:
     if state["adapter"] is not None:
         lora = from_plain(LoraConfig, state["adapter"])
         adapter = TrainedAdapter(lora, trained_changes(lora, weights), state["base"])
-        weights = merged(open_dense(adapter.base).weights, adapter.changes)
+        base = open_dense(adapter.base).weights
+        if digest_of_weights(base) != inputs_of(folder).get(f"model {adapter.base}"):
+            raise CheckpointError(
+                f"the adapter in {folder} was trained on {adapter.base}, whose weights are others "
+                "now; bring them back, or train it again"
+            )
+        weights = merged(base, adapter.changes)
     config, weights = folded(config, weights)
     model = DenseModel(config, weights, load_tokenizer(folder / TOKENIZER))
     return TrainedModel(found, model, adapter)
+
+
+def digest_of_weights(weights: Mapping[str, Tensor]) -> str:
+    """A checksum of a model's numbers, in hexadecimal."""
+    found = xxhash.xxh3_128()
+    for name in sorted(weights):
+        found.update(name.encode())
+        found.update(weights[name].contiguous().numpy().data)
+    return found.hexdigest()
 
 
 def export_run(folder: Path, into: Path, *, step: int | None = None, dtype: str) -> int:

@@ -2,9 +2,9 @@
 
 Operations are those of ``model/cost.py``, attention included, for the sequence lengths of the
 recipe's phases. Time is operations by what devices do of their peak, an assumption that a short
-run measures. Memory counts what training keeps: master weights, gradients and two moments in
-float32, weights in bfloat16 where they are used, activations as the fused kernels of training keep
-them, and the logits of a chunk.
+run measures. Memory counts what training keeps: master weights, gradients and what the optimizer
+remembers in float32, weights in bfloat16 where they are used, activations as the fused kernels of
+training keep them, and the logits of a chunk.
 
 Sharding follows Rajbhandari et al., "ZeRO", 2020, section 5: optimizer states, then gradients, then
 weights are divided among the devices.
@@ -12,10 +12,12 @@ weights are divided among the devices.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 from everlong.errors import ConfigError
+from everlong.model.adapters import adapter_parameters
 from everlong.model.config import ModelConfig
 from everlong.model.cost import parameters, training_activation_bytes, training_flops
 from everlong.training.losses import CHUNK_LOGITS
@@ -78,6 +80,13 @@ class Plan:
     recompute: bool
     micro_tokens: int
     """That a device computes at a time."""
+    trained: int
+    """Parameters that learn, of the last stage's model."""
+    frozen: int
+    """Parameters beside them: those that an adapter changes, and the model before of answers that
+    are preferred."""
+    copies: int
+    """Of each parameter that learns in a checkpoint: itself, its moments, its average."""
 
     @property
     def tokens(self) -> float:
@@ -103,8 +112,8 @@ class Plan:
 
     @property
     def checkpoint_bytes(self) -> int:
-        """Master weights and both moments of the last stage's model, float32."""
-        return 12 * parameters(self.stages[-1].config).total
+        """Of the last stage's model, float32."""
+        return 4 * self.copies * self.trained
 
     @property
     def data_bytes(self) -> float:
@@ -119,9 +128,10 @@ class Plan:
     def memory(self, scheme: Scheme) -> float:
         """Bytes of a device under a sharding scheme, of the last stage's model."""
         config = self.stages[-1].config
-        total, place = parameters(config).total, SCHEMES.index(scheme)
+        place = SCHEMES.index(scheme)
         divided = [self.devices if place > level else 1 for level in range(3)]
-        kept = total * (12 / divided[0] + 4 / divided[1] + 2 / divided[2])
+        kept = self.trained * (4 * self.copies / divided[0] + 4 / divided[1] + 2 / divided[2])
+        kept += 4 * self.frozen
         activations = training_activation_bytes(config, self.micro_tokens)
         one_layer = activations // config.num_layers
         if self.recompute:
@@ -154,11 +164,13 @@ def plan(
     Raises:
         ConfigError: a number cannot be.
     """
-    if devices < 1 or not 0 < share <= 1 or (tokens is not None and not tokens > 0):
+    if devices < 1 or not 0.001 <= share <= 1 or (tokens is not None and not tokens > 0):
         raise ConfigError(
-            "a plan has 1 device or more, a share of the peak above 0 and up to 1, and tokens "
-            f"above 0, not {devices}, {share}, {tokens}"
+            "a plan has 1 device or more, a share of the peak from 0.001 to 1, and tokens above "
+            f"0, not {devices}, {share}, {tokens}"
         )
+    if not 0 <= device.price < math.inf:
+        raise ConfigError(f"a device costs 0 dollars an hour or more, not {device.price}")
     own = [phase.steps * phase.sequences * phase.sequence_length for phase in recipe.phases]
     scale = 1.0 if tokens is None else tokens / sum(own)
     stages = tuple(
@@ -166,10 +178,26 @@ def plan(
             config,
             count * scale,
             phase.sequence_length,
-            training_flops(config, phase.sequence_length) * count * scale / phase.sequence_length,
+            recipe.operations
+            * training_flops(config, phase.sequence_length)
+            * (count * scale / phase.sequence_length),
         )
         for phase, config, count in zip(recipe.phases, configs, own, strict=True)
     )
     last = recipe.phases[-1]
     sequences = recipe.micro_sequences or max(1, last.sequences // devices)
-    return Plan(stages, device, devices, share, recipe.recompute, sequences * last.sequence_length)
+    total = parameters(configs[-1]).total
+    trained = total if recipe.adapter is None else adapter_parameters(configs[-1], recipe.adapter)
+    compared = any(phase.objective == "preference" for phase in recipe.phases)
+    moments = 1 if recipe.optimizer.kind == "muon" else 2
+    return Plan(
+        stages,
+        device,
+        devices,
+        share,
+        recipe.recompute,
+        sequences * last.sequence_length,
+        trained,
+        (recipe.adapter is not None) * total + compared * total,
+        1 + moments + (recipe.average is not None),
+    )

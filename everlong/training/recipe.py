@@ -73,8 +73,11 @@ class Phase:
         for name in ("steps", "sequence_length", "sequences"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is 1 or more, not {getattr(self, name)}")
-        if not 0 < self.learning_rate < math.inf:
-            raise ConfigError(f"learning_rate is above 0, not {self.learning_rate}")
+        if not 0 < self.learning_rate <= 1:
+            raise ConfigError(f"learning_rate is above 0 and at most 1, not {self.learning_rate}")
+        for name in ("layers", "heads"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ConfigError(f"{name} is 1 or more, not {value}")
         Schedule(self.schedule, self.steps)  # refuses a warm-up that is longer than the phase
         if self.objective not in OBJECTIVES:
             raise ConfigError(
@@ -85,9 +88,14 @@ class Phase:
         if not 0 < self.masked < 1:
             raise ConfigError(f"masked is between 0 and 1, not {self.masked}")
         wrong = [f"{n}: {w}" for n, w in self.weights.items() if not 0 <= w < math.inf]
-        if wrong or not sum(self.weights.values()) > 0:
+        if wrong or not 0 < sum(self.weights.values()) < math.inf:
             raise ConfigError(
-                f"weights are 0 or more, and one is above 0, not {', '.join(wrong) or 'none'}"
+                f"weights are 0 or more, and one is above 0, not {', '.join(wrong) or 'none'}; all "
+                "together are a finite number"
+            )
+        if self.objective == "contrastive" and self.sequences < 2:
+            raise ConfigError(
+                "contrastive steps compare pairs with one another; give sequences: 2 or more"
             )
 
 
@@ -101,7 +109,7 @@ class Validation:
     every: int = 100
     """Steps; and after the last."""
     tokens: int = 65536
-    """Of each corpus, its beginning."""
+    """Of each corpus, its beginning; about, as sequences are read whole."""
     patience: int | None = None
     """So many validations in a row that bring nothing end the run; None: never."""
 
@@ -177,7 +185,7 @@ class Recipe:
                     f"phases[{number}].sequences ({phase.sequences}) must be a multiple of "
                     f"micro_sequences ({self.micro_sequences})"
                 )
-        grows = any(phase.layers or phase.heads for phase in self.phases)
+        grows = any(phase.layers is not None or phase.heads is not None for phase in self.phases)
         if self.adapter is not None and (grows or self.model.checkpoint is None):
             raise ConfigError("an adapter needs a model.checkpoint that does not grow")
         if self.sharding == "divided":
@@ -195,6 +203,16 @@ class Recipe:
                     f"sharding: divided goes with adamw and all weights, not with "
                     f"{', '.join(wrong)}; leave that out, or say sharding: replicated"
                 )
+        if not self.validation.corpora:
+            if self.validation.patience is not None:
+                raise ConfigError("validation.patience needs validation.corpora, which are none")
+            if any(phase.schedule.kind == "plateau" for phase in self.phases):
+                raise ConfigError(
+                    "schedule.kind: plateau lowers the rate by the loss of validation.corpora, "
+                    "which are none"
+                )
+        if not 0 <= self.seed < 1 << 63:
+            raise ConfigError(f"seed is from 0 to {(1 << 63) - 1}, not {self.seed}")
         for name in ("checkpoint_every", "keep"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is 1 or more, not {getattr(self, name)}")
@@ -202,6 +220,16 @@ class Recipe:
             raise ConfigError(f"micro_sequences is 1 or more, not {self.micro_sequences}")
         if self.average is not None and not 0 < self.average < 1:
             raise ConfigError(f"average is between 0 and 1, not {self.average}")
+
+    @property
+    def operations(self) -> float:
+        """Of a step, as a share of those of one that trains all weights.
+
+        With an adapter the other weights have no gradients, a third of them; an answer that is
+        preferred is read by the model before, too.
+        """
+        share = 1.0 if self.adapter is None else 2 / 3
+        return share + any(phase.objective == "preference" for phase in self.phases) / 3
 
     @property
     def steps(self) -> int:

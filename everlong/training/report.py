@@ -58,12 +58,13 @@ def draw(run: Path) -> Path:
     return path
 
 
-def _curve(axes: Any, steps: Sequence[int], values: Sequence[float], label: str) -> None:
-    """Single values faintly, and their moving average."""
-    axes.plot(steps, values, color="tab:blue", alpha=0.25, linewidth=0.8)
+def _curve(axes: Any, steps: Sequence[int], values: Sequence[float | None], label: str) -> None:
+    """Single values faintly, and their moving average; None: it was not finite."""
+    shown = [float("nan") if one is None else one for one in values]
+    axes.plot(steps, shown, color="tab:blue", alpha=0.25, linewidth=0.8)
     smooth, total, weight = [], 0.0, 0.0
     for value in values:
-        if value == value and abs(value) != float("inf"):
+        if value is not None:
             total, weight = _SMOOTHED * total + value, _SMOOTHED * weight + 1
         smooth.append(total / weight if weight else float("nan"))
     axes.plot(steps, smooth, color="tab:blue", label=label or None)

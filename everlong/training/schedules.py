@@ -40,7 +40,7 @@ class ScheduleConfig:
             raise ConfigError(f"shrink is between 0 and 1, not {self.shrink}")
         if self.patience < 1:
             raise ConfigError(f"patience is 1 or more, not {self.patience}")
-        if self.better < 0:
+        if not 0 <= self.better < math.inf:
             raise ConfigError(f"better is 0 nats or more, not {self.better}")
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from everlong.data.corpora import Corpus, digest_of, open_corpus, texts_of
 from everlong.data.streams import Source
-from everlong.errors import ConfigError
+from everlong.errors import ConfigError, DataError
 from everlong.files import FileLock, cache_dir
 from everlong.model.config import ModelConfig
 from everlong.model.growth import grown_config
@@ -82,6 +82,26 @@ def open_start(recipe: Recipe, say: Callable[[str], None]) -> Start:
         sources(recipe.corpora),
         sources(recipe.validation.corpora),
     )
+
+
+def check_pairs(recipe: Recipe, start: Start) -> None:
+    """See that all pairs fit whole into a sequence, for the objectives that read them whole.
+
+    Raises:
+        DataError: one does not.
+    """
+    for number, phase in enumerate(recipe.phases):
+        if phase.objective not in ("contrastive", "preference"):
+            continue
+        read = [one for one in start.sources if phase.weights.get(one.name)]
+        for source in (*read, *start.held_out):
+            document, tokens = source.shards.longest()
+            if tokens - 1 > phase.sequence_length:
+                raise DataError(
+                    f"{source.name}: pair {document:,} has {tokens - 1:,} tokens to be read, and "
+                    f"phases[{number}].sequence_length is {phase.sequence_length:,}; set it to "
+                    f"{tokens - 1:,} or more, or leave out the longer ones"
+                )
 
 
 def _trained_tokenizer(

@@ -15,7 +15,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from types import FrameType
@@ -24,37 +24,40 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from everlong.config import format_config, to_plain
+from everlong.config import to_plain
 from everlong.data.batches import read
 from everlong.data.objectives import Shaping
 from everlong.data.streams import Packed, Streams, deal
 from everlong.device import keep_freed_memory
-from everlong.errors import ConfigError
+from everlong.errors import CheckpointError, ConfigError, EverlongError
 from everlong.files import FileLock, atomic_write
 from everlong.model.adapters import attach
 from everlong.model.config import ModelConfig
 from everlong.model.cost import training_flops
 from everlong.model.growth import grow, renamed_layers
 from everlong.model.transformer import Transformer
-from everlong.training.checkpoints import Checkpoints, latest, path_of, read_state, read_tensors
-from everlong.training.event_log import EventLog
+from everlong.training.checkpoints import (
+    Checkpoints,
+    latest,
+    path_of,
+    read_state,
+    read_tensors,
+    set_aside,
+    steps_in,
+)
+from everlong.training.journal import Journal
 from everlong.training.objectives import Losses
 from everlong.training.optimizers import Optimizers, average
 from everlong.training.parallel import Ranks, device_of_process, divide, whole
 from everlong.training.recipe import Phase, Recipe
-from everlong.training.run_files import (
-    CHECKPOINTS,
-    LEDGER,
-    METRICS,
-    OUTCOME,
-    RECIPE,
-    TOKENIZER,
-    StepLines,
-    seen,
-)
+from everlong.training.run_files import CHECKPOINTS, OUTCOME, RECIPE
+from everlong.training.same_run import begin, check
 from everlong.training.schedules import Schedule
-from everlong.training.start import built, open_start, parameters_of
+from everlong.training.start import built, check_pairs, open_start, parameters_of
 from everlong.training.validation import HeldOut
+
+_MOST_SKIPPED = 50
+"""Steps in a row whose gradients are not finite: then there is nothing to wait for."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ class Outcome:
     """``finished``, ``stopped`` (by Ctrl-C; it goes on with ``resume``) or ``no better`` (an
     early stop)."""
     before: Mapping[str, float]
-    """Losses of the held-out corpora before the first step, in nats."""
+    """Losses of the held-out corpora before the first step of the last objective, in nats."""
     validation: Mapping[str, float]
     """The last ones."""
     skipped: int
@@ -147,12 +150,20 @@ class Trainer:
             recipe.recompute,
             lambda: built(self._start.config, self._start.weights).to(self._device),
         )
-        self._step = self._skipped = self._phase = 0
+        check_pairs(recipe, self._start)
+        self._step = self._skipped = self._in_a_row = self._phase = 0
         self._validation: dict[str, float] = {}
         self._before: dict[str, float] = {}
         self._average: dict[str, Tensor] | None = None
         self._best, self._waited = math.inf, 0
+        self._validated_at = -1
         self._stop = False
+
+    @property
+    def _tired(self) -> bool:
+        """Whether validation has brought nothing for long enough to stop."""
+        patience = self._recipe.validation.patience
+        return patience is not None and self._waited >= patience
 
     def run(
         self, resume: bool = False, tell: Callable[[Step], None] = lambda step: None
@@ -165,8 +176,9 @@ class Trainer:
 
         Raises:
             ConfigError: there is a run in the folder, and ``resume`` was not said; or there is
-                none, and it was; or it is a run of another recipe.
-            CheckpointError: a checkpoint could not be written.
+                none, and it was; or its recipe, texts or start are others now.
+            CheckpointError: a checkpoint could not be written, or all are damaged.
+            EverlongError: the gradients of many steps in a row are not finite.
         """
         keep_freed_memory()
         folder = self._recipe.run
@@ -176,41 +188,35 @@ class Trainer:
             self._ranks.wait()  # for the first one to have begun
             self._open(resume)
             with self._interruptible():
-                return self._loop(None, (), tell)
+                return self._loop(None, tell)
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".lock", timeout=0), ExitStack() as opened:
-            self._begin(resume)
+            (check if resume else begin)(self._recipe, self._start)
             self._ranks.wait()
             self._open(resume)
             checkpoints = Checkpoints(folder / CHECKPOINTS, self._recipe.keep)
             opened.callback(checkpoints.close)
-            logs: list[StepLines | EventLog] = [StepLines(folder / METRICS, self._step)]
-            if self._recipe.tensorboard:
-                logs.append(EventLog(folder, self._step))
-            ledger = StepLines(folder / LEDGER, self._step)
-            for log in (*logs, ledger):
-                opened.callback(log.close)
-
-            def keep(step: Step, packed: list[Packed]) -> None:
-                ledger.write(step.number, {"sequences": seen(self._start.sources, packed)})
-                for log in logs:
-                    log.write(step.number, _metrics(step))
-
+            journal = opened.enter_context(
+                Journal(folder, self._step, self._start.sources, self._recipe.tensorboard)
+            )
             opened.enter_context(self._interruptible())
-            outcome = self._loop(checkpoints, (keep,), tell)
+            outcome = self._loop((checkpoints, journal), tell)
             atomic_write(folder / OUTCOME, json.dumps(asdict(outcome), indent=1).encode())
             return outcome
 
     def _loop(
-        self,
-        checkpoints: Checkpoints | None,
-        keep: Sequence[Callable[[Step, list[Packed]], None]],
-        tell: Callable[[Step], None],
+        self, kept: tuple[Checkpoints, Journal] | None, tell: Callable[[Step], None]
     ) -> Outcome:
-        recipe, why = self._recipe, "finished"
+        """Steps until the end.
+
+        Args:
+            kept: what the first process writes.
+            tell: told of every step.
+        """
+        recipe, why = self._recipe, "no better" if self._tired else "finished"
         if self._step == 0 and self._held_out:
             self._before = self._losses()
-        while self._step < recipe.steps:
+        while self._step < recipe.steps and why == "finished":
             number, place = recipe.place(self._step)
             if place == 0:
                 self._enter(number)
@@ -218,23 +224,20 @@ class Trainer:
             last = self._step == recipe.steps
             if self._held_out and (last or self._step % recipe.validation.every == 0):
                 step = self._validated(step)
-            for one in keep:
-                one(step, packed)
+            if kept is not None:
+                kept[1].write(step.number, packed, _figures(step))
             tell(step)
-            patience = recipe.validation.patience
-            tired = patience is not None and self._waited >= patience
-            stopped = self._ranks.sum(self._stop)[0] > 0  # whoever was told to
-            if tired or stopped:
+            stopped, tired = self._ranks.sum(self._stop, self._ranks.first and self._tired)
+            if tired or stopped:  # whoever was told to; and as the first process finds
                 why = "no better" if tired else "stopped"
             saves = last or tired or stopped or self._step % recipe.checkpoint_every == 0
-            if saves and (checkpoints is not None or self._divided):
+            if saves and (kept is not None or self._divided):
                 tensors = self._tensors()  # whole ones, for which all processes are asked
-                if checkpoints is not None:
-                    checkpoints.save(self._step, tensors, self._state())
-            if tired or stopped:
-                break
-        if checkpoints is not None:
-            checkpoints.wait()
+                if kept is not None:
+                    kept[1].sync()
+                    kept[0].save(self._step, tensors, self._state())
+        if kept is not None:
+            kept[0].wait()
         self._ranks.wait()
         return Outcome(self._step, why, self._before, self._validation, self._skipped)
 
@@ -268,10 +271,19 @@ class Trainer:
         norm = self._optimizers.step(rate)
         if not math.isfinite(norm):
             self._skipped += 1
+            self._in_a_row += 1
             self._say(f"step {self._step}: gradients are not finite; it changed nothing")
-        elif self._average is not None:
-            assert self._recipe.average is not None
-            average(self._average, parameters_of(self._model), self._recipe.average)
+            if self._in_a_row == _MOST_SKIPPED:
+                raise EverlongError(
+                    f"the gradients of {_MOST_SKIPPED} steps in a row are not finite; the last "
+                    "checkpoint is whole; lower the learning rate, or look at the texts that the "
+                    "ledger names for these steps"
+                )
+        else:
+            self._in_a_row = 0
+            if self._average is not None:
+                assert self._recipe.average is not None
+                average(self._average, parameters_of(self._model), self._recipe.average)
         (loss,) = self._ranks.sum(loss)
         step = Step(
             self._step,
@@ -281,7 +293,7 @@ class Trainer:
             norm,
             sum(one.tokens for one in packed),
             time.perf_counter() - began,
-            int(sum(costs)),
+            int(self._recipe.operations * sum(costs)),
             max(loads) * len(loads) / sum(loads) - 1,
         )
         self._step += 1
@@ -303,7 +315,7 @@ class Trainer:
         )
 
     def _validated(self, step: Step) -> Step:
-        self._validation = self._losses()
+        self._validation, self._validated_at = self._losses(), self._step
         first = self._validation[self._held_out.first]
         self._schedule.validated(first)
         if first < self._best:
@@ -313,7 +325,10 @@ class Trainer:
         return replace(step, validation=dict(self._validation))
 
     def _enter(self, number: int) -> None:
-        """Begin a phase: grow, and balance the sources anew."""
+        """Begin a phase: grow, and balance the sources anew.
+
+        Losses of another objective cannot be compared: the best one is looked for anew.
+        """
         config, before = self._start.configs[number], self._model.config
         if config != before:
             kept = {name: whole(one) for name, one in self._optimizers.tensors().items()}
@@ -328,31 +343,22 @@ class Trainer:
             self._recipe.phases[number].schedule, self._recipe.phases[number].steps
         )
         self._streams.restart()
-
-    def _begin(self, resume: bool) -> None:
-        """Write what a new run begins with, or see that it is the same run that goes on."""
-        folder, text = self._recipe.run, format_config(self._recipe)
-        path = folder / RECIPE
-        if not resume:
-            if path.exists():
-                raise ConfigError(
-                    f"{folder} holds a run already; go on with it by --resume, or name another "
-                    "folder by --run"
-                )
-            (folder / TOKENIZER).mkdir(exist_ok=True)
-            self._start.tokenizer.save(folder / TOKENIZER)
-            atomic_write(path, text.encode())
-        elif path.read_text(encoding="utf-8") != text:
-            raise ConfigError(
-                f"the run in {folder} is of another recipe ({path}); go on with that one, or name "
-                "another folder by --run"
-            )
+        phases = self._recipe.phases
+        if number and phases[number].objective != phases[number - 1].objective:
+            self._best, self._waited = math.inf, 0
+            if self._held_out:
+                self._before = self._losses()
 
     def _open(self, resume: bool) -> None:
         """The state after the last whole checkpoint, or before the first step."""
         folder = self._recipe.run
         step = latest(folder / CHECKPOINTS, self._say) if resume else None
         if step is None:
+            if damaged := steps_in(folder / CHECKPOINTS):
+                raise CheckpointError(
+                    f"all {len(damaged)} checkpoints of {folder} are damaged; bring one back, or "
+                    "begin anew in another folder by --run"
+                )
             if resume:
                 self._say("there is no checkpoint yet; the run begins anew")
             adapted = self._recipe.adapter is not None
@@ -364,6 +370,8 @@ class Trainer:
         else:
             saved = path_of(folder / CHECKPOINTS, step)
             self._load(read_state(saved), read_tensors(saved))
+            if self._ranks.first:
+                set_aside(folder / CHECKPOINTS, step)
             self._say(f"goes on after step {step}")
         compared = any(phase.objective == "preference" for phase in self._recipe.phases)
         if self._recipe.adapter is None and not compared:
@@ -406,7 +414,10 @@ class Trainer:
             "schedule": self._schedule.state(),
             "before": self._before,
             "validation": self._validation,
-            "validation_loss": next(iter(self._validation.values()), None),
+            "validation_loss": next(iter(self._validation.values()), None)
+            if self._validated_at == self._step
+            else None,
+            "judged_by": self._recipe.phases[self._phase].objective,
             "best": self._best,
             "waited": self._waited,
         }
@@ -474,7 +485,7 @@ def _grown_state(
     }
 
 
-def _metrics(step: Step) -> dict[str, Any]:
+def _figures(step: Step) -> dict[str, Any]:
     found = asdict(step)
     del found["number"]
     return {name: value for name, value in found.items() if value is not None}

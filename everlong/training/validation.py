@@ -21,7 +21,7 @@ class HeldOut:
 
     Args:
         sources: the corpora.
-        tokens: of each, at most.
+        tokens: of each, about: the sequence that reaches them is read whole.
         length: tokens of a sequence at most.
 
     Raises:
@@ -54,8 +54,8 @@ class HeldOut:
             self._shaping = shaping
             self._batches = {
                 source.name: [
-                    read([Packed(0, tuple(pieces[at : at + _TOGETHER]))], [source], shaping)
-                    for at in range(0, len(pieces), _TOGETHER)
+                    read([Packed(0, tuple(_batch(pieces, at)))], [source], shaping)
+                    for at in _cuts(len(pieces))
                 ]
                 for source, pieces in self._read
             }
@@ -67,10 +67,22 @@ class HeldOut:
         return found
 
 
+def _batch(pieces: Sequence[Piece], at: int) -> Sequence[Piece]:
+    last = at + _TOGETHER >= len(pieces) - 1
+    return pieces[at:] if last else pieces[at : at + _TOGETHER]
+
+
+def _cuts(count: int) -> range:
+    """Where batches begin; none has a single one, which a contrastive loss could not compare."""
+    return range(0, max(1, count - 1), _TOGETHER)
+
+
 def _beginning(source: Source, tokens: int, length: int) -> list[Piece]:
     pieces: list[Piece] = []
     left = tokens
     for document in range(source.shards.documents):
+        if left <= 0:
+            break
         end = source.shards.length(document) - 1
         for start in range(0, end, length):
             if left <= 0:

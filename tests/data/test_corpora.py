@@ -102,9 +102,30 @@ def test_shards_are_taken_as_they_are(tokenizer: Tokenizer, tmp_path: Path) -> N
         ("a.jsonl", b"[1]\n", "text", "line 1: must be an object, not list"),
         ("a.jsonl", b'{"text": "\\ud800"}\n', "text", "line 1: .*surrogate"),
         ("a.txt", b"hi", "chat", r"conversations and pairs are lines of a \.jsonl file"),
-        ("a.jsonl", b'{"messages": [1]}\n', "chat", "objects with role and content"),
+        ("a.jsonl", b'{"messages": [1]}\n', "chat", r"messages\[0\] must be an object with a role"),
         ("a.jsonl", b'{"question": "x"}\n', "chat", "neither messages nor prompt and response"),
-        ("a.jsonl", b'{"messages": []}\n', "chat", "line 1: a conversation needs an answer"),
+        ("a.jsonl", b'{"messages": []}\n', "chat", "line 1: messages must be a list with one"),
+        ("a.jsonl", b'{"messages": [{"role": "user", "content": "hi"}]}\n', "chat", "an answer"),
+        (
+            "a.jsonl",
+            b'{"messages": [{"role": "user", "content": [{"type": "text", "text": "hi"}]}]}\n',
+            "chat",
+            r"messages\[0\].content must be text, not list",
+        ),
+        (
+            "a.jsonl",
+            b'{"prompt": "hi", "messages": [{"role": "assistant", "content": ""}]}\n',
+            "chat",
+            "an answer without a word",
+        ),
+        ("a.jsonl", b"[" * 100_000 + b"\n", "text", "line 1: not JSON"),
+        ("a.jsonl", b'{"messages": "hi"}\n', "preferences", "needs prompt or messages, chosen"),
+        (
+            "a.jsonl",
+            b'{"messages": {"role": "user"}, "chosen": "a", "rejected": "b"}\n',
+            "preferences",
+            "messages must be a list",
+        ),
     ],
 )
 def test_bad_input_is_named(
@@ -122,5 +143,5 @@ def test_what_is_not_there_is_named(tokenizer: Tokenizer, tmp_path: Path) -> Non
             open_corpus(Corpus("some", (path,)), tokenizer, tmp_path / "kept")
     with pytest.raises(ConfigError, match="one folder, not 2"):
         Corpus("some", (tmp_path, tmp_path), "shards")
-    with pytest.raises(ConfigError, match="needs a name and paths"):
+    with pytest.raises(ConfigError, match="needs paths"):
         Corpus("some", ())

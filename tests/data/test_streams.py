@@ -118,13 +118,46 @@ def test_sources_give_their_share_of_the_tokens(tmp_path: Path) -> None:
     streams = Streams(sources, seed=0)
     for weights in ([0.25, 0.75, 0.0], [0.9, 0.1, 0.0]):
         streams.restart()
-        packed = streams.take(6000, 64, weights)[3000:]
-        tokens = Counter[int]()
-        for one in packed:
-            for piece in one.pieces:
-                tokens[piece.source] += len(piece)
+        tokens = tokens_of(streams.take(6000, 64, weights))
         assert tokens[2] == 0
         assert tokens[0] / sum(tokens.values()) == pytest.approx(weights[0], abs=0.05)
+
+
+def test_shares_hold_from_the_first_step_with_documents_longer_than_sequences(
+    tmp_path: Path,
+) -> None:
+    sources = [source(tmp_path, [3500] * 50, name) for name in ("one", "other")]
+    for seed in range(3):
+        tokens = tokens_of(Streams(sources, seed).take(64, 128, [0.8, 0.2]))
+        assert tokens[1] / sum(tokens.values()) == pytest.approx(0.2, abs=0.11)
+
+
+def test_with_other_weights_nothing_is_read_of_what_has_none(tmp_path: Path) -> None:
+    """And what was drawn before is not lost: it is read when its source's turn comes again."""
+    sources = [source(tmp_path, [40, 70, 20] * 2000, name) for name in ("one", "other")]
+    streams = Streams(sources, seed=1)
+    first = streams.take(100, 32, [1.0, 0.0])
+    streams.restart()
+    assert tokens_of(streams.take(100, 32, [0.0, 1.0]))[0] == 0
+    state = json.loads(json.dumps(streams.state()))
+    streams = Streams(sources, seed=1)
+    streams.load(state)
+    streams.restart()
+    again = streams.take(1500, 32, [1.0, 0.0])
+    read = positions([*first, *again])
+    assert max(read.values()) == 1
+    whole = Counter(place[:2] for place in read)
+    # All but what waits in the streams has been read whole.
+    assert sum(count in (39, 69, 19) for count in whole.values()) > len(whole) - 2 * STREAMS
+
+
+def tokens_of(packed: list[Packed]) -> Counter[int]:
+    """How many of each source are read."""
+    tokens = Counter[int]()
+    for one in packed:
+        for piece in one.pieces:
+            tokens[piece.source] += len(piece)
+    return tokens
 
 
 def test_sources_need_something_to_learn(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import math
+import os
+import resource
 import signal
 import subprocess
 import sys
@@ -14,7 +16,7 @@ import pytest
 import torch
 
 from everlong.config import format_config
-from everlong.errors import ConfigError, EverlongError
+from everlong.errors import CheckpointError, ConfigError, EverlongError
 from everlong.training.checkpoints import path_of, read_state, steps_in
 from everlong.training.recipe import Phase, Recipe
 from everlong.training.report import draw
@@ -179,12 +181,13 @@ def test_an_early_stop(tmp_path: Path) -> None:
 
 
 def test_the_best_checkpoint_stays(tmp_path: Path) -> None:
-    phase = replace(recipe(tmp_path).phases[0], steps=40, learning_rate=3.0)
-    given = recipe(tmp_path, phases=(replace(phase, learning_rate=3e-3, steps=20), phase), keep=2)
-    run(given)
+    good = replace(recipe(tmp_path).phases[0], steps=20)
+    bad = replace(good, learning_rate=1.0, schedule=ScheduleConfig("constant"))
+    given = recipe(tmp_path, phases=(good, bad), keep=2)
+    run(replace(given, validation=replace(given.validation, every=4)))
     steps = steps_in(given.run / "checkpoints")
     assert len(steps) == 3
-    assert steps[1:] == [56, 60]
+    assert steps[1:] == [36, 40]
     losses = {
         step: read_state(path_of(given.run / "checkpoints", step))["validation_loss"]
         for step in steps
@@ -206,6 +209,114 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path) -> None:
     assert "goes on after step 8" in told
     assert outcome.steps == 12
     assert same(weights(given.run, 12), whole)
+
+
+def test_a_damaged_state_stops_nothing(tmp_path: Path) -> None:
+    given = recipe(tmp_path)
+    _, whole = run(given)
+    (path_of(given.run / "checkpoints", 12) / "state.json").write_text('{"step"')
+    kept = sorted(path.name for path in (given.run / "checkpoints").iterdir())
+    assert "step-00000012" in kept
+    told: list[str] = []
+    Trainer(given, told.append).run(resume=True)
+    assert "goes on after step 8" in told
+    assert [*read_lines(given.run / "metrics.jsonl")][-1]["loss"] == whole[-1].loss
+    assert (given.run / "checkpoints" / "step-00000012.damaged").is_dir()
+
+
+def test_where_all_checkpoints_are_damaged_nothing_is_begun_anew(tmp_path: Path) -> None:
+    given = recipe(tmp_path)
+    run(given)
+    for path in (given.run / "checkpoints").iterdir():
+        (path / "manifest.json").write_text("[]")
+    ledger = (given.run / "ledger.jsonl").read_bytes()
+    with pytest.raises(CheckpointError, match=r"all 2 checkpoints .* are damaged"):
+        run(given, resume=True)
+    assert (given.run / "ledger.jsonl").read_bytes() == ledger
+
+
+def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
+    """Files of this process may not grow from the second checkpoint on."""
+    given = recipe(tmp_path)
+    _, whole = run(replace(given, run=tmp_path / "whole"))
+    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.getsignal(signal.SIGXFSZ)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+    def fill(step: Step) -> None:
+        if step.number == 5:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, limits[1]))
+
+    try:
+        with pytest.raises(CheckpointError, match=r"step 8 could not be written: .*make room"):
+            Trainer(given).run(tell=fill)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert [path.name for path in (given.run / "checkpoints").iterdir()] == ["step-00000004"]
+    run(given, resume=True)
+    losses = [line["loss"] for line in read_lines(given.run / "metrics.jsonl")]
+    assert losses == [step.loss for step in whole]
+
+
+@pytest.mark.parametrize("what", ["text", "recipe", "inputs"])
+def test_a_run_goes_on_only_as_what_it_began(tmp_path: Path, what: str) -> None:
+    given = recipe(tmp_path)
+    run(given)
+    match what:
+        case "text":
+            (tmp_path / "texts" / "0.txt").write_text("1 2 3 4 5 6 7 8 9")
+            told = "not what it was when the run in .* began: corpus numbers"
+        case "recipe":
+            given, told = replace(given, seed=5, keep=1), "recipe.*: seed, keep differ"
+        case _:
+            (given.run / "inputs.json").unlink()
+            told = "which says what the run began with"
+    with pytest.raises(EverlongError, match=told):
+        run(given, resume=True)
+
+
+def test_a_run_that_was_moved_goes_on(tmp_path: Path) -> None:
+    given = recipe(tmp_path)
+    _, whole = run(replace(given, run=tmp_path / "whole"))
+    trainer = Trainer(given)
+    trainer.run(tell=lambda step: os.kill(os.getpid(), signal.SIGINT) if step.number == 6 else None)
+    moved = replace(given, run=tmp_path / "moved")
+    given.run.rename(moved.run)
+    run(moved, resume=True)
+    losses = [line["loss"] for line in read_lines(moved.run / "metrics.jsonl")]
+    assert losses == [step.loss for step in whole]
+
+
+def test_an_early_stop_stays_stopped(tmp_path: Path) -> None:
+    phase = replace(recipe(tmp_path).phases[0], steps=1000, learning_rate=1e-30)
+    given = recipe(tmp_path, phases=(phase,))
+    given = replace(given, validation=replace(given.validation, every=2, patience=3))
+    run(given)
+    again, steps = run(given, resume=True)
+    assert (again.why, again.steps, steps) == ("no better", 8, [])
+
+
+def test_losses_of_another_objective_are_not_compared(tmp_path: Path) -> None:
+    phase = replace(recipe(tmp_path).phases[0], steps=20)
+    given = recipe(tmp_path, phases=(phase, replace(phase, objective="denoise", steps=30)))
+    given = replace(given, validation=replace(given.validation, every=5, patience=4))
+    outcome, _ = run(given)
+    assert outcome.why == "finished"
+    assert outcome.before["held out"] > outcome.validation["held out"]
+
+
+def test_a_run_whose_gradients_stay_infinite_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    phase = replace(recipe(tmp_path).phases[0], steps=1000)
+    trainer = Trainer(recipe(tmp_path, phases=(phase,)))
+    loss = trainer._loss
+    monkeypatch.setattr(trainer, "_loss", lambda model, batch: loss(model, batch) * math.nan)
+    with pytest.raises(EverlongError, match="50 steps in a row are not finite"):
+        trainer.run()
+    lines = [*read_lines(tmp_path / "run" / "metrics.jsonl")]
+    assert len(lines) == 49
+    assert {line["gradient_norm"] for line in lines} == {None}
 
 
 def test_grown_models_go_on(tmp_path: Path) -> None:
