@@ -273,7 +273,7 @@ class _Here:
 
     def map(self, job: Job, tasks: Sequence[int]) -> Iterator[Done]:
         for task in tasks:
-            yield Done(task, job(task, {}, lambda piece, document: None), ())
+            yield Done(task, job(task, {}, lambda piece, document: None))
 
 
 def _judged(real: Sequence[tuple[str, str]]) -> dict[str, Kind]:

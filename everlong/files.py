@@ -92,7 +92,8 @@ def named_files(path: Path) -> Iterator[tuple[Path, Path]]:
 
     Yields:
         Files in the order of their names, each behind the folder it was found from: its own, of a
-        folder that was named that one.
+        folder that was named that one, of a pattern the last one before its first sign, which is
+        ``books`` of ``books/**/*.txt``.
 
     Raises:
         FileNotFoundError: it is none of these; a pattern may have no files.
@@ -102,10 +103,10 @@ def named_files(path: Path) -> Iterator[tuple[Path, Path]]:
     elif path.is_dir():
         yield from ((path, one) for one in sorted(path.rglob("*")) if one.is_file())
     elif any(sign in str(path) for sign in "*?["):
-        anchor = Path(path.anchor)
-        pattern = path.relative_to(anchor) if path.anchor else path
-        found = sorted(anchor.glob(str(pattern)))
-        yield from ((one.parent, one) for one in found if one.is_file())
+        signs = [any(sign in part for sign in "*?[") for part in path.parts]
+        root, pattern = path.parts[: signs.index(True)], path.parts[signs.index(True) :]
+        found = sorted(Path(*root).glob(str(Path(*pattern))))
+        yield from ((Path(*root), one) for one in found if one.is_file())
     else:
         raise FileNotFoundError(f"{path} is not there")
 

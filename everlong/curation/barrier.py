@@ -8,6 +8,7 @@ read what they need and nothing else. In memory are some bytes for each document
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -28,16 +29,18 @@ class Barrier:
         stage: that has sketched them.
         files: which it wrote.
         tasks: how many there are.
-        run: by which steps that remember runs know it; see
-            :func:`everlong.curation.pipeline.known_as`.
     """
 
-    def __init__(self, stage: Stage, files: StageFiles, tasks: int, run: str) -> None:
-        self._stage, self._files, self._tasks, self._run = stage, files, tasks, run
+    def __init__(self, stage: Stage, files: StageFiles, tasks: int) -> None:
+        self._stage, self._files, self._tasks = stage, files, tasks
         self._work = files.folder / "together"
 
-    def pass_(self) -> list[int]:
+    def pass_(self, seen: Mapping[str, Sequence[str]]) -> list[int]:
         """Decide, and write what was found.
+
+        Args:
+            seen: runs whose documents count as there before, by the kinds of steps that remember
+                runs.
 
         Returns:
             Of each step, how many documents it found something about.
@@ -50,7 +53,8 @@ class Barrier:
             for n, step in enumerate(self._stage.sketched):
                 work = self._work / f"step-{n}"
                 work.mkdir(exist_ok=True)
-                findings = step.decide(self._together(n), kept, work, self._run)
+                runs = seen.get(step.kind, ())
+                findings = step.decide(self._together(n), kept, work, runs)
                 told.append(self._write(n, findings, first, kept, ids))
                 shutil.rmtree(work)
         return told

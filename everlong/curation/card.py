@@ -10,7 +10,6 @@ import hashlib
 import heapq
 import inspect
 import itertools
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from everlong.config import unusual
 from everlong.curation.mixture import Part
 from everlong.curation.pipeline import DOCUMENTS, DROPPED, INCIDENTS
 from everlong.curation.recipe import Curation
+from everlong.curation.saved import load_lines
 from everlong.curation.shards import documents_of
 from everlong.curation.stage import Counts
 from everlong.errors import MissingExtraError
@@ -106,10 +106,12 @@ def write_card(
 
 
 def dropped_of(run: Path) -> Iterator[dict[str, Any]]:
-    """Dropped documents of a run as :meth:`Document.to_plain`, with step, rule and detail."""
-    for path in sorted((run / DROPPED).glob("*.jsonl")):
-        with path.open("rb") as lines:
-            yield from map(json.loads, lines)
+    """Dropped documents of a run as :meth:`Document.to_plain`, with step, rule and detail.
+
+    Raises:
+        DataError: a file is damaged.
+    """
+    return load_lines(run / DROPPED, "id", "text", "source", "step", "rule", "detail")
 
 
 def _summary(counts: Sequence[Counts]) -> str:

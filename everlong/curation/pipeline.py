@@ -11,7 +11,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, reduce
 from pathlib import Path
@@ -25,6 +26,7 @@ from everlong.config import format_config, parse_config, unusual
 from everlong.curation.barrier import Barrier
 from everlong.curation.duplicates.store import DuplicateStore
 from everlong.curation.recipe import Curation, Workers
+from everlong.curation.saved import load_json
 from everlong.curation.stage import (
     At,
     Counts,
@@ -39,11 +41,12 @@ from everlong.curation.step import ReadingStep, RememberingStep
 from everlong.curation.tasks import Task, files_of, tasks_of
 from everlong.curation.workers import Executor, Incident
 from everlong.errors import ConfigError, DataError
-from everlong.files import FileLock, atomic_write, sha256_file
+from everlong.files import FileLock, atomic_write, read_text, sha256_file
 
 RECIPE, TASKS, INCIDENTS, COUNTS = "recipe.yaml", "tasks.json", "incidents.jsonl", "counts.json"
-INPUTS = "inputs.json"
+INPUTS, SEEN = "inputs.json", "seen.json"
 DOCUMENTS, DROPPED = "documents", "dropped"
+_LOCK = ".lock"
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,9 @@ class Pipeline:
         recipe: what to do.
         executor: who does it.
         tell: told how far it is.
+        seen: of a run that is made again, the runs that its steps saw in their stores, by their
+            kinds: they see these, and the stores learn nothing. None: they see those that are there
+            now, and the stores remember this one.
     """
 
     def __init__(
@@ -102,61 +108,99 @@ class Pipeline:
         recipe: Curation,
         executor: Executor,
         tell: Callable[[Progress], None] = lambda progress: None,
+        seen: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
-        self.recipe, self._executor, self._tell = recipe, executor, tell
+        self.recipe, self._executor, self._tell, self._saw = recipe, executor, tell, seen
         self._stages = stages_of(recipe.steps)
 
-    def run(self, *, resume: bool = False) -> list[Counts]:
+    def run(
+        self,
+        *,
+        resume: bool = False,
+        then: Callable[[list[Counts]], None] = lambda counts: None,
+    ) -> list[Counts]:
         """Do what is left to do.
 
         Args:
             resume: go on with the run that is in the recipe's folder.
+            then: what else is done with the counts, before another process may have the folder.
 
         Returns:
             Counts of each stage.
 
         Raises:
             ConfigError: there is a run already, or none that could go on, or its recipe or files
-                were others.
-            DataError: nothing is kept.
+                were others, or they change meanwhile; or something else is in the folder.
+            DataError: nothing is kept, or what the run has saved is damaged.
+            EverlongError: another process works on the run.
             OSError: something cannot be written; what is done is kept.
         """
         folder = self.recipe.run
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".lock", timeout=0):
-            tasks = self._begin(resume)
+        with _own(folder):
+            self._begin(resume)
             if not (folder / COUNTS).exists():
+                tasks = self._tasks()
                 self._finish([self._stage(stage, tasks) for stage in self._stages], tasks)
             for stage in self._stages:
                 shutil.rmtree(stage_files(folder, stage.number).folder, ignore_errors=True)
-            return counts_of(folder)
+            counts = counts_of(folder)
+            then(counts)
+            # Of a run that was done, when all is made as it says.
+            atomic_write(folder / RECIPE, identity(self.recipe).encode())
+            return counts
 
-    def _begin(self, resume: bool) -> list[Task]:
+    def _begin(self, resume: bool) -> None:
+        """See that the run may begin, or go on."""
         folder = self.recipe.run
-        tasks = tasks_of(self.recipe.sources, self.recipe.task_bytes)
-        recipe, files = identity(self.recipe), _files(tasks)
-        if (folder / TASKS).exists():
-            if not resume:
-                raise ConfigError(f"{folder} has a run; name another folder, or say --resume")
-            if _keeps((folder / RECIPE).read_text(encoding="utf-8")) != _keeps(recipe):
-                raise ConfigError(
-                    f"the recipe keeps other documents than that of the run in {folder} "
-                    f"({RECIPE}); finish it with that one, or name another folder"
-                )
-            known = json.loads((folder / TASKS).read_text(encoding="utf-8"))
-            if changed := sorted(
-                name for name in {*known, *files} if known.get(name) != files.get(name)
-            ):
-                raise ConfigError(
-                    f"{len(changed)} files are not what they were when the run began, such as "
-                    f"{changed[0]}; name another folder for a new run"
-                )
-        elif resume:
-            raise ConfigError(f"{folder} has no run to go on with; leave out --resume")
-        atomic_write(folder / RECIPE, recipe.encode())
+        if not (folder / TASKS).exists():
+            if resume:
+                raise ConfigError(f"{folder} has no run to go on with; leave out --resume")
+            return
         if not resume:
-            atomic_write(folder / TASKS, json.dumps(files, indent=1).encode())
+            raise ConfigError(f"{folder} has a run; name another folder, or say --resume")
+        if _keeps(read_text(folder / RECIPE)) != _keeps(identity(self.recipe)):
+            raise ConfigError(
+                f"the recipe keeps other documents than that of the run in {folder} "
+                f"({RECIPE}); finish it with that one, or name another folder"
+            )
+
+    def _tasks(self) -> list[Task]:
+        """The tasks of a run that is not done, of files that are what they were."""
+        folder = self.recipe.run
+        self._refuse_own_files()
+        begun = (folder / TASKS).exists()
+        if begun:
+            self._refuse_changed()
+        read = _read_by(self.recipe)  # first: what changes from now on is seen at the end
+        tasks = tasks_of(self.recipe.sources, self.recipe.task_bytes)
+        atomic_write(folder / RECIPE, identity(self.recipe).encode())
+        if not begun:
+            atomic_write(folder / TASKS, json.dumps(read, indent=1).encode())
         return tasks
+
+    def _refuse_own_files(self) -> None:
+        """See that the run does not read what it writes."""
+        run = self.recipe.run.resolve()
+        for source in self.recipe.sources:
+            for path in source.paths:
+                if not path.is_dir() or not run.is_relative_to(folder := path.resolve()):
+                    continue
+                if not any(part.startswith(".") for part in run.relative_to(folder).parts):
+                    raise ConfigError(
+                        f"{source.name} reads all that is in {path}, and the run writes there: "
+                        f"{self.recipe.run}; name a folder elsewhere for the run"
+                    )
+
+    def _refuse_changed(self) -> None:
+        """See that all that is read is what it was when the run began."""
+        folder = self.recipe.run
+        known, now = load_json(folder / TASKS), _read_by(self.recipe)
+        if changed := sorted(name for name in {*known, *now} if known.get(name) != now.get(name)):
+            (folder / INPUTS).unlink(missing_ok=True)  # which may be of what is there now
+            raise ConfigError(
+                f"{len(changed)} files are not what they were when the run began, such as "
+                f"{changed[0]}; name another folder for a new run"
+            )
 
     def _stage(self, stage: Stage, tasks: Sequence[Task]) -> Counts:
         """Do a stage, if it is not done."""
@@ -167,22 +211,25 @@ class Pipeline:
         counts: dict[int, Counts] = {}
         done, total, so_far = 0, sum(task.bytes for task in tasks), Counts()
 
-        def add(task: int, of: Counts, incident: str | None = None) -> None:
+        def add(task: int, of: Counts) -> None:
             nonlocal done, so_far
             counts[task] = of
             done, so_far = done + tasks[task].bytes, so_far + of
-            self._tell(Progress(stage.number, len(self._stages), done, total, so_far, incident))
+            self._tell(Progress(stage.number, len(self._stages), done, total, so_far))
 
         for task in tasks:
             if files.counts(task.number).exists():
                 add(task.number, Counts.load(files.counts(task.number)))
         todo = [task.number for task in tasks if task.number not in counts]
         job = StageJob(self.recipe, stage, tuple(tasks))
-        for one in self._executor.map(job, todo):
-            told = [self._note(incident, stage, tasks) for incident in one.incidents]
-            add(one.task, one.counts, told[-1] if told else None)
+        for news in self._executor.map(job, todo):
+            if isinstance(news, Incident):
+                progress = Progress(stage.number, len(self._stages), done, total, so_far)
+                self._tell(replace(progress, incident=self._note(news, stage, tasks)))
+            else:
+                add(news.task, news.counts)
         if stage.sketched:
-            Barrier(stage, files, len(tasks), self._known_as).pass_()
+            Barrier(stage, files, len(tasks)).pass_(self._look(stage))
         whole = reduce(Counts.__add__, (counts[n] for n in sorted(counts)), Counts())
         atomic_write(files.summary, whole.to_json())
         return whole
@@ -190,7 +237,8 @@ class Pipeline:
     def _note(self, incident: Incident, stage: Stage, tasks: Sequence[Task]) -> str:
         """Write down that a process was lost; returns it in words."""
         piece = tasks[incident.task].pieces[max(0, incident.place[0])]
-        what = f"{piece.name}, document {incident.place[1]}: {incident.what}"
+        where = f", document {incident.place[1]}" if incident.place[1] >= 0 else ""
+        what = f"{piece.name}{where}: {incident.what}"
         with (self.recipe.run / INCIDENTS).open("a", encoding="utf-8") as file:
             file.write(json.dumps({"stage": stage.number, "task": incident.task, "what": what}))
             file.write("\n")
@@ -203,10 +251,9 @@ class Pipeline:
             [stage_files(self.recipe.run, s.number) for s in self._stages],
         )
         if not counts[-1].kept:
-            raise DataError(
-                f"none of {counts[0].documents:,} documents is kept; *.dropped.jsonl in "
-                f"{folder}/stage-* say why; loosen the steps, in another folder"
-            )
+            raise DataError(_nothing_kept(folder, counts))
+        inputs_of_run(self.recipe)  # before the look at what changed, so it is what was read
+        self._refuse_changed()
         self._remember(len(tasks))
         for name in (DOCUMENTS, DROPPED):
             (folder / name).mkdir(exist_ok=True)
@@ -218,14 +265,28 @@ class Pipeline:
         plain = [json.loads(one.to_json()) for one in counts]
         atomic_write(folder / COUNTS, json.dumps(plain, ensure_ascii=False, indent=1).encode())
 
+    def _look(self, stage: Stage) -> dict[str, list[str]]:
+        """Which runs a stage's steps see in their stores; it is kept in the folder of the run."""
+        seen = {}
+        for step in stage.sketched:
+            if isinstance(step, RememberingStep) and (store := step.remembered()) is not None:
+                again = None if self._saw is None else [*self._saw.get(step.kind, ())]
+                seen[step.kind] = store.look(self._known_as) if again is None else again
+        if seen:
+            told = json.dumps({**seen_by(self.recipe.run), **seen}, indent=1)
+            atomic_write(self.recipe.run / SEEN, told.encode())
+        return seen
+
     def _remember(self, tasks: int) -> None:
         """Have steps that know the documents of earlier runs learn those of this one."""
+        if self._saw is not None:
+            return
         last = stage_files(self.recipe.run, self._stages[-1].number)
         for stage in self._stages:
             files = stage_files(self.recipe.run, stage.number)
             for n, step in enumerate(stage.sketched):
                 if isinstance(step, RememberingStep):
-                    sketches = Barrier(stage, files, tasks, self._known_as).sketches(n)
+                    sketches = Barrier(stage, files, tasks).sketches(n)
                     step.remember(sketches, _survived(files, last, tasks), self._known_as)
 
     @cached_property
@@ -234,9 +295,54 @@ class Pipeline:
         return known_as(self.recipe, inputs_of_run(self.recipe)) if stores_of(self.recipe) else ""
 
 
+@contextmanager
+def _own(folder: Path) -> Iterator[None]:
+    """Have the folder of a run to oneself; it is made if it is not there.
+
+    Raises:
+        ConfigError: it cannot be made, or has something that is not of a run.
+        EverlongError: another process has it.
+    """
+    if folder == Path():
+        raise ConfigError("run is the folder where you are; name a folder of its own")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        names = {path.name for path in folder.iterdir()}
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be the folder of a run: {error}") from None
+    left = {name for name in names if name.startswith(".") and name.endswith(".partial")}
+    if TASKS not in names and (others := sorted(names - left - {_LOCK, RECIPE})):
+        raise ConfigError(
+            f"{folder} has something else, such as {others[0]}, and no run; name a new or an empty "
+            "folder for the run"
+        )
+    with FileLock(folder / _LOCK, timeout=0):
+        yield
+
+
+def _nothing_kept(folder: Path, counts: Sequence[Counts]) -> str:
+    """Why a run has kept nothing, and what can be done."""
+    told = [f"none of {counts[0].documents:,} documents is kept"]
+    if refused := [one for stage in counts for one in stage.refused]:
+        (name, why), count = refused[0], len(refused)
+        told.append(f"{count:,} documents or files could not be read, such as {name}: {why}")
+    if any(one.dropped for one in counts):
+        told.append(f"*.dropped.jsonl in {folder}/stage-* say why others are not; loosen the steps")
+    return "; ".join((*told, "name another folder for the next run"))
+
+
 def counts_of(run: Path) -> list[Counts]:
-    """Counts of each stage of a run that is done."""
-    return [Counts.from_plain(one) for one in json.loads((run / COUNTS).read_text("utf-8"))]
+    """Counts of each stage of a run that is done.
+
+    Raises:
+        DataError: they are damaged.
+    """
+    return [Counts.from_plain(one) for one in load_json(run / COUNTS)]
+
+
+def seen_by(run: Path) -> dict[str, list[str]]:
+    """Which runs the steps of a run have seen in their stores, by their kinds."""
+    return load_json(run / SEEN) if (run / SEEN).exists() else {}
 
 
 def stage_files(run: Path, number: int) -> StageFiles:
@@ -287,27 +393,24 @@ def stores_of(recipe: Curation) -> dict[str, DuplicateStore]:
 def inputs_of(recipe: Curation) -> dict[str, str]:
     """SHA-256 of the files of a recipe's sources, in order, and of what steps read beside the
     documents; reads all of them."""
-    found = {
+    files = {
         f"{source.name}/{name}": sha256_file(path)
         for source in recipe.sources
         for name, _, path in files_of(source)
     }
-    for step in recipe.steps:
-        if isinstance(step, ReadingStep):
-            found |= {f"step {step.kind}: {name}": is_ for name, is_ in step.reads().items()}
-    return found
+    return files | _read_by_steps(recipe)
 
 
 def inputs_of_run(recipe: Curation) -> dict[str, str]:
     """:func:`inputs_of` a run that has begun, which is what they were when it was first asked.
 
     They are kept in the folder of the run, so all files are read once; that they did not change
-    meanwhile is seen by their times when a run goes on.
+    meanwhile is seen by their times when a run goes on, and when all is kept.
     """
     path = recipe.run / INPUTS
     if not path.exists():
         atomic_write(path, json.dumps(inputs_of(recipe), indent=1, ensure_ascii=False).encode())
-    found: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+    found: dict[str, str] = load_json(path)
     return found
 
 
@@ -332,14 +435,24 @@ def known_as(recipe: Curation, inputs: Mapping[str, str]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _files(tasks: Sequence[Task]) -> dict[str, list[int]]:
-    """Size and time of every file that is read."""
-    found = {}
-    for task in tasks:
-        for piece in task.pieces:
-            told = piece.part.path.stat()
-            found[f"{task.source}/{piece.name}"] = [told.st_size, told.st_mtime_ns]
-    return found
+def _read_by(recipe: Curation) -> dict[str, Any]:
+    """Size and time of every file of the sources, and SHA-256 of what steps read beside them."""
+    found: dict[str, Any] = {}
+    for source in recipe.sources:
+        for name, _, path in files_of(source):
+            told = path.stat()
+            found[f"{source.name}/{name}"] = [told.st_size, told.st_mtime_ns]
+    return found | _read_by_steps(recipe)
+
+
+def _read_by_steps(recipe: Curation) -> dict[str, str]:
+    """SHA-256 of what steps read beside the documents."""
+    return {
+        f"step {step.kind}: {name}": digest
+        for step in recipe.steps
+        if isinstance(step, ReadingStep)
+        for name, digest in step.reads().items()
+    }
 
 
 def _survived(files: StageFiles, last: StageFiles, tasks: int) -> NDArray[np.bool_]:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from everlong.curation.workers import Done, Job, LocalExecutor, WorkerLimits
+from everlong.curation.workers import Done, Incident, Job, LocalExecutor, WorkerLimits
 from everlong.errors import EverlongError, MissingExtraError
 
 _TRIES = 3
@@ -37,8 +37,9 @@ class RayExecutor:
             raise MissingExtraError("ray", "ray") from None
         self._ray, self._count, self._limits = ray, count, limits
 
-    def map(self, job: Job, tasks: Sequence[int]) -> Iterator[Done]:
-        """See :class:`everlong.curation.workers.Executor`."""
+    def map(self, job: Job, tasks: Sequence[int]) -> Iterator[Done | Incident]:
+        """See :class:`everlong.curation.workers.Executor`; processes that were lost are told when
+        their task is done."""
         if not tasks:
             return
         ray = self._ray
@@ -57,7 +58,7 @@ class RayExecutor:
             if started:
                 ray.shutdown()
 
-    def _map(self, job: Job, tasks: Sequence[int]) -> Iterator[Done]:
+    def _map(self, job: Job, tasks: Sequence[int]) -> Iterator[Done | Incident]:
         ray = self._ray
         count = self._count or max(1, int(ray.cluster_resources().get("CPU", 1)))
         node = ray.remote(num_cpus=1, max_restarts=0)(_Node)
@@ -76,12 +77,12 @@ class RayExecutor:
             (ready,), _ = ray.wait(list(running), num_returns=1)
             actor, task = running.pop(ready)
             try:
-                done = ray.get(ready)
+                news = ray.get(ready)
             except ray.exceptions.RayActorError as error:  # its node or process is gone
                 if tries[task] >= _TRIES:
                     raise EverlongError(
                         f"task {task} was given to {_TRIES} nodes, and each was lost ({error}); "
-                        "what is done is kept; look at the cluster, and start the run again"
+                        "what is done is kept; look at the cluster, and go on with --resume"
                     ) from None
                 waiting.append(task)
                 continue
@@ -91,7 +92,7 @@ class RayExecutor:
                 begin(actor)
             else:
                 ray.kill(actor)
-            yield done
+            yield from news
 
 
 class _Node:
@@ -100,6 +101,5 @@ class _Node:
     def __init__(self, limits: WorkerLimits) -> None:
         self._executor = LocalExecutor(1, limits)
 
-    def do(self, job: Job, task: int) -> Done:
-        (done,) = self._executor.map(job, [task])
-        return done
+    def do(self, job: Job, task: int) -> list[Done | Incident]:
+        return [*self._executor.map(job, [task])]

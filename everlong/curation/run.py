@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,17 +16,23 @@ from everlong.curation.lock import (
     differences,
     lock_of,
     outputs_of,
-    seen_by,
     versions,
 )
 from everlong.curation.mixture import Mixture, Part, bands_of, mixed, name_of
-from everlong.curation.pipeline import DOCUMENTS, Pipeline, Progress, inputs_of
+from everlong.curation.pipeline import (
+    DOCUMENTS,
+    TASKS,
+    Pipeline,
+    Progress,
+    inputs_of,
+    stores_of,
+)
 from everlong.curation.recipe import Curation
 from everlong.curation.shards import documents_of, write_shards
 from everlong.curation.stage import Counts
 from everlong.curation.step import PreparedStep
 from everlong.curation.workers import Executor
-from everlong.errors import DataError
+from everlong.errors import DataError, EverlongError
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,7 @@ def curate(
     resume: bool = False,
     tell: Callable[[Progress], None] = lambda progress: None,
     say: Callable[[str], None] = lambda text: None,
+    seen: Mapping[str, Sequence[str]] | None = None,
 ) -> Outcome:
     """Run a recipe.
 
@@ -68,9 +75,11 @@ def curate(
         resume: go on with the run that is in the recipe's folder.
         tell: told how far the steps are.
         say: told what happens after them.
+        seen: of a run that is made again, see :class:`everlong.curation.pipeline.Pipeline`.
 
     Raises:
-        ConfigError, DataError, OSError: see :meth:`everlong.curation.pipeline.Pipeline.run`.
+        ConfigError, DataError: see :meth:`everlong.curation.pipeline.Pipeline.run`.
+        EverlongError: the same; or something cannot be read or written, such as on a full disk.
     """
     tokenizer = None
     if recipe.tokens is not None:
@@ -81,20 +90,30 @@ def curate(
     for step in recipe.steps:
         if isinstance(step, PreparedStep):
             step.prepare()
-    counts = Pipeline(recipe, executor, tell).run(resume=resume)
-    documents, folder = recipe.run / DOCUMENTS, recipe.run / TOKENS
-    bands = bands_of(recipe.mixture, documents_of(documents))
-    parts = mixed(recipe.mixture, letters_of(recipe.mixture, counts[-1]), bands)
-    tokens: dict[str, int] = {}
-    if recipe.tokens is not None and tokenizer is not None:
-        say("writing token shards")
-        size = recipe.tokens.shard_tokens
-        tokens = write_shards(documents, folder, tokenizer, recipe.mixture, parts, size)
-    else:
-        shutil.rmtree(folder, ignore_errors=True)  # of an earlier recipe for the same documents
-    say("writing the data card")
-    card = write_card(recipe, counts, parts, tokens)
-    return Outcome(counts, parts, card, lock_of(recipe).write(recipe.run))
+    outcome: list[Outcome] = []
+
+    def finish(counts: list[Counts]) -> None:
+        documents, folder = recipe.run / DOCUMENTS, recipe.run / TOKENS
+        bands = bands_of(recipe.mixture, documents_of(documents))
+        parts = mixed(recipe.mixture, letters_of(recipe.mixture, counts[-1]), bands)
+        tokens: dict[str, int] = {}
+        if recipe.tokens is not None and tokenizer is not None:
+            say("writing token shards")
+            size = recipe.tokens.shard_tokens
+            tokens = write_shards(documents, folder, tokenizer, recipe.mixture, parts, size)
+        else:
+            shutil.rmtree(folder, ignore_errors=True)  # of an earlier recipe for the same documents
+        say("writing the data card")
+        card = write_card(recipe, counts, parts, tokens)
+        outcome.append(Outcome(counts, parts, card, lock_of(recipe).write(recipe.run)))
+
+    try:
+        Pipeline(recipe, executor, tell, seen).run(resume=resume, then=finish)
+    except OSError as error:
+        kept = "; what is done is kept: mend that, and go on with --resume"
+        begun = (recipe.run / TASKS).exists()
+        raise EverlongError(f"{recipe.run}: {error}{kept if begun else ''}") from error
+    return outcome[0]
 
 
 def reproduce(
@@ -110,22 +129,27 @@ def reproduce(
 
     Raises:
         ConfigError: the file is no lock.
-        DataError: files that are read are not those that were.
+        DataError: files that are read, or runs in stores, are not those that were.
+        EverlongError: see :func:`curate`.
     """
     lock = Lock.read(path)
     recipe = replace(parse_config(Curation, lock.recipe), run=folder)
-    inputs = inputs_of(recipe)
-    if changed := differences(lock.inputs, inputs):
+    if changed := differences(lock.inputs, inputs_of(recipe)):
         raise DataError(
             f"{len(changed)} files are not those that were read, such as {changed[0]}: the run "
             "cannot be made again"
         )
-    if lost := differences(lock.seen, seen_by(recipe, inputs)):
+    stores = stores_of(recipe)
+    if lost := [
+        kind
+        for kind, runs in lock.seen.items()
+        if kind not in stores or not stores[kind].knows(runs)
+    ]:
         raise DataError(
             f"{', '.join(lost)} saw other runs in its store than there are now, because one was "
             "forgotten or the store is another: the run cannot be made again"
         )
-    curate(recipe, executor, resume=resume, tell=tell, say=say)
+    curate(recipe, executor, resume=resume, tell=tell, say=say, seen=lock.seen)
     made = outputs_of(folder)
     differ = [*differences(lock.outputs, made)]
     return Reproduced(len(lock.outputs), differ, [*differences(lock.versions, versions())])

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import fields
 from pathlib import Path
 
 import yaml
 
 from everlong.curation.document import Document
 from everlong.curation.mixture import Mixture, Part, part_finder
+from everlong.curation.saved import load_lines
 from everlong.curation.workers import cores
 from everlong.data.corpora import end_of_text
 from everlong.data.token_shards import ShardWriter
@@ -30,11 +31,12 @@ def documents_of(folder: Path) -> Iterator[Document]:
 
     Args:
         folder: with files of JSON lines.
+
+    Raises:
+        DataError: a file is damaged.
     """
-    for path in sorted(folder.glob("*.jsonl")):
-        with path.open("rb") as lines:
-            for line in lines:
-                yield Document.from_plain(json.loads(line))
+    names = [one.name for one in fields(Document)]
+    return map(Document.from_plain, load_lines(folder, *names))
 
 
 def write_shards(

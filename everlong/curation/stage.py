@@ -21,9 +21,10 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from everlong.curation.document import Document, Dropped
+from everlong.curation.saved import load_json
 from everlong.curation.step import CorpusStep, DocumentStep, Hashes, MakingStep
-from everlong.curation.tasks import Source, Task
-from everlong.documents.extracted import Extracted, Limits, Refused
+from everlong.curation.tasks import Source, Task, plain_name
+from everlong.documents.extracted import Extracted, Limits, Refused, clean
 from everlong.documents.reading import read
 from everlong.errors import ConfigError, MissingExtraError
 from everlong.files import atomic_write, atomic_writer
@@ -31,6 +32,7 @@ from everlong.files import atomic_write, atomic_writer
 log = logging.getLogger(__name__)
 _SETTINGS = (ConfigError, MissingExtraError, OSError)
 """What stops a run: it would fail for every document."""
+_REASON_LETTERS = 1000
 At = Callable[[int, int], None]
 """Told before each document which piece of the task it is of, and its number there."""
 Skip = Mapping[tuple[int, int], str]
@@ -70,6 +72,15 @@ class Counts:
     refused: list[tuple[str, str]] = field(default_factory=list)
     """Ids of what could not be read or judged, and why."""
 
+    def refuse(self, name: str, why: str) -> None:
+        """Take note of what could not be read or judged.
+
+        Args:
+            name: id of the document.
+            why: for people. It may quote anything, so it is shortened, and made fit to be written.
+        """
+        self.refused.append((name, clean(why)[:_REASON_LETTERS]))
+
     def count(self, end: _End, known: int) -> None:
         """Count where a document ends.
 
@@ -100,8 +111,12 @@ class Counts:
 
     @classmethod
     def load(cls, path: Path) -> Counts:
-        """From a file with :meth:`to_json`."""
-        return cls.from_plain(json.loads(path.read_text(encoding="utf-8")))
+        """From a file with :meth:`to_json`.
+
+        Raises:
+            DataError: it is damaged.
+        """
+        return cls.from_plain(load_json(path))
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> Counts:
@@ -231,7 +246,7 @@ def run_task(
         ]
         for found in incoming:
             if isinstance(found, Refused):
-                counts.refused.append((found.place, found.reason))
+                counts.refuse(found.place, found.reason)
                 continue
             document, verdict = found
             letters, known = len(document.text), len(document.history)
@@ -245,7 +260,7 @@ def run_task(
                 raise
             except Exception as error:  # a step's mistake, and one document, not the run
                 log.exception("%s", document.id)
-                counts.refused.append((document.id, f"{type(error).__name__}: {error}"))
+                counts.refuse(document.id, f"{type(error).__name__}: {error}")
                 continue
             counts.documents += 1
             counts.letters += letters
@@ -312,7 +327,9 @@ def _from_files(
             at(number, place)
             if (item := next(items, None)) is None:
                 break
-            name = f"{source.name}/{piece.name}" + (f"#{item.place}" if item.place else "")
+            name = f"{source.name}/{piece.name}"
+            if item.place:
+                name += f"#{plain_name(clean(item.place))}"
             if isinstance(item, Refused):
                 yield Refused(name, item.reason)
                 continue

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from io import FileIO
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -64,14 +64,17 @@ class CorpusStep(Protocol):
     def sketch(self, document: Document) -> Hashes:
         """What has to be known of a document, uint64 [any number]."""
 
-    def decide(self, sketches: Sketches, kept: NDArray[np.bool_], work: Path, run: str) -> Findings:
+    def decide(
+        self, sketches: Sketches, kept: NDArray[np.bool_], work: Path, seen: Sequence[str]
+    ) -> Findings:
         """What there is to say. Who names another document for one has it dropped.
 
         Args:
             sketches: of all documents, dropped ones included.
             kept: [N], which ones no step before has dropped; others are as if they were not there.
             work: folder for files that are too large for memory; it is removed afterwards.
-            run: name of the run; who remembers runs knows what was there before it.
+            seen: of who remembers runs, those whose documents count as there before, by which they
+                are known.
         """
 
     def apply(self, document: Document, found: Hashes, other: str | None) -> Dropped | None:

@@ -7,6 +7,9 @@ depends on that order, and never on who was first.
 
 from __future__ import annotations
 
+import os
+import re
+import urllib.parse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +17,11 @@ from pathlib import Path
 from everlong.documents.reading import Part, parts
 from everlong.errors import ConfigError, MissingDataError
 from everlong.files import named_files
+
+_UNFIT = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
+"""What a name of a file may have, and neither a line of ids nor UTF-8 can."""
+_TAKEN = (".", "..", "training.yaml")
+"""Beside the folders of the sources' shards; see :mod:`everlong.curation.shards`."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +41,15 @@ class Source:
     are none for source code. Steps of the whole corpus cannot be skipped."""
 
     def __post_init__(self) -> None:
-        if not self.name or "/" in self.name or not self.paths:
+        if not self.name or "/" in self.name or _UNFIT.search(self.name) or not self.paths:
             raise ConfigError(
-                f"a source has a name without a slash, and paths, not {self.name!r} and "
-                f"{len(self.paths)} paths"
+                f"a source has a name without slashes and control characters, and paths, not "
+                f"{self.name!r} and {len(self.paths)} paths"
+            )
+        if self.name.lower() in _TAKEN:
+            raise ConfigError(
+                f"a source cannot be called {self.name}, for its shards are in a folder of its "
+                "name beside others; name it otherwise"
             )
 
 
@@ -45,7 +58,8 @@ class Piece:
     """A file of a source, or a part of it."""
 
     name: str
-    """Of the file, from the folder that the source names; part of the documents' ids."""
+    """Of the file, from the folder that the source names, as :func:`plain_name` has it; part of
+    the documents' ids."""
     root: Path
     """That folder, whose licence counts for what is in it."""
     part: Part
@@ -100,22 +114,32 @@ def tasks_of(sources: Sequence[Source], most: int) -> list[Task]:
 
 
 def files_of(source: Source) -> Iterator[tuple[str, Path, Path]]:
-    """Names, root folders and paths of a source's files, in order.
+    """Names, root folders and paths of a source's files, in order; what several of its paths name
+    is there once.
 
     Raises:
         MissingDataError: a path is not there, or has no files.
     """
-    found = 0
+    found = set[str]()
     for path in source.paths:
         inside = path.is_dir()
         try:
             for root, file in named_files(path):
-                name = file.relative_to(root)
-                if not (inside and any(part.startswith(".") for part in name.parts)):
-                    found += 1
-                    yield name.as_posix(), root, file
+                name, place = file.relative_to(root), os.path.abspath(file)
+                hidden = inside and any(part.startswith(".") for part in name.parts)
+                if not hidden and place not in found:
+                    found.add(place)
+                    yield plain_name(name.as_posix()), root, file
         except FileNotFoundError as error:
             raise MissingDataError(f"{source.name}: {error}; change its paths") from None
     if not found:
         named = ", ".join(map(str, source.paths))
         raise MissingDataError(f"{source.name}: there are no files in {named}; change its paths")
+
+
+def plain_name(name: str) -> str:
+    """A name as ids have it: in one line and in UTF-8.
+
+    Bytes of what does not fit are written as in a URL: ``caf%E9.txt``.
+    """
+    return _UNFIT.sub(lambda found: urllib.parse.quote(os.fsencode(found[0])), name)

@@ -8,6 +8,8 @@ document, then without it. Everything else of the task is kept.
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import multiprocessing
 import os
 import signal
@@ -21,11 +23,14 @@ from typing import Any, Protocol
 from everlong.curation.stage import At, Counts, Skip
 from everlong.errors import ConfigError, EverlongError
 
+log = logging.getLogger(__name__)
 _TRIES = 3
 """Times that a task is begun without a document to blame."""
 _TASKS = 100
 """Of a process: parsers keep some of what they have seen, such as names of elements, for good."""
 _LOOK_SECONDS = 0.2
+_SUSPENDED_SECONDS = 2
+"""A look that comes so late tells that this process did not run, and the others with it."""
 _SPAWN = multiprocessing.get_context("spawn")
 
 
@@ -66,8 +71,11 @@ class Incident:
 
     task: int
     place: tuple[int, int]
-    """Piece of the task, and document in it, that was worked on."""
+    """Piece of the task, and document in it, that was worked on; negative: it had not begun."""
     what: str
+    """Happened."""
+    surely: bool
+    """Whether the document did it; else only when it happens twice."""
 
 
 @dataclass(frozen=True)
@@ -76,14 +84,13 @@ class Done:
 
     task: int
     counts: Counts
-    incidents: tuple[Incident, ...]
 
 
 class Executor(Protocol):
     """Does a job with many tasks."""
 
-    def map(self, job: Job, tasks: Sequence[int]) -> Iterator[Done]:
-        """Each task as it is done, in any order.
+    def map(self, job: Job, tasks: Sequence[int]) -> Iterator[Done | Incident]:
+        """Each task as it is done, in any order, and each process as it is lost.
 
         Raises:
             EverlongError: of the job; or a task failed again and again.
@@ -104,7 +111,7 @@ class LocalExecutor:
             raise ConfigError(f"workers is 1 or more, not {count}")
         self._count, self._limits = count, limits
 
-    def map(self, job: Job, tasks: Sequence[int]) -> Iterator[Done]:
+    def map(self, job: Job, tasks: Sequence[int]) -> Iterator[Done | Incident]:
         """See :class:`Executor`."""
         waiting = [_Attempt(task) for task in reversed(tasks)]
         workers: list[_Worker] = []
@@ -115,16 +122,18 @@ class LocalExecutor:
                     workers[-1].begin(waiting.pop())
                 wait([worker.connection for worker in workers], _LOOK_SECONDS)
                 for worker in list(workers):
-                    done = worker.look()
-                    if worker.lost is not None:
-                        waiting.append(worker.lost)
-                    elif done is not None and waiting and not worker.old:
+                    if (news := worker.look()) is None:
+                        continue
+                    attempt = worker.attempt
+                    if isinstance(news, Done) and waiting and not worker.old:
                         worker.begin(waiting.pop())
-                    if worker.lost is not None or worker.idle:
+                    else:
                         workers.remove(worker)
                         worker.end()
-                    if done is not None:
-                        yield done
+                    yield news
+                    if isinstance(news, Incident):
+                        attempt.blame(news)
+                        waiting.append(attempt)
         finally:
             for worker in workers:
                 worker.end()
@@ -136,29 +145,27 @@ class _Attempt:
 
     task: int
     skip: dict[tuple[int, int], str] = field(default_factory=dict)
-    suspects: set[tuple[int, int]] = field(default_factory=set)
     incidents: list[Incident] = field(default_factory=list)
 
-    def blame(self, place: tuple[int, int], what: str, surely: bool) -> None:
-        """Take note of a process that was lost.
-
-        Args:
-            place: of the document that it worked on.
-            what: happened.
-            surely: whether the document did it; else only when it happens twice.
+    def blame(self, incident: Incident) -> None:
+        """Take note of a process that was lost, and leave out the document if that did it: surely,
+        or for the second time.
 
         Raises:
             EverlongError: the task cannot be done.
         """
-        self.incidents.append(Incident(self.task, place, what))
-        if surely or place in self.suspects:
-            self.skip[place] = what
-        elif len(self.incidents) - len(self.skip) >= _TRIES:
+        place = incident.place
+        again = place in self.skip  # to leave it out has not helped
+        before = any(place == one.place for one in self.incidents)
+        self.incidents.append(incident)
+        if place[1] >= 0 and (incident.surely or before):
+            self.skip[place] = incident.what
+        if again or sum(one.place not in self.skip for one in self.incidents) >= _TRIES:
             raise EverlongError(
-                f"task {self.task} failed {len(self.incidents)} times, last because {what}; what "
-                "is done is kept; look at the machine's memory, and start the run again"
+                f"task {self.task} failed {len(self.incidents)} times, last because "
+                f"{incident.what}; what is done is kept; look at the machine's memory, and go on "
+                "with --resume"
             )
-        self.suspects.add(place)
 
 
 class _Worker:
@@ -173,51 +180,54 @@ class _Worker:
         )
         self._process.start()
         theirs.close()
-        self._attempt: _Attempt | None = None
         self._begun = 0
-        self.lost: _Attempt | None = None
-        """What the process was lost over; it is not to be used any more."""
+        self._looked = self._awake = 0.0
 
     @property
     def old(self) -> bool:
         """Whether it has done so much that a new one is to take its place."""
         return self._begun >= _TASKS
 
-    @property
-    def idle(self) -> bool:
-        """Whether it has nothing to do."""
-        return self._attempt is None
-
     def begin(self, attempt: _Attempt) -> None:
-        self._attempt = attempt
+        self.attempt = attempt
         self._begun += 1
         self._place[0] = self._place[1] = -1
-        self._place[2] = time.monotonic()
-        self.connection.send((attempt.task, attempt.skip))
+        self._looked = self._awake = self._place[2] = time.monotonic()
+        with contextlib.suppress(ConnectionError):  # it has died, as the next look tells
+            self.connection.send((attempt.task, attempt.skip))
 
-    def look(self) -> Done | None:
-        """What has happened since: the task is done, or the process is lost, or neither."""
-        attempt = self._attempt
-        assert attempt is not None, "it has something to do"
+    def look(self) -> Done | Incident | None:
+        """What has happened since: the task is done, or the process is lost, which is not to be
+        used any more, or neither."""
+        late, seconds = self._late(), self._limits.seconds
         try:
             told = self.connection.recv() if self.connection.poll() else None
         except (EOFError, ConnectionResetError):
             self._process.join()
-            self._lose(attempt, f"its process ended with {_status(self._process.exitcode)}", False)
-            return None
+            return self._lost(f"its process ended with {_status(self._process.exitcode)}")
         if isinstance(told, Counts):
-            self._attempt = None
-            return Done(attempt.task, told, tuple(attempt.incidents))
+            return Done(self.attempt.task, told)
+        if isinstance(told, str):
+            return self._lost(told)
         if told is not None:
             raise told
-        began = self._place[0] >= 0  # before, the process is still starting
-        if began and time.monotonic() - self._place[2] > self._limits.seconds:
-            self._lose(attempt, f"it took longer than {self._limits.seconds:g} s", True)
+        if late > seconds:
+            return self._lost(f"it took longer than {seconds:g} s", surely=True)
         return None
 
-    def _lose(self, attempt: _Attempt, what: str, surely: bool) -> None:
-        attempt.blame((int(self._place[0]), int(self._place[1])), what, surely)
-        self.lost = attempt
+    def _late(self) -> float:
+        """Seconds that the process has been at its document; who suspends this one, as Ctrl-Z does,
+        suspends both, and then they are counted anew."""
+        now = time.monotonic()
+        if now - self._looked > _SUSPENDED_SECONDS:
+            self._awake = now
+        self._looked = now
+        began = self._place[0] >= 0  # before, the process is still starting
+        return now - max(self._place[2], self._awake) if began else 0
+
+    def _lost(self, what: str, surely: bool = False) -> Incident:
+        place = int(self._place[0]), int(self._place[1])
+        return Incident(self.attempt.task, place, what, surely)
 
     def end(self) -> None:
         """Kill the process: what it has not finished does not count."""
@@ -245,6 +255,9 @@ def _work(job: Job, connection: Connection, place: Any, memory: int) -> None:
             told = EverlongError(str(error))  # others cannot be sent, they take other arguments
         except OSError as error:
             told = error
+        except Exception as error:  # a mistake of ours, or of a library
+            log.exception("task %d", task)
+            told = f"{type(error).__name__}: {error}"
         connection.send(told)
 
 

@@ -153,8 +153,11 @@ def _from_row(place: str, row: Any, limits: Limits, field: str) -> Extracted:
 
 def _extracted(place: str, record: Mapping[str, Any], limits: Limits, field: str) -> Extracted:
     text = _text(record.get(field))
+    if text is None and field in record:
+        kind = "null" if record[field] is None else type(record[field]).__name__
+        raise DataError(f"has no text in {field} but {kind}; give a string, or a list of strings")
     if text is None:
-        raise DataError(f"has no text in {field}; its fields: {', '.join(record)[:200]}")
+        raise DataError(f"has no text in {field}; its fields: {clean(', '.join(record))[:200]}")
     text = clean(text)
     if not text or text.isspace():
         raise DataError("its text is empty")

@@ -60,5 +60,7 @@ class Corpus:
         kept[list(dropped)] = False
         work = self._folder / "work"
         work.mkdir(exist_ok=True)
-        findings = self.step.decide(self.sketches, kept, work, run)
+        store = self.step.remembered() if isinstance(self.step, RememberingStep) else None
+        seen = [] if store is None else store.look(run)
+        findings = self.step.decide(self.sketches, kept, work, seen)
         return [findings.of(number) for number in range(len(self.documents))]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -90,7 +90,7 @@ class Same:
         return np.array([xxhash.xxh3_64_intdigest(document.text.encode())], dtype=np.uint64)
 
     def decide(
-        self, sketches: Sketches, kept: NDArray[np.bool_], work: Path, run: str
+        self, sketches: Sketches, kept: NDArray[np.bool_], work: Path, seen: Sequence[str]
     ) -> SameFindings:
         first: dict[int, int] = {}
         other: dict[int, int] = {}

@@ -50,7 +50,7 @@ class InThisProcess:
         for number, task in enumerate(mixed):
             if number == self._most:
                 raise KeyboardInterrupt
-            yield Done(task, job(task, {}, lambda piece, document: None), ())
+            yield Done(task, job(task, {}, lambda piece, document: None))
 
 
 def corpus(folder: Path, count: int = 60) -> Source:

@@ -15,7 +15,7 @@ are gone: copies of one document make a phrase common.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -82,7 +82,7 @@ class Decontamination:
         return np.unique(self._index.hits(document.text).hashes)
 
     def decide(
-        self, sketches: Sketches, kept: NDArray[np.bool_], work: Path, run: str
+        self, sketches: Sketches, kept: NDArray[np.bool_], work: Path, seen: Sequence[str]
     ) -> Contaminated:
         """Which entries are no common phrases, for each document that has any."""
         index = self._index

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -54,7 +55,9 @@ class ExactDuplicates:
         digest = hashlib.blake2b(normal, digest_size=16).digest()
         return np.frombuffer(digest, dtype="<u8").astype(np.uint64)
 
-    def decide(self, sketches: Sketches, kept: NDArray[np.bool_], work: Path, run: str) -> Findings:
+    def decide(
+        self, sketches: Sketches, kept: NDArray[np.bool_], work: Path, seen: Sequence[str]
+    ) -> Findings:
         """Which document is the same as which; see :class:`everlong.curation.step.CorpusStep`.
 
         A document that an earlier run has kept names itself.
@@ -66,7 +69,7 @@ class ExactDuplicates:
         copied = rows[first][np.cumsum(first) - 1]
         other[numbers[rows[~first]]] = numbers[copied[~first]]
         if (store := self.remembered()) is not None:
-            paths = [store.path(one, _STORED) for one in store.look(run)]
+            paths = [store.path(one, _STORED) for one in store.runs(seen)]
             known = numbers[_stored(columns, paths)]
             other[known] = known
         return _Same(other)

@@ -11,6 +11,7 @@ has to reach somewhat less (``search.py``), and 97 % of such documents are found
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +80,9 @@ class NearDuplicates:
         words, _ = word_hashes(unicodedata.normalize("NFC", document.text))
         return self._minhash.sketch(words)
 
-    def decide(self, sketches: Sketches, kept: NDArray[np.bool_], work: Path, run: str) -> Findings:
+    def decide(
+        self, sketches: Sketches, kept: NDArray[np.bool_], work: Path, seen: Sequence[str]
+    ) -> Findings:
         """Which document is nearly the same as which; see
         :class:`everlong.curation.step.CorpusStep`.
 
@@ -89,7 +92,7 @@ class NearDuplicates:
         with ExitStack() as opened:
             columns = opened.enter_context((work / "columns").open("w+b"))
             own = Entries(write_columns(sketches, numbers, self.bands, columns), sketches, numbers)
-            stored = self._stored(run, opened)
+            stored = self._stored(seen, opened)
             leader, alike = nearly_equal(self._minhash, self.threshold, stored, own, work)
         return _Alike(leader, alike, numbers, len(kept))
 
@@ -129,10 +132,10 @@ class NearDuplicates:
         parameters = {name: getattr(self, name) for name in names}
         return None if self.store is None else DuplicateStore(self.store, self.kind, parameters)
 
-    def _stored(self, run: str, opened: ExitStack) -> list[Entries]:
+    def _stored(self, seen: Sequence[str], opened: ExitStack) -> list[Entries]:
         """What runs before this one have kept."""
         store, found = self.remembered(), list[Entries]()
-        for one in [] if store is None else store.look(run):
+        for one in [] if store is None else store.runs(seen):
             assert store is not None
             columns, hashes, starts = (store.path(one, name) for name in _STORED)
             table = Table(opened.enter_context(columns.open("rb")), one.entries, "<u8")

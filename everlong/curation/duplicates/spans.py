@@ -16,7 +16,7 @@ bits, and a file is looked at as a whole; of each span one bit is kept, whether 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,7 +85,9 @@ class RepeatedSpans:
             found.append(mixed(lines.hashes + np.uint64(source)) | _ONE)
         return np.concatenate(found)
 
-    def decide(self, sketches: Sketches, kept: NDArray[np.bool_], work: Path, run: str) -> Findings:
+    def decide(
+        self, sketches: Sketches, kept: NDArray[np.bool_], work: Path, seen: Sequence[str]
+    ) -> Findings:
         """Which spans and lines are cut; see :class:`everlong.curation.step.CorpusStep`."""
         cut = np.zeros(-(-int(sketches.starts[-1]) // 8), dtype=np.uint8)
         for hashes, places in _by_hash(sketches, kept, work):

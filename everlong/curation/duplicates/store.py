@@ -75,23 +75,41 @@ class DuplicateStore:
         self._manifest = _Manifest(_FORMAT, step, parameters)
         self._read()
 
-    def look(self, run: str) -> list[StoredRun]:
-        """Runs that a run sees, and will see if it is done again when it is complete.
+    def look(self, run: str) -> list[str]:
+        """By which the runs are known that a run sees, and will see if it is done again when it is
+        complete.
 
         Args:
-            run: by which it is known.
+            run: by which it is known itself.
         """
         with self._changing():
             runs = self._manifest.runs
             if (known := self._find(run)) is not None:
-                return [*runs[: known.saw]]
-            self._write(runs, {**self._manifest.looked, run: len(runs)})
-            return [*runs]
+                runs = runs[: known.saw]
+            else:
+                self._write(runs, {**self._manifest.looked, run: len(runs)})
+            return [one.run for one in runs]
 
-    def seen(self, run: str) -> list[str]:
-        """By which the runs are known that a complete run has seen; none if it is not here."""
-        known = self._find(run)
-        return [] if known is None else [one.run for one in self._manifest.runs[: known.saw]]
+    def runs(self, names: Sequence[str]) -> list[StoredRun]:
+        """Some runs.
+
+        Args:
+            names: by which they are known.
+
+        Raises:
+            DataError: one is not here.
+        """
+        if not self.knows(names):
+            raise DataError(
+                f"{self.folder} does not have all of {len(names)} runs that were seen in it: one "
+                "was forgotten, or it is another store"
+            )
+        found = {one.run: one for one in self._manifest.runs}
+        return [found[name] for name in names]
+
+    def knows(self, names: Sequence[str]) -> bool:
+        """Whether all of some runs are here."""
+        return {*names} <= {one.run for one in self._manifest.runs}
 
     def forget(self, run: str) -> int | None:
         """Take out what a run has kept; runs that are done from now on do not see it.
@@ -100,7 +118,8 @@ class DuplicateStore:
             run: by which it is known.
 
         Returns:
-            How many documents are forgotten; None: the run is not here.
+            How many documents are forgotten, none of a run that is not complete; None: the run is
+            not here.
         """
         with self._changing():
             looked = {**self._manifest.looked}
@@ -108,7 +127,7 @@ class DuplicateStore:
             if (known := self._find(run)) is None:
                 if unfinished:
                     self._write(self._manifest.runs, looked)
-                return None
+                return 0 if unfinished else None
             place = self._manifest.runs.index(known)
 
             def without(saw: int) -> int:

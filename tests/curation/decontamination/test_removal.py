@@ -73,7 +73,7 @@ def decided(
     np.concatenate(sketches).astype("<u8").tofile(path)
     starts = np.concatenate(([0], np.cumsum([len(one) for one in sketches]))).astype(np.int64)
     mask = np.array(kept if len(kept) else [True] * len(texts))
-    findings = step.decide(Sketches(path, starts), mask, folder, "run")
+    findings = step.decide(Sketches(path, starts), mask, folder, ())
     ends = []
     for number, document in enumerate(documents):
         found, other = findings.of(number)

@@ -21,7 +21,7 @@ def add(store: DuplicateStore, run: str, content: bytes) -> None:
 
 
 def read(store: DuplicateStore, run: str = "next") -> dict[str, bytes]:
-    return {one.run: store.path(one, "two").read_bytes() for one in store.look(run)}
+    return {one.run: store.path(one, "two").read_bytes() for one in store.runs(store.look(run))}
 
 
 def test_runs_are_read_by_whoever_opens_the_store_later(tmp_path: Path) -> None:
@@ -30,7 +30,10 @@ def test_runs_are_read_by_whoever_opens_the_store_later(tmp_path: Path) -> None:
     add(store, "first", b"a")
     add(store, "second", b"")
     assert read(opened(tmp_path / "store")) == {"first": b"aa", "second": b""}
-    assert [one.entries for one in opened(tmp_path / "store").look("next")] == [1, 0]
+    found = opened(tmp_path / "store").runs(["second", "first"])
+    assert [one.entries for one in found] == [0, 1]
+    with pytest.raises(DataError, match="does not have all of 2 runs that were seen in it"):
+        store.runs(["first", "third"])
 
 
 def test_a_run_sees_neither_itself_nor_what_came_later(tmp_path: Path) -> None:
