@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
@@ -90,6 +91,11 @@ def test_stages_follow_one_another_and_are_not_done_twice(
     told = capsys.readouterr().out
     assert "1-first: done before" in told
     assert "2-second:\nfinished after 12 of 12 steps" in told
+    again = (stages / "1-first.yaml").read_text()
+    written(replace(first, seed=5), stages / "1-first.yaml")
+    assert main(["train", str(stages), "--resume"]) == 2
+    assert "is of another recipe (recipe.yaml): seed differ" in capsys.readouterr().err
+    (stages / "1-first.yaml").write_text(again)
     assert main(["train", str(stages), "--run", "elsewhere"]) == 2
     assert "leave out --run" in capsys.readouterr().err
     assert main(["train", str(tmp_path / "texts")]) == 2
@@ -140,11 +146,29 @@ def test_an_adapter_is_trained_and_served(
         served = adapted(base, read_adapter(tmp_path / "adapter"))(tokens)
         assert not torch.allclose(base(tokens), served, atol=1e-3)
     torch.testing.assert_close(served, expected.detach(), rtol=1e-4, atol=1e-4)
+    _with_peft(tmp_path, tokens, expected.detach())
+    shutil.rmtree(first.run)
+    assert main(["train", written(replace(first, seed=7), tmp_path / "first.yaml")]) == 0
+    shutil.rmtree(tmp_path / "base")
+    assert main(["convert", str(first.run), str(tmp_path / "base"), "--dtype", "float32"]) == 0
+    capsys.readouterr()
+    for command in (
+        ["train", str(tmp_path / "second.yaml"), "--resume"],
+        ["convert", str(second.run), str(tmp_path / "again")],
+    ):
+        assert main(command) == 2
+    told = capsys.readouterr().err
+    assert f"began: model {tmp_path / 'base'}; bring it back" in told
+    assert "whose weights are others now" in told
+
+
+def _with_peft(folder: Path, tokens: torch.Tensor, expected: torch.Tensor) -> None:
+    """What peft loads computes the same."""
     peft = pytest.importorskip("peft")
     transformers = pytest.importorskip("transformers")
-    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "base")
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(folder / "base")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # what peft asks of this transformers
-        theirs = peft.PeftModel.from_pretrained(theirs, tmp_path / "adapter")
+        theirs = peft.PeftModel.from_pretrained(theirs, folder / "adapter")
     with torch.no_grad():
-        torch.testing.assert_close(theirs(tokens).logits, expected.detach(), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(theirs(tokens).logits, expected, rtol=1e-4, atol=1e-4)

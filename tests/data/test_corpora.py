@@ -145,3 +145,6 @@ def test_what_is_not_there_is_named(tokenizer: Tokenizer, tmp_path: Path) -> Non
         Corpus("some", (tmp_path, tmp_path), "shards")
     with pytest.raises(ConfigError, match="needs paths"):
         Corpus("some", ())
+    for name in ("", "../out", "a/b", "x" * 300, "nul\0"):
+        with pytest.raises(ConfigError, match="folders are named after it"):
+            Corpus(name, (tmp_path,))

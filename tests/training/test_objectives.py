@@ -53,6 +53,15 @@ def test_a_model_learns_to_find(tmp_path: Path) -> None:
     assert outcome.validation["held out"] < outcome.before["held out"] - 0.3
 
 
+def test_a_pair_that_is_too_long_is_named_before_the_first_step(tmp_path: Path) -> None:
+    given = paired(tmp_path)
+    long = {"query": "9 " * 40, "passage": "nine"}
+    with (tmp_path / "pairs.jsonl").open("a") as file:
+        file.write(json.dumps(long) + "\n")
+    with pytest.raises(DataError, match=r"pairs: pair 60 has \d+ tokens .*set it to \d+ or more"):
+        Trainer(given)
+
+
 def test_better_answers_are_preferred(tmp_path: Path) -> None:
     for name, numbers in (("preferences", range(60)), ("held_out_preferences", range(60, 76))):
         lines = ({"prompt": f"{i}", "chosen": "1 2", "rejected": "2 1"} for i in numbers)

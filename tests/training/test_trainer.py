@@ -18,7 +18,7 @@ import torch
 from everlong.config import format_config
 from everlong.errors import CheckpointError, ConfigError, EverlongError
 from everlong.training.checkpoints import path_of, read_state, steps_in
-from everlong.training.recipe import Phase, Recipe
+from everlong.training.recipe import Phase, Recipe, Validation
 from everlong.training.report import draw
 from everlong.training.run_files import read_lines
 from everlong.training.schedules import ScheduleConfig
@@ -35,6 +35,9 @@ def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+_PLATEAU = Phase(9, 1e-3, 8, 4, {"numbers": 1.0}, ScheduleConfig("plateau"))
 
 
 def run(given: Recipe, resume: bool = False) -> tuple[Outcome, list[Step]]:
@@ -387,6 +390,10 @@ def test_what_cannot_be_is_refused_before_the_first_step(
         ({"steps": 0}, "steps is 1 or more"),
         ({"learning_rate": 0.0}, "learning_rate is above 0"),
         ({"learning_rate": math.nan}, "learning_rate is above 0"),
+        ({"learning_rate": 1e30}, "at most 1, not 1e"),
+        ({"layers": 0}, "layers is 1 or more, not 0"),
+        ({"weights": {"numbers": 1.7e308, "others": 1.7e308}}, "a finite number"),
+        ({"objective": "contrastive", "cut": False, "sequences": 1}, "sequences: 2 or more"),
         ({"weights": {"numbers": -1.0}}, "weights are 0 or more"),
         ({"weights": {}}, "one is above 0"),
         ({"schedule": ScheduleConfig(warmup=20)}, "longer than its phase"),
@@ -396,6 +403,24 @@ def test_phases_that_cannot_be_are_refused(change: dict[str, Any], told: str) ->
     good = {"steps": 9, "learning_rate": 1e-3, "sequence_length": 8, "sequences": 4}
     with pytest.raises(ConfigError, match=told):
         Phase(**({"weights": {"numbers": 1.0}} | good | change))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"seed": 1 << 70}, "seed is from 0 to"),
+        ({"validation": Validation(patience=3)}, "patience needs validation.corpora"),
+        (
+            {"validation": Validation(), "phases": (_PLATEAU,)},
+            "plateau lowers the rate by the loss of validation.corpora",
+        ),
+    ],
+)
+def test_recipes_that_cannot_be_are_refused(
+    tmp_path: Path, change: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(ConfigError, match=told):
+        recipe(tmp_path, **change)
 
 
 def test_recipes_are_read_as_they_are_written(tmp_path: Path) -> None:
