@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.nn.functional import cross_entropy, logsigmoid, normalize
+from torch.utils.checkpoint import checkpoint
 
 from everlong.data.objectives import NOT_LEARNED
 from everlong.errors import DataError
@@ -36,11 +37,10 @@ class _LinearCrossEntropy(Function):
         ctx: Any, states: Tensor, weight: Tensor, targets: Tensor, precision: torch.dtype
     ) -> Tensor:
         w, h = weight.to(precision), states.to(precision)
-        chunks = max(1, math.ceil(len(h) * len(w) / CHUNK_LOGITS))
         total = states.new_zeros((), dtype=torch.float32)
         of_states = torch.empty_like(states) if ctx.needs_input_grad[0] else None
         of_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
-        rows = max(1, math.ceil(len(h) / chunks / _ROWS)) * _ROWS
+        rows = _rows(len(h), len(w))
         for at in range(0, len(h), rows):
             here = h[at : at + rows]
             loss, gradient = cross_entropy_(here @ w.T, targets[at : at + rows])
@@ -62,6 +62,12 @@ class _LinearCrossEntropy(Function):
             None,
             None,
         )
+
+
+def _rows(count: int, vocabulary: int) -> int:
+    """How many of so many rows have their logits in memory at a time."""
+    chunks = max(1, math.ceil(count * vocabulary / CHUNK_LOGITS))
+    return max(1, math.ceil(count / chunks / _ROWS)) * _ROWS
 
 
 def next_token_loss(
@@ -128,6 +134,8 @@ def sequence_log_probabilities(
 ) -> Tensor:
     """Of the learned tokens of each sequence together, in nats, [n].
 
+    Logits are computed a chunk at a time, and again for the gradients.
+
     Args:
         states: last hidden states of all sequences, one after the other, [N, h].
         weight: of the output projection [V, h].
@@ -136,11 +144,24 @@ def sequence_log_probabilities(
         precision: of the products.
     """
     learned = targets != NOT_LEARNED
-    logits = (states[learned].to(precision) @ weight.to(precision).T).float()
-    told = -cross_entropy(logits, targets[learned], reduction="none")
+    states, targets, head = states[learned], targets[learned], weight.to(precision)
+    rows = _rows(len(states), len(weight))
+    parts = [
+        checkpoint(
+            _told, states[at : at + rows], head, targets[at : at + rows], use_reentrant=False
+        )
+        for at in range(0, len(states), rows)
+    ]
+    told = torch.cat(parts) if parts else states.new_zeros(0)
     owner = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths))
     owner = owner.to(told.device)[learned]
     return told.new_zeros(len(lengths)).index_add(0, owner, told)
+
+
+def _told(states: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    """Log-probabilities of tokens, [rows]."""
+    logits = (states.to(weight.dtype) @ weight.T).float()
+    return -cross_entropy(logits, targets, reduction="none")
 
 
 def preference_loss(

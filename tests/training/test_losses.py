@@ -5,6 +5,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from everlong.data.objectives import NOT_LEARNED
+from everlong.errors import DataError
 from everlong.training import losses
 from everlong.training.losses import (
     contrastive_loss,
@@ -67,8 +68,12 @@ def test_pairs_are_told_apart() -> None:
     torch.testing.assert_close(contrastive_loss(same, same), torch.tensor(6.0).log())
 
 
-def test_log_probabilities_of_sequences() -> None:
-    states, weight = torch.randn(9, 6), torch.randn(11, 6)
+@pytest.mark.parametrize("logits", [1 << 26, 22])
+def test_log_probabilities_of_sequences(logits: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("everlong.training.losses.CHUNK_LOGITS", logits)
+    monkeypatch.setattr("everlong.training.losses._ROWS", 1)
+    states = torch.randn(9, 6, requires_grad=True)
+    weight = torch.randn(11, 6, requires_grad=True)
     targets = torch.tensor([3, NOT_LEARNED, 5, 1, NOT_LEARNED, NOT_LEARNED, 0, 10, 2])
     found = sequence_log_probabilities(states, weight, targets, (3, 3, 3))
     each = torch.log_softmax(states @ weight.T, -1)
@@ -78,6 +83,16 @@ def test_log_probabilities_of_sequences() -> None:
         each[6, 0] + each[7, 10] + each[8, 2],
     ]
     torch.testing.assert_close(found, torch.stack(expected))
+    of = torch.tensor([1.0, -2.0, 0.5])
+    gradients = torch.autograd.grad(found, (states, weight), of)
+    wanted = torch.autograd.grad(torch.stack(expected), (states, weight), of)
+    for one, other in zip(gradients, wanted, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_one_pair_alone_cannot_be_compared() -> None:
+    with pytest.raises(DataError, match="a single one at a time; raise sequences"):
+        contrastive_loss(torch.ones(1, 4), torch.ones(1, 4))
 
 
 def test_preference_is_half_before_anything_is_learned() -> None:
