@@ -87,7 +87,7 @@ def kill_and_compare(
     draw = random.Random(seed)
     moments = sorted(draw.uniform(0, recipe.steps) for _ in range(kills))
     for number, moment in enumerate(moments, start=1):
-        before = _inode(killed.run)
+        before = _changed(killed.run)
         process = _started(killed, folder)
         _wait_until(process, killed.run, moment, before)
         process.send_signal(signal.SIGKILL)
@@ -145,16 +145,16 @@ def _finish(process: subprocess.Popen[bytes]) -> None:
 
 
 def _wait_until(
-    process: subprocess.Popen[bytes], run: Path, moment: float, inode: int | None
+    process: subprocess.Popen[bytes], run: Path, moment: float, changed: int | None
 ) -> None:
     """Until a run is at a moment, in steps: its whole ones by its metrics, the rest by time.
 
-    A run that goes on writes its metrics anew; until it has, they are those of the one before it.
+    Until a run that goes on has written metrics, they are those of the one before it.
     """
     began, before, each = time.monotonic(), -1, 0.0
     try:
         while process.poll() is None:
-            done = -1 if _inode(run) == inode else _steps(run)
+            done = -1 if _changed(run) == changed else _steps(run)
             if done != before:
                 now = time.monotonic()
                 if before >= 0:
@@ -175,7 +175,7 @@ def _steps(run: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-def _inode(run: Path) -> int | None:
-    """Of a run's metrics."""
+def _changed(run: Path) -> int | None:
+    """When a run last wrote metrics, in ns."""
     path = run / METRICS
-    return path.stat().st_ino if path.exists() else None
+    return path.stat().st_mtime_ns if path.exists() else None
