@@ -125,6 +125,9 @@ class DeepRuns:
         return {
             "recipe": _digest(recipe),
             "held_out": next(iter(done["validation"].values())),
+            "validations": [
+                next(iter(line["validation"].values())) for line in lines if "validation" in line
+            ],
             "skipped": done["skipped"],
             "losses": [None if (one := line["loss"]) is None else round(one, 4) for line in lines],
             "tokens_per_second": median(line["tokens"] / line["seconds"] for line in lines),
@@ -149,7 +152,7 @@ def norms(runs: DeepRuns, seeds: Sequence[int], rates: Sequence[float]) -> Found
         for rate in rates:
             of = [found[f"{kind}, {rate:g}, seed {seed}"] for seed in seeds]
             ends = [one["held_out"] for one in of]
-            spikes = sum(unrecovered(one["losses"]) for one in of)
+            spikes = sum(unrecovered(one["losses"], one["validations"]) for one in of)
             spread = stdev(ends) if len(ends) > 1 else 0.0
             runs.say(f"{kind} at {rate:g}: {mean(ends):.3f} (spread {spread:.3f}), {spikes} spikes")
     return {}, found
@@ -177,7 +180,7 @@ def spec(runs: DeepRuns, seeds: Sequence[int]) -> Found:
         )
         samples |= found[0] | found[1]
         measured[f"{name.replace('-', '')}_unrecovered_spikes"] = Measured(
-            sum(unrecovered(one["losses"]) for one in found[0].values()),
+            sum(unrecovered(one["losses"], one["validations"]) for one in found[0].values()),
             f"{recipe.steps} steps of {phase.sequences * phase.sequence_length} tokens at a rate "
             f"of {phase.learning_rate:g}, {len(seeds)} seeds, "
             f"{parameters(shape).total / 1e6:.0f} M parameters; held-out loss {deep} "
@@ -204,8 +207,16 @@ def spec_recipe(name: str, texts: Mapping[str, Path]) -> Recipe:
     )
 
 
-def unrecovered(losses: Sequence[float | None]) -> int:
-    """Spikes of a run from which its loss does not come back; None is no finite loss."""
+def unrecovered(losses: Sequence[float | None], validations: Sequence[float]) -> int:
+    """Spikes of a run from which its loss does not come back.
+
+    A spike in the last steps may be no more than a hard text, and nothing follows that would tell:
+    there it has recovered if the held-out loss at the end is not above the lowest one before.
+
+    Args:
+        losses: of the steps; None is no finite loss.
+        validations: held-out losses, in order; the last one is that of the end.
+    """
     losses = [math.inf if one is None else one for one in losses]
     count, step = 0, 20
     while step < len(losses):
@@ -215,11 +226,16 @@ def unrecovered(losses: Sequence[float | None]) -> int:
             continue
         after = losses[step + 1 : step + 1 + _WITHIN]
         back = next((i for i, loss in enumerate(after) if loss <= before + _BACK), None)
-        if back is None:
-            count += 1
-            step += _WITHIN
-        else:
+        if back is not None:
             step += back + 2
+            continue
+        ended_well = (
+            len(after) < _WITHIN
+            and len(validations) > 1
+            and validations[-1] <= min(validations[:-1]) + _BACK
+        )
+        count += not ended_well
+        step += _WITHIN
     return count
 
 

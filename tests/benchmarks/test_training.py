@@ -49,19 +49,21 @@ def test_flat_models_are_as_large_as_the_deep_ones(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("losses", "count"),
+    ("losses", "validations", "count"),
     [
-        ([5.0] * 100, 0),
-        ([5 - i / 50 for i in range(100)], 0),
-        ([5.0] * 40 + [7.0] * 10 + [5.05] * 50, 0),
-        ([5.0] * 40 + [7.0] * 60, 1),
-        ([5.0] * 40 + [None] * 60, 1),
-        ([5.0] * 98 + [7.0] * 2, 1),
-        ([9.0] * 10 + [5.0] * 90, 0),
+        ([5.0] * 100, [5.0, 5.0], 0),
+        ([5 - i / 50 for i in range(100)], [4.0, 3.0], 0),
+        ([5.0] * 40 + [7.0] * 10 + [5.05] * 50, [5.0, 5.0], 0),
+        ([5.0] * 40 + [7.0] * 60, [5.0, 5.0], 1),
+        ([5.0] * 40 + [None] * 60, [5.0, 5.0], 1),
+        ([5.0] * 98 + [7.0] * 2, [5.0, 7.0], 1),
+        ([5.0] * 98 + [7.0] * 2, [5.0], 1),
+        ([5.0] * 98 + [7.0] * 2, [5.0, 4.9], 0),
+        ([9.0] * 10 + [5.0] * 90, [5.0, 5.0], 0),
     ],
 )
-def test_spikes(losses: list[float | None], count: int) -> None:
-    assert min(1, unrecovered(losses)) == count
+def test_spikes(losses: list[float | None], validations: list[float], count: int) -> None:
+    assert min(1, unrecovered(losses, validations)) == count
 
 
 @pytest.mark.parametrize("name", LOOPS)
