@@ -211,7 +211,7 @@ def unrecovered(losses: Sequence[float | None], validations: Sequence[float]) ->
     """Spikes of a run from which its loss does not come back.
 
     A spike in the last steps may be no more than a hard text, and nothing follows that would tell:
-    there it has recovered if the held-out loss at the end is not above the lowest one before.
+    there it has recovered if the held-out loss at the end is above none before by a tenth.
 
     Args:
         losses: of the steps; None is no finite loss.
