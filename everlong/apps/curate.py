@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 Where = Literal["local", "ray"]
+_STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""Signs of control but tabs and line feeds, and those that turn the direction of writing."""
 
 
 def curate(
@@ -19,8 +22,10 @@ def curate(
     executor: Where | None = None,
     resume: bool = False,
 ) -> None:
-    """Make clean, documented training data of web pages, books and files; Ctrl-C stops, --resume
-    goes on.
+    """Make clean, documented training data of web pages, books and files.
+
+    Ctrl-C stops a run, and --resume goes on. Relative paths, those of the recipe as well, count
+    from where you are.
 
     Args:
         recipe: YAML file, see recipes/curate.yaml.
@@ -78,18 +83,24 @@ def reproduce(
     from everlong.curation.recipe import Workers
     from everlong.errors import DataError
 
-    folder = run or lock.parent.with_name(f"{lock.parent.name}-again")
+    of = lock.resolve().parent
+    folder = run or of.with_name(f"{of.name}-again")
     by = _executor(Workers(), workers, executor)
-    with _shown() as (tell, say):
-        made = runs.reproduce(lock, folder, by, resume=resume, tell=tell, say=say)
+    try:
+        with _shown() as (tell, say):
+            made = runs.reproduce(lock, folder, by, resume=resume, tell=tell, say=say)
+    except KeyboardInterrupt:
+        to = "" if run is None else f" --run {run}"
+        print(f"what is done is kept; go on with: everlong curate reproduce {lock}{to} --resume")
+        raise
     if made.versions:
         print(f"other versions than then: {', '.join(made.versions)}")
     if made.differ:
         raise DataError(
             f"{len(made.differ)} of {made.files:,} files are not the same, such as "
-            f"{made.differ[0]}; compare {folder} with {lock.parent}"
+            f"{made.differ[0]}; compare {folder} with {of}"
         )
-    print(f"{made.files:,} files are the same to the byte as those of {lock.parent}")
+    print(f"{made.files:,} files are the same to the byte as those of {of}")
 
 
 def forget(run: Path) -> None:
@@ -133,6 +144,8 @@ def inspect(
         name: the documents whose id contains this, kept ones too.
         limit: most documents that are shown.
         whole: show whole texts instead of their beginnings.
+
+    What was dropped is shown as it was then: personal data is masked only if that came before.
     """
     import itertools
 
@@ -143,6 +156,8 @@ def inspect(
 
     if not (run / COUNTS).exists():
         raise ConfigError(f"{run} has no run that is done; name the folder of one")
+    if limit < 1:
+        raise ConfigError(f"--limit is {limit}; give 1 or more")
 
     def fits(plain: dict[str, Any]) -> bool:
         asked = (("step", step), ("rule", rule), ("source", source))
@@ -154,14 +169,16 @@ def inspect(
     shown = 0
     for plain in itertools.islice(found, limit):
         shown += 1
-        print(f"{plain['id']}  dropped by {plain['step']}: {plain['rule']} ({plain['detail']})")
+        why = f"dropped by {plain['step']}: {plain['rule']} ({plain['detail']})"
+        print(_harmless(f"{plain['id']}  {why}"))
         _print_text(plain["text"], whole)
     if name is not None and step is None and rule is None:
         for document in documents_of(run / DOCUMENTS):
             if name in document.id and shown < limit:
                 shown += 1
                 changes = ", ".join(f"{c.step}: {c.rule} x {c.count}" for c in document.history)
-                print(f"{document.id}  kept" + (f" (changed: {changes})" if changes else ""))
+                told = f" (changed: {changes})" if changes else ""
+                print(_harmless(f"{document.id}  kept{told}"))
                 _print_text(document.text, whole)
     if not shown:
         rules = sorted({name for one in counts_of(run) for name in one.dropped})
@@ -170,7 +187,12 @@ def inspect(
 
 def _print_text(text: str, whole: bool) -> None:
     shown = text if whole else textwrap.shorten(text, 300, placeholder=" …")
-    print(textwrap.indent(shown, "    "))
+    print(textwrap.indent(_harmless(shown), "    "))
+
+
+def _harmless(text: str) -> str:
+    """A text without what steers a terminal, which is shown as in a string of Python."""
+    return _STEERING.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def _executor(given: Any, count: int | None, executor: Where | None) -> Any:
@@ -227,6 +249,7 @@ def _shown() -> Iterator[tuple[Callable[[Any], None], Callable[[str], None]]]:
                 description=f"{counts.documents:,} documents, {counts.kept:,} kept",
             )
             if progress.incident is not None:
-                console.print(f"a process was lost and its work done again: {progress.incident}")
+                told = f"a process was lost and its work done again: {progress.incident}"
+                console.print(told, markup=False)
 
-        yield tell, lambda text: console.print(text)
+        yield tell, lambda text: console.print(text, markup=False)

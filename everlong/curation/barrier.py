@@ -8,6 +8,7 @@ read what they need and nothing else. In memory are some bytes for each document
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from everlong.curation.stage import Stage, StageFiles, finding
-from everlong.curation.step import Findings, Sketches
+from everlong.curation.step import Findings, NotedFindings, Sketches
 from everlong.files import atomic_writer
 
 _COPY_BYTES = 16 << 20
@@ -35,7 +36,7 @@ class Barrier:
         self._stage, self._files, self._tasks = stage, files, tasks
         self._work = files.folder / "together"
 
-    def pass_(self, seen: Mapping[str, Sequence[str]]) -> list[int]:
+    def pass_(self, seen: Mapping[str, Sequence[str]]) -> Counter[str]:
         """Decide, and write what was found.
 
         Args:
@@ -43,21 +44,24 @@ class Barrier:
                 runs.
 
         Returns:
-            Of each step, how many documents it found something about.
+            What there is to note, by ``step: what``; see :class:`everlong.curation.stage.Counts`.
         """
         self._work.mkdir(exist_ok=True)
         first = self._first()
         kept = np.ones(int(first[-1]), dtype=np.bool_)
-        told = []
+        noted: Counter[str] = Counter()
         with closing(_Ids(self._files, self._tasks, self._work)) as ids:
             for n, step in enumerate(self._stage.sketched):
                 work = self._work / f"step-{n}"
                 work.mkdir(exist_ok=True)
                 runs = seen.get(step.kind, ())
                 findings = step.decide(self._together(n), kept, work, runs)
-                told.append(self._write(n, findings, first, kept, ids))
+                self._write(n, findings, first, kept, ids)
                 shutil.rmtree(work)
-        return told
+                if isinstance(findings, NotedFindings):
+                    for what, count in findings.noted().items():
+                        noted[f"{step.kind}: {what}"] += count
+        return noted
 
     def sketches(self, step: int) -> Sketches:
         """The sketches of all documents for a step, after :meth:`pass_`."""
@@ -91,8 +95,7 @@ class Barrier:
         first: NDArray[np.int64],
         kept: NDArray[np.bool_],
         ids: _Ids,
-    ) -> int:
-        told = 0
+    ) -> None:
         for task in range(self._tasks):
             with atomic_writer(self._files.found(task, step)) as out:
                 for document in range(int(first[task]), int(first[task + 1])):
@@ -101,11 +104,9 @@ class Barrier:
                     hashes, other = findings.of(document)
                     if other is None and not len(hashes):
                         continue
-                    told += 1
                     kept[document] = other is None
                     name = None if other is None else ids.of(other)
                     out.write(finding(document - int(first[task]), hashes, name))
-        return told
 
 
 class _Ids:

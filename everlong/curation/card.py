@@ -6,8 +6,6 @@ Markdown and two pictures; the same run writes the same card.
 
 from __future__ import annotations
 
-import hashlib
-import heapq
 import inspect
 import itertools
 from collections import Counter
@@ -16,9 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from everlong.config import unusual
+from everlong.config import to_plain
+from everlong.curation.examples import NOT_SHOWN, code, masked, masked_name, push, quoted, rank
+from everlong.curation.language.identification import LanguageFilter
+from everlong.curation.lock import LOCK
 from everlong.curation.mixture import Part
-from everlong.curation.pipeline import DOCUMENTS, DROPPED, INCIDENTS
+from everlong.curation.pipeline import COUNTS, DOCUMENTS, DROPPED, INCIDENTS
 from everlong.curation.recipe import Curation
 from everlong.curation.saved import load_lines
 from everlong.curation.shards import documents_of
@@ -30,8 +31,6 @@ CARD = "card.md"
 _EXAMPLES = 2
 """Of each rule."""
 _KEPT_EXAMPLES = 5
-_SHOWN = 300
-"""Letters of an example."""
 _WITHHELD = ("toxicity", "hard_blocks", "personal_data")
 """Steps whose examples are not for a page that is passed on."""
 _LISTED = 30
@@ -45,6 +44,7 @@ class _Row:
 
     kind: str
     came: int
+    """To it: not those of sources that skip it."""
     made: int
     rules: dict[str, tuple[int, int]]
     """Documents and letters that each rule dropped."""
@@ -54,8 +54,8 @@ class _Row:
         return sum(documents for documents, _ in self.rules.values())
 
     @property
-    def left(self) -> int:
-        return self.came - self.dropped + self.made
+    def passed(self) -> int:
+        return self.came - self.dropped
 
 
 def write_card(
@@ -84,7 +84,8 @@ def write_card(
         *_steps(recipe, flow),
         *_changes(counts),
         *_problems(run, counts),
-        *_languages(counts[-1]),
+        *_noted(counts),
+        *_languages(recipe, counts[-1]),
         *_sizes(sizes),
         *_mixture(recipe, parts, tokens),
         *_dropped_examples(recipe, flow),
@@ -92,13 +93,14 @@ def write_card(
         "## Made again",
         "",
         "`lock.json` names versions, files and checksums: `everlong curate reproduce "
-        "lock.json` makes all of it again and compares it byte by byte. `everlong curate inspect "
-        f"{run.name}` shows single documents and why they were dropped.",
+        f"{run / LOCK}` makes documents and shards again and compares them byte by byte. "
+        f"`everlong curate inspect {run}` shows single documents and why they were dropped; their "
+        "texts are as they were when they were dropped, so personal data may be in them.",
     ]
     path = run / CARD
     atomic_write(path, ("\n".join(text) + "\n").encode())
     try:
-        _draw(run, flow, parts)
+        _draw(run, counts[0].documents, flow, parts)
     except MissingExtraError:
         without = [line for line in text if not line.startswith("![")]
         atomic_write(path, ("\n".join(without) + "\n").encode())
@@ -111,7 +113,8 @@ def dropped_of(run: Path) -> Iterator[dict[str, Any]]:
     Raises:
         DataError: a file is damaged.
     """
-    return load_lines(run / DROPPED, "id", "text", "source", "step", "rule", "detail")
+    names = ("id", "text", "source", "language", "step", "rule", "detail")
+    return load_lines(run / DROPPED, *names)
 
 
 def _summary(counts: Sequence[Counts]) -> str:
@@ -128,18 +131,18 @@ def _summary(counts: Sequence[Counts]) -> str:
 
 def _flow(recipe: Curation, counts: Sequence[Counts]) -> list[_Row]:
     """What came to each step, and what it dropped."""
+    came: Counter[str] = sum((one.came for one in counts), Counter())
     dropped: Counter[str] = sum((one.dropped for one in counts), Counter())
     letters: Counter[str] = sum((one.dropped_letters for one in counts), Counter())
     made: Counter[str] = sum((one.made for one in counts), Counter())
-    came, rows = counts[0].documents, []
+    rows = []
     for step in recipe.steps:
         rules = {
             name.partition(": ")[2]: (count, letters[name])
             for name, count in sorted(dropped.items(), key=lambda one: (-one[1], one[0]))
             if name.partition(": ")[0] == step.kind
         }
-        rows.append(_Row(step.kind, came, made[step.kind], rules))
-        came = rows[-1].left
+        rows.append(_Row(step.kind, came[step.kind], made[step.kind], rules))
     return rows
 
 
@@ -172,9 +175,9 @@ def _steps(recipe: Curation, flow: Sequence[_Row]) -> Iterator[str]:
 
 
 def _settings(step: Any) -> str:
-    """What a step's fields are, where they are not what they would be anyway."""
-    told = [f"{name}: {value}" for name, value in unusual(step).items()]
-    return f"({'; '.join(told)})" if told else "(as usual)"
+    """What a step's fields are."""
+    told = [f"{name}: {value}" for name, value in to_plain(step).items() if name != "kind"]
+    return f"({'; '.join(told)})" if told else ""
 
 
 def _changes(counts: Sequence[Counts]) -> Iterator[str]:
@@ -198,17 +201,28 @@ def _problems(run: Path, counts: Sequence[Counts]) -> Iterator[str]:
         yield f"{len(refused):,} documents or files, such as:"
         yield ""
         for name, why in refused[:_LISTED]:
-            yield f"- `{name}`: {why}"
+            yield f"- {code(masked_name(name))}: {masked(why)}"
+        if len(refused) > _LISTED:
+            yield f"- and {len(refused) - _LISTED:,} more, which `{COUNTS}` names"
         yield ""
     if (run / INCIDENTS).exists():
         yield f"Processes were lost on the way, and their work was done again: `{INCIDENTS}`."
         yield ""
 
 
-def _languages(last: Counts) -> Iterator[str]:
+def _noted(counts: Sequence[Counts]) -> Iterator[str]:
+    noted: Counter[str] = sum((one.noted for one in counts), Counter())
+    if noted:
+        yield from ("## What was found and left", "", "| step and what | documents |", "|---|---|")
+        for name, count in sorted(noted.items()):
+            yield f"| {name} | {count:,} |"
+        yield ""
+
+
+def _languages(recipe: Curation, last: Counts) -> Iterator[str]:
     letters: Counter[str] = Counter()
     for name, size in last.parts.items():
-        letters[name.partition(" ")[2] or "not told"] += size
+        letters[name.rpartition(" ")[2] or "not told"] += size
     yield from (
         "## Languages of what is kept",
         "",
@@ -220,6 +234,14 @@ def _languages(last: Counts) -> Iterator[str]:
     if (more := len(letters) - _LISTED) > 0:
         yield f"| {more} more | | |"
     yield ""
+    kinds = [step.kind for step in recipe.steps if isinstance(step, LanguageFilter)]
+    skips = [one.name for one in recipe.sources if {*kinds} & {*one.skips}]
+    if letters["not told"] and not kinds:
+        yield "No step tells languages; `language` would."
+        yield ""
+    elif letters["not told"] and skips:
+        yield f"What skips the step `language` has none that is told: {', '.join(skips)}."
+        yield ""
 
 
 def _sizes(sizes: Sequence[int]) -> Iterator[str]:
@@ -259,55 +281,41 @@ def _mixture(recipe: Curation, parts: Sequence[Part], tokens: dict[str, int]) ->
 
 def _dropped_examples(recipe: Curation, flow: Sequence[_Row]) -> Iterator[str]:
     yield from ("## Examples of what was dropped", "")
-    best: dict[tuple[str, str], list[tuple[str, str, str, str]]] = {}
+    best: dict[tuple[str, str], list[tuple[str, str, str, str, str]]] = {}
     for plain in dropped_of(recipe.run):
-        key = plain["step"], plain["rule"]
-        one = (_rank(recipe, plain["id"]), plain["id"], plain["detail"], plain["text"])
-        _push(best.setdefault(key, []), one, _EXAMPLES)
+        name, key = plain["id"], (plain["step"], plain["rule"])
+        told = plain["language"] or ""  # which can be compared
+        one = (rank(recipe.seed, name), name, plain["detail"], plain["text"], told)
+        push(best.setdefault(key, []), one, _EXAMPLES)
     for row in flow:
         for rule in row.rules:
             yield f"**{row.kind}: {rule}**"
             yield ""
-            for _, name, detail, text in sorted(best[row.kind, rule], reverse=True):
-                shown = "(not shown here)" if row.kind in _WITHHELD else _quoted(text)
-                yield f"- `{name}` ({detail}): {shown}"
+            for _, name, detail, text, told in sorted(best[row.kind, rule], reverse=True):
+                shown = NOT_SHOWN if row.kind in _WITHHELD else quoted(text, told or None)
+                yield f"- {code(masked_name(name))} ({masked_name(detail)}): {shown}"
             yield ""
 
 
-def _kept_examples(kept: Sequence[tuple[str, str, str]]) -> Iterator[str]:
+def _kept_examples(kept: Sequence[tuple[str, str, str, str]]) -> Iterator[str]:
     yield from ("## Examples of what is kept", "")
-    for _, name, text in kept:
-        yield f"- `{name}`: {_quoted(text)}"
+    for _, name, text, language in kept:
+        yield f"- {code(masked_name(name))}: {quoted(text, language or None)}"
     yield ""
 
 
-def _kept(recipe: Curation) -> tuple[list[tuple[str, str, str]], list[int]]:
+def _kept(recipe: Curation) -> tuple[list[tuple[str, str, str, str]], list[int]]:
     """Some kept documents, and how many there are of each size."""
-    some: list[tuple[str, str, str]] = []
+    some: list[tuple[str, str, str, str]] = []
     sizes = [0] * (len(_SIZES) + 1)
     for document in documents_of(recipe.run / DOCUMENTS):
         sizes[sum(len(document.text) >= size for size in _SIZES)] += 1
-        _push(some, (_rank(recipe, document.id), document.id, document.text), _KEPT_EXAMPLES)
+        one = (rank(recipe.seed, document.id), document.id, document.text, document.language or "")
+        push(some, one, _KEPT_EXAMPLES)
     return sorted(some, reverse=True), sizes
 
 
-def _push(heap: list[Any], one: Any, most: int) -> None:
-    """Keep the largest."""
-    (heapq.heappush if len(heap) < most else heapq.heappushpop)(heap, one)
-
-
-def _rank(recipe: Curation, name: str) -> str:
-    """By which examples are drawn, whatever the order of the documents."""
-    return hashlib.blake2b(f"{recipe.seed} {name}".encode(), digest_size=8).hexdigest()
-
-
-def _quoted(text: str) -> str:
-    shown = " ".join(text[: 2 * _SHOWN].split())[:_SHOWN]
-    shown = shown.replace("`", "'").replace("|", "¦")
-    return f"`{shown}`" + (" …" if len(text) > _SHOWN else "")
-
-
-def _draw(run: Path, flow: Sequence[_Row], parts: Sequence[Part]) -> None:
+def _draw(run: Path, documents: int, flow: Sequence[_Row], parts: Sequence[Part]) -> None:
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -315,10 +323,10 @@ def _draw(run: Path, flow: Sequence[_Row], parts: Sequence[Part]) -> None:
     figure = Figure(figsize=(9, 1 + 0.45 * (len(flow) + 1)), layout="constrained")
     axes = figure.subplots()
     names = ["came in", *(row.kind for row in flow)]
-    left = [flow[0].came if flow else 0, *(row.left for row in flow)]
-    axes.barh(names, left, color="#4878a8", label="kept")
+    passed = [documents, *(row.passed for row in flow)]
+    axes.barh(names, passed, color="#4878a8", label="passed")
     axes.barh(
-        names[1:], [row.dropped for row in flow], left=left[1:], color="#d9a441", label="dropped"
+        names[1:], [row.dropped for row in flow], left=passed[1:], color="#d9a441", label="dropped"
     )
     axes.invert_yaxis()
     axes.set(xlabel="documents")

@@ -83,8 +83,12 @@ class Mixture:
                 f"temperature and most_epochs are above 0, not {self.temperature} and "
                 f"{self.most_epochs}"
             )
-        if wrong := [f"{name}: {weight}" for name, weight in self.weights.items() if weight < 0]:
-            raise ConfigError(f"weights are 0 or more, not {', '.join(wrong)}")
+        if wrong := [
+            f"{name}: {weight}"
+            for name, weight in self.weights.items()
+            if not 0 <= weight < math.inf
+        ]:
+            raise ConfigError(f"weights are numbers of 0 or more, not {', '.join(wrong)}")
         if self.letters is not None and self.letters < 1:
             raise ConfigError(f"letters is 1 or more, not {self.letters}")
         if self.quality is not None and max(self.quality.repeats) > self.most_epochs:

@@ -228,9 +228,9 @@ class Pipeline:
                 self._tell(replace(progress, incident=self._note(news, stage, tasks)))
             else:
                 add(news.task, news.counts)
-        if stage.sketched:
-            Barrier(stage, files, len(tasks)).pass_(self._look(stage))
         whole = reduce(Counts.__add__, (counts[n] for n in sorted(counts)), Counts())
+        if stage.sketched:
+            whole.noted += Barrier(stage, files, len(tasks)).pass_(self._look(stage))
         atomic_write(files.summary, whole.to_json())
         return whole
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -117,4 +118,30 @@ class Curation:
                 raise ConfigError(
                     f"{source.name} skips {', '.join(unknown)}; the recipe's steps that can be "
                     f"skipped are {', '.join(sorted(single)) or 'none'}"
+                )
+        self._check_names(names)
+        stores = [
+            step.store.resolve()
+            for step in self.steps
+            if isinstance(step, ExactDuplicates | NearDuplicates) and step.store is not None
+        ]
+        if len(set(stores)) < len(stores):
+            raise ConfigError(
+                f"two steps have their store in {stores[0]}; give each a folder of its own"
+            )
+
+    def _check_names(self, sources: Sequence[str]) -> None:
+        """Refuse names of sources that are none."""
+        named: dict[str, Iterable[str]] = {}
+        if self.mixture.by == "source":
+            named["mixture.weights"] = self.mixture.weights
+        for step in self.steps:
+            if isinstance(step, Glossary | Noise | Paraphrase):
+                named[f"sources of {step.kind}"] = step.sources
+            elif isinstance(step, Questions):
+                named[f"domains of {step.kind}"] = step.domains
+        for what, some in named.items():
+            if unknown := sorted({*some} - {*sources}):
+                raise ConfigError(
+                    f"{what} names {', '.join(unknown)}; sources are {', '.join(sources)}"
                 )

@@ -26,7 +26,7 @@ from everlong.curation.step import CorpusStep, DocumentStep, Hashes, MakingStep
 from everlong.curation.tasks import Source, Task, plain_name
 from everlong.documents.extracted import Extracted, Limits, Refused, clean
 from everlong.documents.reading import read
-from everlong.errors import ConfigError, MissingExtraError
+from everlong.errors import ConfigError, DataError, MissingExtraError
 from everlong.files import atomic_write, atomic_writer
 
 log = logging.getLogger(__name__)
@@ -60,6 +60,8 @@ class Counts:
     letters: int = 0
     kept: int = 0
     kept_letters: int = 0
+    came: Counter[str] = field(default_factory=Counter)
+    """To each step: those of sources that skip it, and what was dropped before, do not."""
     made: Counter[str] = field(default_factory=Counter)
     """By steps that make documents of others."""
     dropped: Counter[str] = field(default_factory=Counter)
@@ -69,6 +71,8 @@ class Counts:
     """Documents, by ``step: rule``."""
     parts: Counter[str] = field(default_factory=Counter)
     """Letters of what is kept, by ``source language``; the language is empty where none is told."""
+    noted: Counter[str] = field(default_factory=Counter)
+    """Documents of which a step of the whole corpus has more to say, by ``step: what``."""
     refused: list[tuple[str, str]] = field(default_factory=list)
     """Ids of what could not be read or judged, and why."""
 
@@ -120,10 +124,22 @@ class Counts:
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> Counts:
-        """From what JSON has of it."""
-        counters = ("made", "dropped", "dropped_letters", "changed", "parts")
-        refused = [(name, why) for name, why in plain["refused"]]
-        return cls(**{**plain, **{n: Counter(plain[n]) for n in counters}, "refused": refused})
+        """From what JSON has of it.
+
+        Raises:
+            DataError: it is of another version, or something else.
+        """
+        try:
+            counters = {
+                n: Counter(plain[n]) for n, one in vars(cls()).items() if isinstance(one, Counter)
+            }
+            refused = [(name, why) for name, why in plain["refused"]]
+            return cls(**{**plain, **counters, "refused": refused})
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(
+                f"counts of a run are of another version, or damaged: {error!r}; name another "
+                "folder for a new run"
+            ) from None
 
 
 def stages_of(steps: Sequence[Any]) -> list[Stage]:
@@ -232,7 +248,7 @@ def run_task(
     if before is None:
         incoming = _from_files(task, reading, skip, at)
     else:
-        incoming = _from_stage(task, stage.found, before, skip, at)
+        incoming = _from_stage(task, stage.found, before, skip, at, counts.came)
     with ExitStack() as opened:
 
         def writer(path: Path) -> BinaryIO:
@@ -251,7 +267,7 @@ def run_task(
             document, verdict = found
             letters, known = len(document.text), len(document.history)
             try:
-                came = [*_through(document, verdict, steps)]
+                came = [*_through(document, verdict, steps, counts.came)]
                 marks = [
                     [one.sketch(end.document) for one in stage.sketched] if end.why is None else []
                     for end in came
@@ -291,7 +307,10 @@ class _End:
 
 
 def _through(
-    document: Document, verdict: _End | None, steps: Sequence[tuple[Any, bool]]
+    document: Document,
+    verdict: _End | None,
+    steps: Sequence[tuple[Any, bool]],
+    came: Counter[str],
 ) -> Iterator[_End]:
     """A document, and those that are made of it, after some steps.
 
@@ -299,14 +318,16 @@ def _through(
         document: that comes in.
         verdict: of a step of the whole corpus.
         steps: each with whether it is a :class:`MakingStep`.
+        came: where it is counted what came to each step.
     """
     if verdict is not None:
         yield verdict
         return
     for number, (step, makes) in enumerate(steps):
+        came[step.kind] += 1
         if makes:
             for made in step.make(document):
-                for end in _through(made, None, steps[number + 1 :]):
+                for end in _through(made, None, steps[number + 1 :], came):
                     yield end if end.made else replace(end, made=step.kind)
         elif (why := step(document)) is not None:
             yield _End(document, step.kind, why)
@@ -345,7 +366,12 @@ def _document(name: str, source: Source, item: Extracted) -> Document:
 
 
 def _from_stage(
-    task: Task, found: Sequence[CorpusStep], before: StageFiles, skip: Skip, at: At
+    task: Task,
+    found: Sequence[CorpusStep],
+    before: StageFiles,
+    skip: Skip,
+    at: At,
+    came: Counter[str],
 ) -> Iterator[tuple[Document, _End | None] | Refused]:
     told = [_Told(before.found(task.number, n)) for n in range(len(found))]
     with before.kept(task.number).open("rb") as lines:
@@ -356,13 +382,17 @@ def _from_stage(
             if (0, number) in skip:
                 yield Refused(document.id, skip[0, number])
                 continue
-            yield document, _told(document, found, news)
+            yield document, _told(document, found, news, came)
 
 
 def _told(
-    document: Document, steps: Sequence[CorpusStep], news: Sequence[_News | None]
+    document: Document,
+    steps: Sequence[CorpusStep],
+    news: Sequence[_News | None],
+    came: Counter[str],
 ) -> _End | None:
     for step, what in zip(steps, news, strict=True):
+        came[step.kind] += 1
         if what is not None:
             why = step.apply(document, what.hashes, what.other)
             assert what.other is None or why is not None, "who has another is dropped"

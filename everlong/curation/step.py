@@ -137,6 +137,14 @@ class Findings(Protocol):
         of which it is a copy; an empty array and None: nothing."""
 
 
+@runtime_checkable
+class NotedFindings(Findings, Protocol):
+    """Findings that have more to say."""
+
+    def noted(self) -> Mapping[str, int]:
+        """Documents, by what is the matter with them, in a word: it is in the data card."""
+
+
 class Sketches:
     """The sketches of N documents in a file, one after the other.
 

@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 import yaml
 
+from everlong.apps.curate import _shown
 from everlong.cli import main
 from everlong.config import load_config
 from everlong.curation.document import Document
+from everlong.curation.pipeline import Progress
 from everlong.curation.recipe import Curation
-from everlong.curation.workers import Done, Job, LocalExecutor
+from everlong.curation.stage import Counts
+from everlong.curation.workers import Done, Incident, Job, LocalExecutor
 from everlong.data.token_shards import TokenShards
 from everlong.tokenizer import train_tokenizer
 
@@ -120,12 +123,71 @@ def test_a_look_at_what_was_dropped(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "the run dropped by" in capsys.readouterr().out
 
 
+def test_what_steers_a_terminal_is_not_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    for name in ("a.txt", "b.txt"):
+        (folder / name).write_text("A text \x1b[2J\x07\u202e with\ta tab.")
+    recipe = tmp_path / "recipe.yaml"
+    plain = {
+        "run": str(tmp_path / "run"),
+        "sources": [{"name": "s", "paths": [str(folder)]}],
+        "steps": [{"kind": "exact_duplicates"}],
+    }
+    recipe.write_text(yaml.safe_dump(plain))
+    assert main(["curate", str(recipe)]) == 0
+    capsys.readouterr()
+    for whole in ([], ["--whole"]):
+        assert main(["curate", "inspect", str(tmp_path / "run"), "--name", ".txt", *whole]) == 0
+        told = capsys.readouterr().out
+        assert told.count(r"A text \x1b[2J\x07\u202e with") == 2
+        assert not {"\x1b", "\x07", "\u202e"} & {*told}
+    assert main(["curate", "inspect", str(tmp_path / "run"), "--limit", "-1"]) == 2
+    assert "--limit is -1; give 1 or more" in capsys.readouterr().err
+    (damaged,) = (tmp_path / "run" / "dropped").iterdir()
+    for content in ("{", '{"id": "s/a"}'):
+        damaged.write_text(content)
+        assert main(["curate", "inspect", str(tmp_path / "run")]) == 2
+        assert f"{damaged}, line 1, " in capsys.readouterr().err
+
+
+def test_names_of_files_are_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    with _shown() as (tell, say):
+        tell(Progress(0, 1, 1, 2, Counts(), "b[/red].txt, document 0: it took longer than 1 s"))
+        say("writing [/red]")
+    told = capsys.readouterr().err
+    assert "b[/red].txt, document 0" in told
+    assert "writing [/red]" in told
+
+
+def test_made_again_from_inside_the_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, whole = written(tmp_path), LocalExecutor.map
+    assert main(["curate", str(recipe)]) == 0
+
+    def stopped(self: LocalExecutor, job: Job, tasks: Sequence[int]) -> Iterator[Done | Incident]:
+        yield next(whole(self, job, tasks))
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path / "curated")
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalExecutor, "map", stopped)
+        assert main(["curate", "reproduce", "lock.json"]) == 130
+    assert "everlong curate reproduce lock.json --resume" in capsys.readouterr().out
+    assert main(["curate", "reproduce", "lock.json", "--resume"]) == 0
+    assert f"the same to the byte as those of {tmp_path / 'curated'}" in capsys.readouterr().out
+    assert (tmp_path / "curated-again" / "lock.json").exists()
+
+
 def test_stopped_by_the_user(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe, whole = written(tmp_path), LocalExecutor.map
 
-    def stopped(self: LocalExecutor, job: Job, tasks: Sequence[int]) -> Iterator[Done]:
+    def stopped(self: LocalExecutor, job: Job, tasks: Sequence[int]) -> Iterator[Done | Incident]:
         yield next(whole(self, job, tasks))
         raise KeyboardInterrupt
 
@@ -149,6 +211,28 @@ def test_stopped_by_the_user(
         ({"tokens": {"tokenizer": "/nowhere"}}, "/nowhere"),
         ({"sources": [{"name": "a", "paths": ["/nowhere"]}]}, "/nowhere is not there"),
         ({"sources": [{"name": "a", "paths": ["/"], "skips": ["c4_quality"]}]}, "skips c4_quality"),
+        ({"sources": [{"name": "..", "paths": ["/"]}]}, "cannot be called .."),
+        ({"run": ""}, "name a folder of its own"),
+        ({"mixture": {"weights": {"web": float("nan")}}}, "weights are numbers of 0 or more"),
+        ({"steps": [{"kind": "noise", "sources": ["book"]}]}, "sources of noise names book;"),
+        ({"steps": [{"kind": "glossary", "sources": ["book"]}]}, "sources of glossary names book"),
+        (
+            {"steps": [{"kind": "paraphrase", "model": "m", "sources": ["book"]}]},
+            "sources are web, notes",
+        ),
+        (
+            {"steps": [{"kind": "questions", "domains": {"book": "legal"}}]},
+            "domains of questions names book",
+        ),
+        (
+            {
+                "steps": [
+                    {"kind": "exact_duplicates", "store": "store"},
+                    {"kind": "near_duplicates", "store": "./store"},
+                ]
+            },
+            "two steps have their store in",
+        ),
     ],
 )
 def test_recipes_that_cannot_be(

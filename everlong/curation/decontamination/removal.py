@@ -56,7 +56,8 @@ class Decontamination:
     least_overlap: float = 0.0
     """Share of an item that a document has to have, 0 to 1; 0: one run of words is enough."""
     most_documents: int = 10
-    """What is in more documents is a common phrase."""
+    """What is in more documents is a common phrase, and stays; the data card says how many have
+    such."""
     window: int = 200
     """Letters that are cut on each side, and that a piece has to have to stay."""
     most_pieces: int = 10
@@ -92,12 +93,14 @@ class Decontamination:
         for _, hashes in _pairs(sketches, kept):
             np.add.at(counts, np.searchsorted(entries, hashes), 1)
         documents, found = [np.empty(0, np.int64)], [np.empty(0, np.uint64)]
+        common = 0
         for owners, hashes in _pairs(sketches, kept):
             rare = counts[np.searchsorted(entries, hashes)] <= self.most_documents
             chosen = rare | _of_whole_items(index, owners, hashes)
             documents.append(owners[chosen])
             found.append(hashes[chosen])
-        return Contaminated(np.concatenate(documents), np.concatenate(found))
+            common += len(np.unique(owners[~chosen]))
+        return Contaminated(np.concatenate(documents), np.concatenate(found), common)
 
     def apply(self, document: Document, found: Hashes, other: str | None) -> Dropped | None:
         """See :class:`everlong.curation.step.CorpusStep`."""
@@ -146,15 +149,20 @@ class Contaminated:
     Args:
         documents: [P], sorted.
         hashes: [P], an entry that each has.
+        common: documents that have entries which are common phrases, and keep them.
     """
 
-    def __init__(self, documents: NDArray[np.int64], hashes: Hashes) -> None:
-        self._documents, self._hashes = documents, hashes
+    def __init__(self, documents: NDArray[np.int64], hashes: Hashes, common: int) -> None:
+        self._documents, self._hashes, self._common = documents, hashes, common
 
     def of(self, document: int) -> tuple[Hashes, int | None]:
         """The document's entries."""
         first, last = np.searchsorted(self._documents, [document, document + 1])
         return self._hashes[first:last], None
+
+    def noted(self) -> Mapping[str, int]:
+        """What stays though evaluation sets have it."""
+        return {"common_phrases": self._common} if self._common else {}
 
 
 @functools.lru_cache(maxsize=2)

@@ -21,6 +21,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from everlong.curation.augmentation.made import MADE_FROM
 from everlong.curation.document import Changed, Document, Dropped
 from everlong.curation.personal_data.addresses import emails, ip_addresses
 from everlong.curation.personal_data.national_ids import national_ids
@@ -209,14 +210,16 @@ def unmask(text: str, masked: Masked) -> str:
 
 @dataclass(frozen=True)
 class PersonalData:
-    """Masks personal data; drops documents that have a lot of it."""
+    """Masks personal data in texts and in metadata, such as titles; drops documents that have a lot
+    of it in their text. Ids, which name files, stay as they are."""
 
     kind: Literal["personal_data"] = "personal_data"
     kinds: tuple[PersonalDataKind, ...] = KINDS
     """What is masked."""
     replacement: Replacement = "placeholder"
     """``placeholder``: ``<EMAIL>`` stands for every address. ``pseudonym``: ``<EMAIL_2>`` stands
-    for the second address of a document wherever it comes again."""
+    for the second address of a document wherever it comes again; each field of the metadata counts
+    for itself."""
     regions: tuple[str, ...] = REGIONS
     """ISO 3166 codes of the countries whose phone numbers are found without a country code."""
     spelt_out: bool = True
@@ -241,13 +244,22 @@ class PersonalData:
     def __call__(self, document: Document) -> Dropped | None:
         """Mask what is found, and tell ``history`` how many of each kind there were."""
         found = find(document.text, self.kinds, self.regions, self.spelt_out)
-        if not found:
-            return None
         if self.most is not None and len(found) > self.most:
             return Dropped("personal_data", f"{len(found)} findings, at most {self.most}")
         document.text, _ = mask(document.text, found, self.replacement)
+        self._note(document, "", found)
+        # Titles become text in what is made of a document, and the rest is passed on with it.
+        more: list[Found] = []
+        for name, value in document.metadata.items():
+            if isinstance(value, str) and name != MADE_FROM:
+                found = find(value, self.kinds, self.regions, self.spelt_out)
+                document.metadata[name], _ = mask(value, found, self.replacement)
+                more += found
+        self._note(document, " in metadata", more)
+        return None
+
+    def _note(self, document: Document, where: str, found: Sequence[Found]) -> None:
         counts = Counter(one.kind for one in found)
         for kind in KINDS:
             if counts[kind]:
-                document.history.append(Changed(self.kind, kind, counts[kind]))
-        return None
+                document.history.append(Changed(self.kind, f"{kind}{where}", counts[kind]))

@@ -40,6 +40,8 @@ def _duplicate() -> dict[int, float]:
 @dataclass(frozen=True)
 class GopherRepetition:
     """Drops documents in which lines, paragraphs or sequences of words are repeated.
+    By Gopher's rule a document's most frequent sequence counts though it is there but once, as in
+    short texts.
 
     A rule whose value is None is not applied. All values are shares, from 0 to 1.
     """

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from everlong.config import format_config, parse_config
-from everlong.curation.document import Changed, Document, Dropped
+from everlong.curation.augmentation.made import MADE_FROM
+from everlong.curation.document import Changed, Document, Dropped, Plain
 from everlong.curation.personal_data.masking import (
     KINDS,
     REPLACEMENTS,
@@ -235,6 +236,23 @@ def test_the_step_masks_and_says_so() -> None:
     clean = Document("b", "Nothing in 1984 but 12 monkeys @ the zoo.", "web")
     assert PersonalData()(clean) is None
     assert clean.history == []
+
+
+def test_metadata_is_masked_as_well() -> None:
+    metadata: dict[str, Plain] = {
+        "title": "Refund for jane.roe@corp-mail.org",
+        "author": "jane.roe@corp-mail.org",
+        "score": 0.5,
+        MADE_FROM: "s/jane.roe@corp-mail.org.txt",
+    }
+    document = Document("a", "The harbour is old.", "web", metadata={**metadata})
+    assert PersonalData()(document) is None
+    assert document.metadata == {
+        **metadata,
+        "title": "Refund for <EMAIL>",
+        "author": "<EMAIL>",
+    }
+    assert document.history == [Changed("personal_data", "email in metadata", 2)]
 
 
 def test_fields_of_the_step_matter() -> None:
