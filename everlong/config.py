@@ -204,6 +204,9 @@ def _options(kind: Any) -> tuple[Any, ...]:
 def _describe(kind: Any) -> str:
     """What an annotation allows, in words."""
     options = _options(kind)
+    if kinds := _kinds([option for option in options if option is not types.NoneType]):
+        null = " or null" if types.NoneType in options else ""
+        return f"a mapping with a kind, one of {', '.join(kinds)}{null}"
     if len(options) > 1:
         return " or ".join(_describe(option) for option in options)
     origin, arguments = get_origin(kind), get_args(kind)
@@ -223,7 +226,9 @@ def _describe(kind: Any) -> str:
 def _wrong(kind: Any, value: Any, path: str) -> ConfigError:
     message = f"{_at(path)}must be {_describe(kind)}, not {_show(value)}"
     names = [a for option in _options(kind) for a in get_args(option) if isinstance(a, str)]
-    if isinstance(value, str) and (near := difflib.get_close_matches(value, names, 1)):
+    if isinstance(value, str) and value in _kinds([*_options(kind)]):
+        message += f"; write {{kind: {value}}}"
+    elif isinstance(value, str) and (near := difflib.get_close_matches(value, names, 1)):
         message += f"; did you mean {near[0]}?"
     return ConfigError(message)
 

@@ -230,6 +230,8 @@ def test_a_union_of_kinds() -> None:
         ("{kind: square, side: big}", "shapes[0].side must be an integer"),
         ("{kind: circle}", "shapes[0].radius is missing"),
         ("{kind: [1]}", "shapes[0].kind must be one of"),
+        ("3", "shapes[0] must be a mapping with a kind, one of circle, ball, square, not 3"),
+        ("square", "not 'square'; write {kind: square}"),
         ("square", "must be a mapping"),
     ],
 )
