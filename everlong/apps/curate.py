@@ -111,7 +111,7 @@ def forget(run: Path) -> None:
     Args:
         run: its folder, finished or not.
     """
-    from everlong.curation.pipeline import inputs_of_run, known_as, recipe_of, stores_of
+    from everlong.curation.same_run import inputs_of_run, known_as, recipe_of, stores_of
 
     recipe = recipe_of(run)
     if not (stores := stores_of(recipe)):

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from everlong.config import from_plain
-from everlong.curation.pipeline import DOCUMENTS, identity, inputs_of_run, seen_by
+from everlong.curation.pipeline import DOCUMENTS
 from everlong.curation.recipe import Curation
+from everlong.curation.same_run import identity, inputs_of_run, seen_by
 from everlong.errors import ConfigError
 from everlong.files import atomic_write, sha256_file
 

@@ -7,7 +7,6 @@ byte as that of a run that was not.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -16,16 +15,24 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, reduce
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
-from everlong.config import format_config, parse_config, unusual
 from everlong.curation.barrier import Barrier
-from everlong.curation.duplicates.store import DuplicateStore
-from everlong.curation.recipe import Curation, Workers
+from everlong.curation.recipe import Curation
+from everlong.curation.same_run import (
+    INPUTS,
+    RECIPE,
+    SEEN,
+    identity,
+    inputs_of_run,
+    kept_by,
+    known_as,
+    read_by,
+    seen_by,
+    stores_of,
+)
 from everlong.curation.saved import load_json
 from everlong.curation.stage import (
     At,
@@ -37,14 +44,13 @@ from everlong.curation.stage import (
     run_task,
     stages_of,
 )
-from everlong.curation.step import ReadingStep, RememberingStep
-from everlong.curation.tasks import Task, files_of, tasks_of
+from everlong.curation.step import RememberingStep
+from everlong.curation.tasks import Task, tasks_of
 from everlong.curation.workers import Executor, Incident
 from everlong.errors import ConfigError, DataError
-from everlong.files import FileLock, atomic_write, read_text, sha256_file
+from everlong.files import FileLock, atomic_write, read_text
 
-RECIPE, TASKS, INCIDENTS, COUNTS = "recipe.yaml", "tasks.json", "incidents.jsonl", "counts.json"
-INPUTS, SEEN = "inputs.json", "seen.json"
+TASKS, INCIDENTS, COUNTS = "tasks.json", "incidents.jsonl", "counts.json"
 DOCUMENTS, DROPPED = "documents", "dropped"
 _LOCK = ".lock"
 
@@ -158,7 +164,7 @@ class Pipeline:
             return
         if not resume:
             raise ConfigError(f"{folder} has a run; name another folder, or say --resume")
-        if _keeps(read_text(folder / RECIPE)) != _keeps(identity(self.recipe)):
+        if kept_by(read_text(folder / RECIPE)) != kept_by(identity(self.recipe)):
             raise ConfigError(
                 f"the recipe keeps other documents than that of the run in {folder} "
                 f"({RECIPE}); finish it with that one, or name another folder"
@@ -171,7 +177,7 @@ class Pipeline:
         begun = (folder / TASKS).exists()
         if begun:
             self._refuse_changed()
-        read = _read_by(self.recipe)  # first: what changes from now on is seen at the end
+        read = read_by(self.recipe)  # first: what changes from now on is seen at the end
         tasks = tasks_of(self.recipe.sources, self.recipe.task_bytes)
         atomic_write(folder / RECIPE, identity(self.recipe).encode())
         if not begun:
@@ -194,7 +200,7 @@ class Pipeline:
     def _refuse_changed(self) -> None:
         """See that all that is read is what it was when the run began."""
         folder = self.recipe.run
-        known, now = load_json(folder / TASKS), _read_by(self.recipe)
+        known, now = load_json(folder / TASKS), read_by(self.recipe)
         if changed := sorted(name for name in {*known, *now} if known.get(name) != now.get(name)):
             (folder / INPUTS).unlink(missing_ok=True)  # which may be of what is there now
             raise ConfigError(
@@ -340,119 +346,9 @@ def counts_of(run: Path) -> list[Counts]:
     return [Counts.from_plain(one) for one in load_json(run / COUNTS)]
 
 
-def seen_by(run: Path) -> dict[str, list[str]]:
-    """Which runs the steps of a run have seen in their stores, by their kinds."""
-    return load_json(run / SEEN) if (run / SEEN).exists() else {}
-
-
 def stage_files(run: Path, number: int) -> StageFiles:
     """Where a run keeps what a stage writes."""
     return StageFiles(run / f"stage-{number}")
-
-
-def identity(recipe: Curation) -> str:
-    """What of a recipe decides the result, as YAML."""
-    return format_config(replace(recipe, run=Path(), workers=Workers()))
-
-
-def recipe_of(run: Path) -> Curation:
-    """The recipe of a run.
-
-    Raises:
-        ConfigError: there is none, or this version does not know what it says.
-    """
-    try:
-        text = (run / RECIPE).read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"{run} has no run of curation: {error}") from None
-    return replace(parse_config(Curation, text), run=run)
-
-
-def _keeps(recipe: str) -> dict[str, Any]:
-    """What of a recipe's YAML decides which documents are kept, and how they are divided into
-    tasks."""
-    plain: dict[str, Any] = yaml.safe_load(recipe)
-    return {name: value for name, value in plain.items() if name not in _FOR_KEPT}
-
-
-_FOR_KEPT = ("mixture", "tokens", "seed")
-"""Fields of a recipe that say what is made of the documents that are kept: it can be made again."""
-
-
-def stores_of(recipe: Curation) -> dict[str, DuplicateStore]:
-    """What steps remember of earlier runs, by their kinds.
-
-    Raises:
-        ConfigError, DataError: a store is of another step, or damaged.
-    """
-    steps = [step for step in recipe.steps if isinstance(step, RememberingStep)]
-    stores = [(step.kind, step.remembered()) for step in steps]
-    return {kind: store for kind, store in stores if store is not None}
-
-
-def inputs_of(recipe: Curation) -> dict[str, str]:
-    """SHA-256 of the files of a recipe's sources, in order, and of what steps read beside the
-    documents; reads all of them."""
-    files = {
-        f"{source.name}/{name}": sha256_file(path)
-        for source in recipe.sources
-        for name, _, path in files_of(source)
-    }
-    return files | _read_by_steps(recipe)
-
-
-def inputs_of_run(recipe: Curation) -> dict[str, str]:
-    """:func:`inputs_of` a run that has begun, which is what they were when it was first asked.
-
-    They are kept in the folder of the run, so all files are read once; that they did not change
-    meanwhile is seen by their times when a run goes on, and when all is kept.
-    """
-    path = recipe.run / INPUTS
-    if not path.exists():
-        atomic_write(path, json.dumps(inputs_of(recipe), indent=1, ensure_ascii=False).encode())
-    found: dict[str, str] = load_json(path)
-    return found
-
-
-def known_as(recipe: Curation, inputs: Mapping[str, str]) -> str:
-    """By which steps that remember runs know this one: a digest of what decides which texts it
-    keeps.
-
-    That is what is in its files, how they are read, and the steps. It is not where the files are,
-    nor the folders of the run and of stores: to do a run again elsewhere is to do the same run. A
-    field that is as it is anyway does not count, so that a later version, which has more of them,
-    knows a run again.
-
-    Args:
-        recipe: of the run.
-        inputs: see :func:`inputs_of`.
-    """
-    unlike: dict[str, Any] = {"paths": None, "licence": None}
-    sources = [{**unusual(source), **unlike} for source in recipe.sources]
-    steps = [{"kind": step.kind, **unusual(step), "store": None} for step in recipe.steps]
-    read = {"sources": sources, "reading": unusual(recipe.reading), "steps": steps}
-    text = json.dumps([read, [*inputs.items()]], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _read_by(recipe: Curation) -> dict[str, Any]:
-    """Size and time of every file of the sources, and SHA-256 of what steps read beside them."""
-    found: dict[str, Any] = {}
-    for source in recipe.sources:
-        for name, _, path in files_of(source):
-            told = path.stat()
-            found[f"{source.name}/{name}"] = [told.st_size, told.st_mtime_ns]
-    return found | _read_by_steps(recipe)
-
-
-def _read_by_steps(recipe: Curation) -> dict[str, str]:
-    """SHA-256 of what steps read beside the documents."""
-    return {
-        f"step {step.kind}: {name}": digest
-        for step in recipe.steps
-        if isinstance(step, ReadingStep)
-        for name, digest in step.reads().items()
-    }
 
 
 def _survived(files: StageFiles, last: StageFiles, tasks: int) -> NDArray[np.bool_]:

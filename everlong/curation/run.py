@@ -19,15 +19,9 @@ from everlong.curation.lock import (
     versions,
 )
 from everlong.curation.mixture import Mixture, Part, bands_of, mixed, name_of
-from everlong.curation.pipeline import (
-    DOCUMENTS,
-    TASKS,
-    Pipeline,
-    Progress,
-    inputs_of,
-    stores_of,
-)
+from everlong.curation.pipeline import DOCUMENTS, TASKS, Pipeline, Progress
 from everlong.curation.recipe import Curation
+from everlong.curation.same_run import inputs_of, stores_of
 from everlong.curation.shards import documents_of, write_shards
 from everlong.curation.stage import Counts
 from everlong.curation.step import PreparedStep

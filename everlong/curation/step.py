@@ -125,7 +125,7 @@ class RememberingStep(CorpusStep, Protocol):
         Args:
             sketches: of all documents.
             kept: [N], which ones are in the result.
-            run: by which the run is known, see :func:`everlong.curation.pipeline.known_as`.
+            run: by which the run is known, see :func:`everlong.curation.same_run.known_as`.
         """
 
 

@@ -17,6 +17,7 @@ from everlong.model.init import initialized
 from everlong.tokenizer import load_tokenizer
 from everlong.training.kills import shortened
 from everlong.training.start import parameters_of
+from tests.home import own_home
 from tests.training.small import SHAPE, recipe, tokenizer
 
 
@@ -100,7 +101,7 @@ def test_texts_that_need_no_download(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_verify_resume(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("EVERLONG_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("EVERLONG_HOME", own_home(tmp_path))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     given = recipe(tmp_path)
     assert shortened(given, 100) == given

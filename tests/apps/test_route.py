@@ -9,6 +9,7 @@ import pytest
 
 from everlong.cli import main
 from tests.checkpoint.samples import tiny_config, tiny_gguf
+from tests.home import own_home
 
 pytest.importorskip("matplotlib")
 WORDS = "".join(chr(ord("a") + n * n % 26) + " " * (n % 7 == 0) for n in range(1200))
@@ -16,7 +17,7 @@ WORDS = "".join(chr(ord("a") + n * n % 26) + " " * (n % 7 == 0) for n in range(1
 
 @pytest.fixture
 def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("EVERLONG_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("EVERLONG_HOME", own_home(tmp_path))
     return tiny_gguf(tmp_path / "tiny.gguf", tiny_config(max_position=2048))
 
 

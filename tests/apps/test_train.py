@@ -18,12 +18,13 @@ from everlong.training.models import open_run
 from everlong.training.recipe import ModelSource, Recipe
 from everlong.training.run_files import outcome_of
 from everlong.training.start import built
+from tests.home import own_home
 from tests.training.small import recipe, weights
 
 
 @pytest.fixture(autouse=True)
 def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("EVERLONG_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("EVERLONG_HOME", own_home(tmp_path))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -8,13 +8,14 @@ import pytest
 from benchmarks import memory, memory_store
 from benchmarks.memory import GOALS, PARTS, main
 from everlong.evaluation.provenance import ROOT
+from tests.home import own_home
 
 
 @pytest.fixture(autouse=True)
 def nothing_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("EVERLONG_SMOLLM2_GGUF", "EVERLONG_QWEN_GGUF", "EVERLONG_DATA"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("EVERLONG_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("EVERLONG_HOME", own_home(tmp_path))
 
 
 def _claims(capsys: pytest.CaptureFixture[str]) -> dict[str, dict[str, object]]:

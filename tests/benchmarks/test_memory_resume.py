@@ -10,6 +10,7 @@ from benchmarks import memory_resume, resume_once
 from benchmarks.memory_resume import Subject, measure
 from everlong.files import cache_dir
 from tests.checkpoint.samples import tiny_config, tiny_gguf
+from tests.home import own_home
 
 TOKENS = 192
 
@@ -18,7 +19,7 @@ TOKENS = 192
 def subject(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Subject:
     if (kernels := cache_dir() / "native").is_dir():  # compiling them takes a minute
         shutil.copytree(kernels, tmp_path / "home" / "native")
-    monkeypatch.setenv("EVERLONG_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("EVERLONG_HOME", own_home(tmp_path))
     path = tiny_gguf(tmp_path / "tiny.gguf", tiny_config(max_position=2048))
     # One process stands for all of them: each call loads and closes the model.
     monkeypatch.setattr(memory_resume, "_ask", lambda module, request: resume_once.main(**request))

@@ -18,6 +18,7 @@ from everlong.evaluation.provenance import ROOT
 from everlong.model.config import ModelConfig
 from everlong.model.cost import parameters
 from everlong.training.recipe import Recipe
+from tests.home import own_home
 from tests.training.small import SHAPE, text, tokenizer
 from tests.training.small import recipe as small_recipe
 
@@ -72,7 +73,7 @@ def test_every_loop_does_its_steps(
 ) -> None:
     if name == "transformers Trainer":
         pytest.importorskip("accelerate")
-    monkeypatch.setenv("EVERLONG_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("EVERLONG_HOME", own_home(tmp_path))
     tokenizer().save(tmp_path)
     (tmp_path / "text.txt").write_text(text(0))
     shape = {field: getattr(SHAPE, field) for field in SMALL}
@@ -90,7 +91,7 @@ def test_every_loop_does_its_steps(
 def test_loops_are_timed_in_turn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("EVERLONG_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("EVERLONG_HOME", own_home(tmp_path))
     monkeypatch.setattr("benchmarks.training_speed.SMALL", {f: getattr(SHAPE, f) for f in SMALL})
     monkeypatch.setattr("benchmarks.training_speed.find_interpreter", lambda *_: None)
     tokenizer().save(tmp_path)

@@ -15,16 +15,10 @@ from everlong.curation.decontamination.removal import Decontamination
 from everlong.curation.duplicates.exact import ExactDuplicates
 from everlong.curation.lock import LOCK, Lock, outputs_of
 from everlong.curation.mixture import Mixture, Quality
-from everlong.curation.pipeline import (
-    COUNTS,
-    INCIDENTS,
-    INPUTS,
-    RECIPE,
-    TASKS,
-    Progress,
-)
+from everlong.curation.pipeline import COUNTS, INCIDENTS, TASKS, Progress
 from everlong.curation.recipe import Curation
 from everlong.curation.run import curate, reproduce
+from everlong.curation.same_run import INPUTS, RECIPE
 from everlong.curation.tasks import Source
 from everlong.curation.workers import Done, Job, LocalExecutor, WorkerLimits
 from everlong.errors import ConfigError, DataError, EverlongError

@@ -20,16 +20,9 @@ import pytest
 
 from everlong.curation.duplicates.exact import ExactDuplicates
 from everlong.curation.lock import outputs_of
-from everlong.curation.pipeline import (
-    COUNTS,
-    DOCUMENTS,
-    INCIDENTS,
-    Pipeline,
-    Progress,
-    inputs_of,
-    known_as,
-)
+from everlong.curation.pipeline import COUNTS, DOCUMENTS, INCIDENTS, Pipeline, Progress
 from everlong.curation.recipe import Curation, Tokens, Workers
+from everlong.curation.same_run import inputs_of, known_as
 from everlong.curation.stage import Counts, stages_of
 from everlong.curation.tasks import Source
 from everlong.curation.workers import Done, Job, LocalExecutor, WorkerLimits

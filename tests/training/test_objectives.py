@@ -14,12 +14,13 @@ from everlong.data.objectives import Objective
 from everlong.errors import ConfigError, DataError
 from everlong.training.recipe import Phase, Recipe, Validation
 from everlong.training.trainer import Trainer
+from tests.home import own_home
 from tests.training.small import recipe
 
 
 @pytest.fixture(autouse=True)
 def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EVERLONG_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("EVERLONG_HOME", own_home(tmp_path))
 
 
 def paired(folder: Path, **changes: object) -> Recipe:

@@ -18,6 +18,7 @@ from everlong.training.parallel import Ranks
 from everlong.training.recipe import Recipe
 from everlong.training.run_files import read_lines
 from everlong.training.trainer import Trainer
+from tests.home import own_home
 from tests.training.small import recipe, weights
 
 
@@ -47,7 +48,7 @@ def test_processes_compute_what_one_does(
     ranks: int,
     sharding: Literal["replicated", "divided"],
 ) -> None:
-    monkeypatch.setenv("EVERLONG_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("EVERLONG_HOME", own_home(tmp_path))
     (phase,) = recipe(tmp_path).phases
     phases = (replace(phase, steps=7), replace(phase, steps=5, layers=3, heads=6))
     alone = recipe(tmp_path, precision="float32", phases=phases)
@@ -75,7 +76,7 @@ def test_processes_compute_what_one_does(
 def test_a_run_goes_on_in_another_number_of_processes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sharding: Literal["replicated", "divided"]
 ) -> None:
-    monkeypatch.setenv("EVERLONG_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("EVERLONG_HOME", own_home(tmp_path))
     phase = replace(recipe(tmp_path).phases[0], steps=9)
     whole = recipe(tmp_path, precision="float32", phases=(phase,), sharding=sharding)
     Trainer(whole).run()

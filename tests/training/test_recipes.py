@@ -10,6 +10,7 @@ from everlong.config import load_config
 from everlong.errors import ConfigError
 from everlong.training.recipe import ModelSource, Recipe
 from everlong.training.start import open_start
+from tests.home import own_home
 from tests.training.small import SHAPE, recipe
 
 FOLDER = Path(__file__).parents[2] / "recipes"
@@ -26,7 +27,7 @@ def test_recipes_can_be_read(path: Path) -> None:
 def test_a_tokenizer_is_trained_for_a_shape_that_names_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("EVERLONG_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("EVERLONG_HOME", own_home(tmp_path))
     given = recipe(tmp_path, model=ModelSource(shape=SHAPE))
     told: list[str] = []
     first = open_start(given, told.append)

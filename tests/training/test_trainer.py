@@ -23,13 +23,14 @@ from everlong.training.report import draw
 from everlong.training.run_files import read_lines
 from everlong.training.schedules import ScheduleConfig
 from everlong.training.trainer import Outcome, Step, Trainer
+from tests.home import own_home
 from tests.training.small import SHAPE, recipe, weights
 
 
 @pytest.fixture(autouse=True)
 def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A cache of its own; and one thread, as a tiny model gains nothing from two."""
-    monkeypatch.setenv("EVERLONG_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("EVERLONG_HOME", own_home(tmp_path))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -6,7 +6,7 @@ a run is there as a whole or not at all.
 
 A run sees those that were complete when it looked. If it is done again, it sees the same ones:
 neither itself, nor what came later, nor what went on beside it. Runs are told apart by what they
-read and do (:func:`everlong.curation.pipeline.known_as`), not by where they write.
+read and do (:func:`everlong.curation.same_run.known_as`), not by where they write.
 """
 
 from __future__ import annotations
