@@ -79,15 +79,14 @@ def measure(
     told: dict[str, Any] = {}
     for name in domains:
         domain = DOMAINS[name](data)
+        asked = folder / f"{name}-asked.jsonl"
+        _write(asked, ({"prompt": one, "response": other} for one, other in domain.asked))
         say(f"{name}: {len(domain.documents):,} documents, {len(domain.asked):,} questions")
         arms: dict[str, dict[str, Any]] = {}
         for arm, step in STEPS.items():
             place = folder / f"{name}-{arm.replace(' ', '-')}"
             made = _curated(place, domain, step)
-            losses = [
-                _loss(place, base, folder / f"{name}-asked.jsonl", domain, seed)
-                for seed in range(seeds)
-            ]
+            losses = [_loss(place, base, asked, seed) for seed in range(seeds)]
             arms[arm] = {"losses": losses, "made": made}
             say(f"{name}, {arm}: {mean(losses):.3f} nats a token, {made:,} documents made")
         alone = mean(arms["documents alone"]["losses"])
@@ -128,8 +127,7 @@ def _curated(place: Path, domain: Domain, step: Mapping[str, Any]) -> int:
     return sum(map(is_made, documents_of(place / "curated" / "documents")))
 
 
-def _loss(place: Path, base: Path, asked: Path, domain: Domain, seed: int) -> float:
-    _write(asked, ({"prompt": one, "response": other} for one, other in domain.asked))
+def _loss(place: Path, base: Path, asked: Path, seed: int) -> float:
     recipe = Recipe(
         run=Path(),
         model=ModelSource(checkpoint=str(base)),

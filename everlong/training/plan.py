@@ -188,7 +188,6 @@ def plan(
     sequences = recipe.micro_sequences or max(1, last.sequences // devices)
     total = parameters(configs[-1]).total
     trained = total if recipe.adapter is None else adapter_parameters(configs[-1], recipe.adapter)
-    compared = any(phase.objective == "preference" for phase in recipe.phases)
     moments = 1 if recipe.optimizer.kind == "muon" else 2
     return Plan(
         stages,
@@ -198,6 +197,6 @@ def plan(
         recipe.recompute,
         sequences * last.sequence_length,
         trained,
-        (recipe.adapter is not None) * total + compared * total,
+        ((recipe.adapter is not None) + recipe.compares) * total,
         1 + moments + (recipe.average is not None),
     )

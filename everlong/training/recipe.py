@@ -228,8 +228,12 @@ class Recipe:
         With an adapter the other weights have no gradients, a third of them; an answer that is
         preferred is read by the model before, too.
         """
-        share = 1.0 if self.adapter is None else 2 / 3
-        return share + any(phase.objective == "preference" for phase in self.phases) / 3
+        return (1.0 if self.adapter is None else 2 / 3) + self.compares / 3
+
+    @property
+    def compares(self) -> bool:
+        """Whether the model before the run is needed beside the one that learns."""
+        return any(phase.objective == "preference" for phase in self.phases)
 
     @property
     def steps(self) -> int:

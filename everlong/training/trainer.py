@@ -354,7 +354,7 @@ class Trainer:
         folder = self._recipe.run
         step = latest(folder / CHECKPOINTS, self._say) if resume else None
         if step is None:
-            if damaged := steps_in(folder / CHECKPOINTS):
+            if resume and (damaged := steps_in(folder / CHECKPOINTS)):
                 raise CheckpointError(
                     f"all {len(damaged)} checkpoints of {folder} are damaged; bring one back, or "
                     "begin anew in another folder by --run"
@@ -373,8 +373,7 @@ class Trainer:
             if self._ranks.first:
                 set_aside(folder / CHECKPOINTS, step)
             self._say(f"goes on after step {step}")
-        compared = any(phase.objective == "preference" for phase in self._recipe.phases)
-        if self._recipe.adapter is None and not compared:
+        if self._recipe.adapter is None and not self._recipe.compares:
             self._start.weights.clear()  # as large as the model, and of no more use
 
     def _build(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -54,8 +55,7 @@ class HeldOut:
             self._shaping = shaping
             self._batches = {
                 source.name: [
-                    read([Packed(0, tuple(_batch(pieces, at)))], [source], shaping)
-                    for at in _cuts(len(pieces))
+                    read([Packed(0, some)], [source], shaping) for some in _batches(pieces)
                 ]
                 for source, pieces in self._read
             }
@@ -67,14 +67,11 @@ class HeldOut:
         return found
 
 
-def _batch(pieces: Sequence[Piece], at: int) -> Sequence[Piece]:
-    last = at + _TOGETHER >= len(pieces) - 1
-    return pieces[at:] if last else pieces[at : at + _TOGETHER]
-
-
-def _cuts(count: int) -> range:
-    """Where batches begin; none has a single one, which a contrastive loss could not compare."""
-    return range(0, max(1, count - 1), _TOGETHER)
+def _batches(pieces: Sequence[Piece]) -> Iterator[tuple[Piece, ...]]:
+    """None of many has a single piece, which a contrastive loss could not compare."""
+    cuts = [*range(0, max(1, len(pieces) - 1), _TOGETHER), len(pieces)]
+    for start, end in itertools.pairwise(cuts):
+        yield tuple(pieces[start:end])
 
 
 def _beginning(source: Source, tokens: int, length: int) -> list[Piece]:
