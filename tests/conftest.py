@@ -1,4 +1,4 @@
-"""What every test has: a place of its own for what is remembered."""
+"""What every test has: a name that stays, and a place of its own for what is remembered."""
 
 from __future__ import annotations
 
@@ -14,3 +14,11 @@ def nobodys_memory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(os.environ, "XDG_DATA_HOME", str(tmp_path_factory.mktemp("data")))
         yield
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Bytes make no name: packed ones hold the time they were packed.
+
+    Processes that share the tests must agree on what each is called.
+    """
+    return argname if isinstance(val, bytes) else None
