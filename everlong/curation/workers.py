@@ -28,6 +28,8 @@ _TRIES = 3
 """Times that a task is begun without a document to blame."""
 _TASKS = 100
 """Of a process: parsers keep some of what they have seen, such as names of elements, for good."""
+_START_SECONDS = 600
+"""That a process may take until its first document: it loads models there, maybe slowly."""
 _LOOK_SECONDS = 0.2
 _SUSPENDED_SECONDS = 2
 """A look that comes so late tells that this process did not run, and the others with it."""
@@ -199,7 +201,9 @@ class _Worker:
     def look(self) -> Done | Incident | None:
         """What has happened since: the task is done, or the process is lost, which is not to be
         used any more, or neither."""
-        late, seconds = self._late(), self._limits.seconds
+        late = self._late()
+        began = self._place[0] >= 0  # before, the process is still starting
+        seconds = self._limits.seconds if began else max(_START_SECONDS, self._limits.seconds)
         try:
             told = self.connection.recv() if self.connection.poll() else None
         except (EOFError, ConnectionResetError):
@@ -212,18 +216,18 @@ class _Worker:
         if told is not None:
             raise told
         if late > seconds:
-            return self._lost(f"it took longer than {seconds:g} s", surely=True)
+            what = "" if began else " to start"
+            return self._lost(f"it took longer than {seconds:g} s{what}", surely=began)
         return None
 
     def _late(self) -> float:
-        """Seconds that the process has been at its document; who suspends this one, as Ctrl-Z does,
-        suspends both, and then they are counted anew."""
+        """Seconds that the process has been at its document, or starting; who suspends this one, as
+        Ctrl-Z does, suspends both, and then they are counted anew."""
         now = time.monotonic()
         if now - self._looked > _SUSPENDED_SECONDS:
             self._awake = now
         self._looked = now
-        began = self._place[0] >= 0  # before, the process is still starting
-        return now - max(self._place[2], self._awake) if began else 0
+        return now - max(self._place[2], self._awake)
 
     def _lost(self, what: str, surely: bool = False) -> Incident:
         place = int(self._place[0]), int(self._place[1])

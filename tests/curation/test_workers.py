@@ -6,11 +6,13 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from everlong.curation import workers
 from everlong.curation.stage import At, Counts, Skip
 from everlong.curation.workers import Done, Incident, LocalExecutor, WorkerLimits
 from everlong.errors import EverlongError
@@ -43,6 +45,11 @@ def mistaken(task: int, skip: Skip, at: At) -> Counts:
     raise ValueError("a mistake")
 
 
+def hangs(task: int, skip: Skip, at: At) -> Counts:
+    time.sleep(600)
+    return Counts()
+
+
 def news_of(job: object) -> list[Done | Incident]:
     return [*LocalExecutor(1, WorkerLimits()).map(job, [0])]  # type: ignore[arg-type]
 
@@ -59,6 +66,14 @@ def test_many_bad_documents_in_a_task_cost_only_themselves() -> None:
 def test_a_task_that_never_begins_is_given_up() -> None:
     with pytest.raises(EverlongError, match=r"failed 3 times.*status 7.*--resume"):
         news_of(Exits((-1,)))
+
+
+def test_a_process_that_hangs_before_it_begins_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "_START_SECONDS", 0.5)
+    lost: list[Done | Incident] = []
+    with pytest.raises(EverlongError, match=r"failed 3 times.*longer than 0\.5 s to start"):
+        lost.extend(LocalExecutor(1, WorkerLimits(seconds=0.1)).map(hangs, [0]))
+    assert [one.place for one in lost if isinstance(one, Incident)] == [(-1, -1)] * 3
 
 
 def test_a_task_that_leaving_out_does_not_help_is_given_up() -> None:

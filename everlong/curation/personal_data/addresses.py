@@ -23,13 +23,20 @@ _LONGEST_LOCAL = 64
 _DOMAIN = re.compile(rf"@([{_LETTERS}0-9][{_LETTERS}0-9.\-]{{2,252}}+)")
 _TOP_LEVEL = re.compile(rf"[{_LETTERS}]{{2,24}}|xn--[a-z0-9\-]{{1,59}}", re.IGNORECASE)
 
-_NO_TOP_LEVEL = word_set(
+_FILES = word_set(
     "png jpg jpeg gif svg webp ico bmp pdf css scss html htm js jsx ts tsx mjs json xml yaml yml "
-    "toml txt log csv tgz gz bz2 xz zip jar exe dll whl deb rpm dmg iso service socket timer mount "
-    "target conf cfg ini lock example invalid localhost local test lan internal localdomain onion "
-    "npm dtype shape"
+    "toml txt log csv tgz gz bz2 xz zip jar exe dll whl deb rpm dmg iso conf cfg ini lock tar eml"
+)
+_NO_TOP_LEVEL = _FILES | word_set(
+    "service socket timer mount target example invalid localhost local test lan internal "
+    "localdomain onion npm dtype shape"
 )
 """Endings of files, units of systemd, and names that lead nowhere on the internet."""
+_COMMON_TOP_LEVELS = word_set(
+    "com org net edu gov info io de uk fr es it nl eu in ru br pl ch at be se no dk fi jp au "
+    "ca us me dev app ac co"
+)
+"""Of most addresses; what ends with another may as well be something else."""
 _EXAMPLES = frozenset({"example.com", "example.org", "example.net", "example.edu"})
 _ACCOUNTS = frozenset({"git", "hg", "svn"})
 """With these, all users of a server log in."""
@@ -61,6 +68,11 @@ def _domain(candidate: str) -> int:
         labels.append(label)
     if len(labels) > 2 and labels[-1][0].isupper() and labels[-2].islower():
         labels.pop()  # "com.The": the space behind a full stop was forgotten
+    endings = len(labels)
+    while len(labels) > 2 and labels[-1].lower() in _FILES:
+        labels.pop()  # "jane@corp.org.txt": a file that is called by whom it is from
+    if len(labels) < endings and labels[-1].lower() not in _COMMON_TOP_LEVELS:
+        return 0
     if len(labels) < 2 or _TOP_LEVEL.fullmatch(labels[-1]) is None:
         return 0
     top = labels[-1].lower()
@@ -116,10 +128,6 @@ _SPELT_LOCAL = re.compile(
 )
 _AROUND = 80
 """Characters between the beginning of such an address and its ``at``, or its first ``dot``."""
-_SPOKEN_TOP_LEVELS = word_set(
-    "com org net edu gov info io de uk fr es it nl eu in ru br pl ch at be se no dk fi jp au "
-    "ca us me dev app ac co"
-)
 _ABOUT_MAIL = words(
     *("e-?mails?", "mail", "mailto", "contact", "write", "reach", "address", "gmail", "inbox"),
     *("correo", "courriel", "kontakt", "adresse", "contacto", "contatto", "schreib", "an"),
@@ -165,7 +173,7 @@ def _spelt_around(text: str, at: re.Match[str]) -> Span | None:
 
 def _is_spoken(text: str, start: int, local: str, top: str) -> bool:
     """Whether words around ``at`` are an address, and not ``a job at google dot com``."""
-    if top.lower() not in _SPOKEN_TOP_LEVELS:
+    if top.lower() not in _COMMON_TOP_LEVELS:
         return False
     return bool(
         re.search(r"[0-9._+\-]| dot ", local) or _ABOUT_MAIL.search(before(text, start, 40))

@@ -57,6 +57,14 @@ def test_a_sentence_behind_an_address_is_not_part_of_it() -> None:
     assert mails("jane@acme.com..") == ["jane@acme.com"]
 
 
+def test_a_file_may_be_called_by_an_address() -> None:
+    assert mails("see jane@acme.org.txt, jane@acme.co.uk.tar.gz") == [
+        "jane@acme.org",
+        "jane@acme.co.uk",
+    ]
+    assert mails("icons@v2.home.svg, a@example.com.txt, a@example.org.tar.gz") == []
+
+
 def test_addresses_that_are_spelt_out() -> None:
     for text in (
         "jane dot doe at gmail dot com",
