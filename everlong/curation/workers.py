@@ -227,7 +227,8 @@ class _Worker:
         if now - self._looked > _SUSPENDED_SECONDS:
             self._awake = now
         self._looked = now
-        return now - max(self._place[2], self._awake)
+        begun: float = max(self._place[2], self._awake)
+        return now - begun
 
     def _lost(self, what: str, surely: bool = False) -> Incident:
         place = int(self._place[0]), int(self._place[1])
