@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+from everlong.apps.command import command
+
 Where = Literal["local", "ray"]
 _STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 """Signs of control but tabs and line feeds, and those that turn the direction of writing."""
@@ -43,13 +45,8 @@ def curate(
     given = load_config(Curation, recipe)
     given = given if run is None else replace(given, run=run)
     by = _executor(given.workers, workers, executor)
-    try:
-        with _shown() as (tell, say):
-            outcome = runs.curate(given, by, resume=resume, tell=tell, say=say)
-    except KeyboardInterrupt:
-        to = "" if run is None else f" --run {run}"
-        print(f"what is done is kept; go on with: everlong curate {recipe}{to} --resume")
-        raise
+    with _shown(command("everlong curate", recipe, run)) as (tell, say):
+        outcome = runs.curate(given, by, resume=resume, tell=tell, say=say)
     first, last = outcome.counts[0], outcome.counts[-1]
     refused = sum(len(one.refused) for one in outcome.counts)
     made = sum(one.made.total() for one in outcome.counts)
@@ -86,13 +83,8 @@ def reproduce(
     of = lock.resolve().parent
     folder = run or of.with_name(f"{of.name}-again")
     by = _executor(Workers(), workers, executor)
-    try:
-        with _shown() as (tell, say):
-            made = runs.reproduce(lock, folder, by, resume=resume, tell=tell, say=say)
-    except KeyboardInterrupt:
-        to = "" if run is None else f" --run {run}"
-        print(f"what is done is kept; go on with: everlong curate reproduce {lock}{to} --resume")
-        raise
+    with _shown(command("everlong curate reproduce", lock, run)) as (tell, say):
+        made = runs.reproduce(lock, folder, by, resume=resume, tell=tell, say=say)
     if made.versions:
         print(f"other versions than then: {', '.join(made.versions)}")
     if made.differ:
@@ -212,8 +204,12 @@ def _executor(given: Any, count: int | None, executor: Where | None) -> Any:
 
 # The parser evaluates this module's annotations, and naming Progress would import all of curation.
 @contextmanager
-def _shown() -> Iterator[tuple[Callable[[Any], None], Callable[[str], None]]]:
-    """A bar for the stage that goes on, and a line for what happens, on the standard error."""
+def _shown(again: str) -> Iterator[tuple[Callable[[Any], None], Callable[[str], None]]]:
+    """A bar for the stage that goes on, and a line for what happens, on the standard error.
+
+    Args:
+        again: the command, for who stops it by Ctrl-C.
+    """
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -234,7 +230,7 @@ def _shown() -> Iterator[tuple[Callable[[Any], None], Callable[[str], None]]]:
         TextColumn("{task.description}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console) as bars:
+    with _resumable(again), Progress(*columns, console=console) as bars:
         tasks: dict[int, TaskID] = {}
 
         def tell(progress: Any) -> None:
@@ -253,3 +249,12 @@ def _shown() -> Iterator[tuple[Callable[[Any], None], Callable[[str], None]]]:
                 console.print(told, markup=False)
 
         yield tell, lambda text: console.print(text, markup=False)
+
+
+@contextmanager
+def _resumable(again: str) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(f"what is done is kept; go on with: {again} --resume")
+        raise

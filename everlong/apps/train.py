@@ -7,6 +7,8 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
+from everlong.apps.command import command
+
 
 def train(recipe: Path, run: Path | None = None, *, resume: bool = False) -> None:
     """Train a model by a recipe; Ctrl-C saves, and --resume goes on exactly where it was.
@@ -28,7 +30,7 @@ def train(recipe: Path, run: Path | None = None, *, resume: bool = False) -> Non
     if not recipe.is_dir():
         given = load_config(Recipe, recipe)
         one = given if run is None else replace(given, run=run)
-        _one(one, resume, f"everlong train {recipe}" + ("" if run is None else f" --run {run}"))
+        _one(one, resume, command("everlong train", recipe, run))
         return
     stages = sorted(recipe.glob("*.yaml"))
     if not stages or run is not None:
@@ -46,12 +48,18 @@ def train(recipe: Path, run: Path | None = None, *, resume: bool = False) -> Non
             print(f"{path.stem}: done before")
             continue
         print(f"{path.stem}:")
-        if not _one(given, resume and began, f"everlong train {recipe}"):
+        if not _one(given, resume and began, command("everlong train", recipe)):
             return
 
 
-def _one(given: Any, resume: bool, command: str) -> bool:
-    """Run a recipe; returns whether it came to its end."""
+def _one(given: Any, resume: bool, again: str) -> bool:
+    """Run a recipe; returns whether it came to its end.
+
+    Args:
+        given: the recipe.
+        resume: go on with the run that is there.
+        again: the command, for who has to go on.
+    """
     from everlong.errors import EverlongError, MissingExtraError
     from everlong.training.parallel import joined
     from everlong.training.report import draw
@@ -64,7 +72,7 @@ def _one(given: Any, resume: bool, command: str) -> bool:
     except OSError as error:
         raise EverlongError(
             f"{error}; checkpoints that were saved are whole: when it is mended, go on with: "
-            f"{command} --resume"
+            f"{again} --resume"
         ) from error
     if not ranks.first:
         return not outcome.stopped
@@ -80,7 +88,7 @@ def _one(given: Any, resume: bool, command: str) -> bool:
     with suppress(MissingExtraError):
         print(f"curves: {draw(given.run)}")
     if outcome.stopped:
-        print(f"go on with: {command} --resume")
+        print(f"go on with: {again} --resume")
     else:
         print(f"use it: everlong convert {given.run} ./model && everlong chat ./model")
     return not outcome.stopped

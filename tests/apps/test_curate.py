@@ -154,7 +154,7 @@ def test_what_steers_a_terminal_is_not_printed(
 
 
 def test_names_of_files_are_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
-    with _shown() as (tell, say):
+    with _shown("everlong curate") as (tell, say):
         tell(Progress(0, 1, 1, 2, Counts(), "b[/red].txt, document 0: it took longer than 1 s"))
         say("writing [/red]")
     told = capsys.readouterr().err
