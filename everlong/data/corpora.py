@@ -28,8 +28,8 @@ from everlong.tokenizer import Tokenizer
 Reading = Literal["text", "chat", "pairs", "preferences", "shards"]
 
 _NAME = re.compile(r"\w[\w .,:+()-]{0,99}")
-_VERSION = 1
-"""Of how files become tokens; another one makes shards anew."""
+_VERSION = 2
+"""Of how files become tokens, and tokens shards; another one makes shards anew."""
 _LINE_BYTES = 64 << 20
 _JSON_LINES = (".jsonl", ".jsonl.gz")
 

@@ -3,8 +3,9 @@
 A folder has an ``index.json`` and, for each shard, the tokens of its documents one after the other
 (``00000.tokens``, little-endian uint16 or uint32) and where each begins (``00000.starts``, uint64,
 with the end as the last). ``00000.learn`` has a byte for each token, 1 where a model shall learn to
-predict it, in sets in which not all are to be learned, such as conversations. The index is written
-last: a folder without one is not complete.
+predict it, in sets in which not all are to be learned, such as conversations. ``00000.checksums``
+has those of the blocks of these files (``checked_array.py``), which are compared as they are read.
+The index is written last: a folder without one is not complete.
 """
 
 from __future__ import annotations
@@ -21,13 +22,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from everlong.config import from_plain
+from everlong.data.checked_array import CheckedArray, block_checksums, blocks_in
 from everlong.errors import ConfigError, DataError
 from everlong.files import atomic_write, atomic_writer, sha256_file
 
 INDEX = "index.json"
-_FORMAT = 1
+_FORMAT = 2
 _SHARD_TOKENS = 1 << 26
 _KINDS = ("tokens", "starts", "learn")
+_CHECKSUMS = "checksums"
 _TYPES: dict[str, np.dtype[Any]] = {"uint16": np.dtype("<u2"), "uint32": np.dtype("<u4")}
 
 
@@ -38,8 +41,8 @@ class ShardFile:
     name: str
     documents: int
     tokens: int
-    sha256: tuple[str, ...]
-    """Of its files: tokens, starts and, where there is one, learn."""
+    sha256: str
+    """Of the file with the checksums of the others."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,8 @@ class TokenShards:
         folder: as :class:`ShardWriter` leaves it.
 
     Raises:
-        DataError: there is no complete set of shards, or files are not as long as the index says.
+        DataError: there is no complete set of shards, or files are not as long as the index says,
+            or their checksums are damaged.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -81,7 +85,8 @@ class TokenShards:
             raise DataError(f"{path} cannot be read: {error}") from None
         if self.index.format != _FORMAT:
             raise DataError(
-                f"{path} has format {self.index.format}, and this version reads {_FORMAT}"
+                f"{path} has format {self.index.format}, and this version reads {_FORMAT}; make "
+                "the shards anew"
             )
         if self.index.dtype not in _TYPES:
             raise DataError(f"{path}: dtype {self.index.dtype!r} is none of {', '.join(_TYPES)}")
@@ -118,37 +123,29 @@ class TokenShards:
         """Tokens ``start`` to ``end`` of a document, int64.
 
         Raises:
-            DataError: one of them is not in the vocabulary; the file is damaged.
+            DataError: they are not what was written; one is not in the vocabulary.
         """
         shard, number = self._place(document)
         found = shard.part(number, start, end, shard.tokens).astype(np.int64)
         if len(found) and found.max() >= self.index.vocab_size:
             raise DataError(
                 f"{self.folder}, document {document:,}: token {found.max()} is not in the "
-                f"vocabulary of {self.index.vocab_size:,}; the shard is damaged; remove the folder "
+                f"vocabulary of {self.index.vocab_size:,} that {INDEX} tells; remove the folder "
                 "and have it made anew"
             )
         return found
 
     def learned(self, document: int, start: int, end: int) -> NDArray[np.bool_]:
-        """Which of these tokens are to be predicted, bool."""
+        """Which of these tokens are to be predicted, bool.
+
+        Raises:
+            DataError: the file is damaged.
+        """
         if not self.index.partly_learned:
             return np.ones(end - start, dtype=np.bool_)
         shard, number = self._place(document)
         found: NDArray[np.bool_] = shard.part(number, start, end, shard.learn) != 0
         return found
-
-    def verify(self) -> None:
-        """Compare all bytes with the checksums of the index.
-
-        Raises:
-            DataError: a file differs; the message names it.
-        """
-        for shard in self.index.shards:
-            for kind, wanted in zip(_KINDS, shard.sha256, strict=False):
-                path = self.folder / f"{shard.name}.{kind}"
-                if sha256_file(path) != wanted:
-                    raise DataError(f"{path} is not what was written; make the shards anew")
 
     def _place(self, document: int) -> tuple[_Shard, int]:
         assert 0 <= document < self.documents, f"document {document} of {self.documents}"
@@ -161,25 +158,27 @@ class _Shard:
 
     def __init__(self, of: TokenShards, described: ShardFile) -> None:
         self._of, self._described = of, described
-        kinds = _KINDS if of.index.partly_learned else _KINDS[:2]
-        for kind in kinds:
-            path, wanted = self._path(kind), self._items(kind) * self._type(kind).itemsize
+        for kind in self._kinds:
+            path, wanted = self._path(kind), self._bytes(kind)
             size = path.stat().st_size if path.is_file() else None
             if size != wanted:
                 told = "is missing" if size is None else f"has {size:,} bytes"
                 raise DataError(f"{path} {told}, and {INDEX} says {wanted:,}; make it anew")
+        path = self._path(_CHECKSUMS)
+        if not path.is_file() or sha256_file(path) != described.sha256:
+            raise DataError(f"{path} is missing or damaged; make the shards anew")
 
     @cached_property
-    def tokens(self) -> NDArray[Any]:
+    def tokens(self) -> CheckedArray:
         return self._map("tokens")
 
     @cached_property
-    def learn(self) -> NDArray[Any]:
+    def learn(self) -> CheckedArray:
         return self._map("learn")
 
     @cached_property
-    def starts(self) -> NDArray[Any]:
-        found = self._map("starts")
+    def starts(self) -> NDArray[np.uint64]:
+        found = self._map("starts").read(0, self._described.documents + 1)
         rising = bool((found[1:] >= found[:-1]).all())
         if found[0] != 0 or found[-1] != self._described.tokens or not rising:
             raise DataError(f"{self._path('starts')} is damaged; make the shards anew")
@@ -188,13 +187,19 @@ class _Shard:
     def length(self, number: int) -> int:
         return int(self.starts[number + 1]) - int(self.starts[number])
 
-    def part(self, number: int, start: int, end: int, values: NDArray[Any]) -> NDArray[Any]:
+    def part(self, number: int, start: int, end: int, values: CheckedArray) -> NDArray[Any]:
         assert 0 <= start <= end <= self.length(number), f"{start} to {end}"
         first = int(self.starts[number])
-        return values[first + start : first + end]
+        return values.read(first + start, first + end)
 
-    def _items(self, kind: str) -> int:
-        return self._described.documents + 1 if kind == "starts" else self._described.tokens
+    @property
+    def _kinds(self) -> Sequence[str]:
+        return _KINDS if self._of.index.partly_learned else _KINDS[:2]
+
+    def _bytes(self, kind: str) -> int:
+        of = self._described
+        items = of.documents + 1 if kind == "starts" else of.tokens
+        return items * self._type(kind).itemsize
 
     def _type(self, kind: str) -> np.dtype[Any]:
         if kind == "starts":
@@ -204,10 +209,12 @@ class _Shard:
     def _path(self, kind: str) -> Path:
         return self._of.folder / f"{self._described.name}.{kind}"
 
-    def _map(self, kind: str) -> NDArray[Any]:
-        if self._items(kind) == 0:  # there is nothing to be mapped
-            return np.empty(0, dtype=self._type(kind))
-        return np.memmap(self._path(kind), dtype=self._type(kind), mode="r")
+    def _map(self, kind: str) -> CheckedArray:
+        before = self._kinds[: self._kinds.index(kind)]
+        first = sum(blocks_in(self._bytes(one)) for one in before)
+        every = np.fromfile(self._path(_CHECKSUMS), dtype="<u8")
+        checksums = every[first : first + blocks_in(self._bytes(kind))]
+        return CheckedArray(self._path(kind), self._type(kind), checksums)
 
 
 class ShardWriter:
@@ -305,13 +312,15 @@ class ShardWriter:
             "starts": [np.array(self._ends, dtype="<u8")],
             "learn": self._learn,
         }
-        hashes = []
+        checksums = []
         for kind in _KINDS if self._partly else _KINDS[:2]:
             path = self._folder / f"{name}.{kind}"
             with atomic_writer(path) as file:
                 for array in parts[kind]:
                     file.write(array.tobytes())
-            hashes.append(sha256_file(path))
+            checksums.append(block_checksums(path))
+        path = self._folder / f"{name}.{_CHECKSUMS}"
+        atomic_write(path, np.concatenate(checksums).tobytes())
         documents, tokens = len(self._ends) - 1, self._ends[-1]
-        self._shards.append(ShardFile(name, documents, tokens, tuple(hashes)))
+        self._shards.append(ShardFile(name, documents, tokens, sha256_file(path)))
         self._empty()

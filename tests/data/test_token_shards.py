@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from everlong.data.checked_array import BLOCK_BYTES
 from everlong.data.token_shards import ShardWriter, TokenShards
 from everlong.errors import ConfigError, DataError
 
@@ -42,7 +42,6 @@ def test_what_is_written_is_read(
             == (document[len(document) // 2 :])
         )
         assert shards.learned(number, 0, len(document)).all()
-    shards.verify()
 
 
 def test_what_is_learned_is_kept(tmp_path: Path) -> None:
@@ -58,7 +57,7 @@ def test_what_is_learned_is_kept(tmp_path: Path) -> None:
 def test_shards_are_split_and_mapped(tmp_path: Path) -> None:
     shards = write(tmp_path, [[i] * 7 for i in range(10)])
     assert [shard.documents for shard in shards.index.shards] == [3, 3, 3, 1]
-    assert isinstance(shards._shards[0].tokens, np.memmap)
+    assert isinstance(shards._shards[0].tokens.read(0, 7), np.memmap)
 
 
 def test_a_token_outside_the_vocabulary_is_refused(tmp_path: Path) -> None:
@@ -93,7 +92,7 @@ def test_an_exception_leaves_no_index(tmp_path: Path) -> None:
 
 def test_damage_is_named(tmp_path: Path) -> None:
     write(tmp_path, [[1, 2, 3], [4, 5]], shard_tokens=100)
-    tokens, starts = tmp_path / "00000.tokens", tmp_path / "00000.starts"
+    tokens = tmp_path / "00000.tokens"
     whole = tokens.read_bytes()
     tokens.write_bytes(whole[:-2])
     with pytest.raises(DataError, match=r"00000\.tokens has 8 bytes, and index.json says 10"):
@@ -101,22 +100,63 @@ def test_damage_is_named(tmp_path: Path) -> None:
     tokens.unlink()
     with pytest.raises(DataError, match="is missing"):
         TokenShards(tmp_path)
-    tokens.write_bytes(b"\xff\xff" + whole[2:])
-    shards = TokenShards(tmp_path)
-    with pytest.raises(DataError, match=re.escape("token 65535 is not in the vocabulary")):
-        shards.read(0, 0, 3)
-    with pytest.raises(DataError, match=r"00000\.tokens is not what was written"):
-        shards.verify()
     tokens.write_bytes(whole)
-    starts.write_bytes(np.array([0, 9, 5], dtype="<u8").tobytes())
-    with pytest.raises(DataError, match=r"00000\.starts is damaged"):
-        TokenShards(tmp_path).length(0)
+    (tmp_path / "00000.checksums").write_bytes(bytes(16))
+    with pytest.raises(DataError, match=r"00000\.checksums is missing or damaged"):
+        TokenShards(tmp_path)
+    (tmp_path / "00000.checksums").unlink()
+    with pytest.raises(DataError, match=r"00000\.checksums is missing or damaged"):
+        TokenShards(tmp_path)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_no_bit_that_is_read_may_be_another(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    folder = tmp_path_factory.mktemp("shards")
+    lengths = [BLOCK_BYTES // 2 - 10, 20, BLOCK_BYTES]
+    with ShardWriter(folder, tokenizer="t", vocab_size=1000, partly_learned=True) as writer:
+        for number, length in enumerate(lengths):
+            writer.add([number] * length, [number == 1] * length)
+    kind = data.draw(st.sampled_from(["tokens", "starts", "learn"]))
+    path = folder / f"00000.{kind}"
+    content = bytearray(path.read_bytes())
+    at = data.draw(st.integers(0, len(content) - 1))
+    content[at] ^= 1 << data.draw(st.integers(0, 7))
+    path.write_bytes(content)
+
+    def read(document: int) -> None:
+        length = shards.length(document)
+        assert length == lengths[document]
+        assert (shards.read(document, 0, length) == document).all()
+        assert (shards.learned(document, 0, length) == (document == 1)).all()
+
+    shards = TokenShards(folder)
+    told: dict[int, str] = {}
+    for number in range(3):
+        try:
+            read(number)
+        except DataError as error:
+            told[number] = str(error)
+    assert told, "and what is read is what was written"
+    assert all(f"{path} is damaged" in one for one in told.values())
+    if kind == "tokens" and at >= BLOCK_BYTES:
+        assert 0 not in told, "what is whole can be read"
+
+
+def test_tokens_of_another_vocabulary_are_named(tmp_path: Path) -> None:
+    write(tmp_path, [[1, 999]])
+    path = tmp_path / "index.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"vocab_size": 10}))
+    with pytest.raises(DataError, match="document 0: token 999 is not in the vocabulary of 10"):
+        TokenShards(tmp_path).read(0, 0, 2)
 
 
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"format": 2}, "has format 2, and this version reads 1"),
+        ({"format": 1}, "has format 1, and this version reads 2"),
         ({"dtype": "float32"}, "dtype 'float32' is none of"),
         ({"more": 1}, "more is unknown"),
     ],

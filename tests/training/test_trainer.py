@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import pytest
 import torch
 
 from everlong.config import format_config
-from everlong.errors import CheckpointError, ConfigError, EverlongError
+from everlong.errors import CheckpointError, ConfigError, DataError, EverlongError
 from everlong.training.checkpoints import path_of, read_state, steps_in
 from everlong.training.recipe import Phase, Recipe, Validation
 from everlong.training.report import draw
@@ -257,6 +258,27 @@ def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, handler)
     assert [path.name for path in (given.run / "checkpoints").iterdir()] == ["step-00000004"]
+    run(given, resume=True)
+    losses = [line["loss"] for line in read_lines(given.run / "metrics.jsonl")]
+    assert losses == [step.loss for step in whole]
+
+
+def test_nothing_is_learned_from_damaged_shards(tmp_path: Path) -> None:
+    given = recipe(tmp_path)
+    _, whole = run(replace(given, run=tmp_path / "whole"))
+
+    def stop(step: Step) -> None:
+        trainer._stop = step.number == 5
+
+    trainer = Trainer(given)
+    assert trainer.run(tell=stop).stopped
+    (path,) = (tmp_path / "home" / "shards").glob("numbers-*/00000.tokens")
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=r"00000\.tokens is damaged: bytes 0 to .*made anew"):
+        run(given, resume=True)
+    shutil.rmtree(path.parent)
     run(given, resume=True)
     losses = [line["loss"] for line in read_lines(given.run / "metrics.jsonl")]
     assert losses == [step.loss for step in whole]
