@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import os
 import sys
 import time
 from contextlib import suppress
@@ -48,6 +49,13 @@ def cpu_features() -> CpuFeatures:
         amx_bf16=bool(known.get("amx_tile", False) and known.get("amx_bf16", False)),
         amx_int8=bool(known.get("amx_tile", False) and known.get("amx_int8", False)),
     )
+
+
+def machine_memory() -> int | None:
+    """Bytes of the machine's memory; None: the system does not tell."""
+    if not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:
+        return None
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def native_rows() -> int:

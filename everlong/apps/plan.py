@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -58,10 +59,9 @@ def _amount(text: str | None) -> float | None:
 
 def _devices(text: str, precision: Any, price: float | None) -> tuple[int, Any]:
     """``4096xH100``: how many, and what a plan assumes of one."""
-    import os
     from dataclasses import replace
 
-    from everlong.device import peak_flops
+    from everlong.device import machine_memory, peak_flops
     from everlong.errors import ConfigError
     from everlong.training.plan import DEVICES, Device
 
@@ -71,8 +71,7 @@ def _devices(text: str, precision: Any, price: float | None) -> tuple[int, Any]:
             f"devices are a number of {', '.join(DEVICES)} or here, such as 8xH100, not {text!r}"
         )
     if found[2] == "here":
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        device = Device("here", peak_flops(precision), float(memory), 0.0)
+        device = Device("here", peak_flops(precision), machine_memory() or math.inf, 0.0)
     else:
         device = DEVICES[found[2]]
     return int(found[1]), device if price is None else replace(device, price=price)
@@ -114,7 +113,7 @@ def _plan_text(worked: Any) -> str:
         "",
         f"assumed: {_short(device.flops)} operations a second and device, of which "
         f"{worked.share:.0%} are reached; {device.price:g} dollars an hour; master weights, "
-        f"gradients and {worked.copies - 1} more for each in float32, weights in bfloat16"
+        f"gradients and {worked.kept.copies - 1} more for each in float32, weights in bfloat16"
         + ("; layers are computed again for the backward pass" if worked.recompute else ""),
     ]
     return "\n".join(lines)

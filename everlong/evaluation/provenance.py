@@ -64,9 +64,10 @@ def _git(*arguments: str) -> str:
 
 def hardware() -> str:
     """Processor, cores, memory and system in a line."""
+    from everlong.device import machine_memory  # PyTorch, which who imports this may not need
+
     parts = [_processor(), f"{cores()} cores"]
-    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if (memory := machine_memory()) is not None:
         parts.append(f"{memory / 2**30:.0f} GiB")
     parts.append(f"{platform.system()} {platform.release()}")
     return ", ".join(parts)

@@ -9,6 +9,8 @@ from everlong.errors import ConfigError
 
 RopeScaling = Literal["none", "linear", "dynamic", "yarn", "llama3"]
 ResidualKind = Literal["pre", "scaled", "deepnorm", "keel"]
+MOST_LAYERS = 100_000
+"""What loops over layers ends."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,8 @@ class ModelConfig:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ConfigError(f"{name} must be a positive integer, not {value!r}")
+        if self.num_layers > MOST_LAYERS:
+            raise ConfigError(f"num_layers is at most {MOST_LAYERS:,}, not {self.num_layers:,}")
         if self.num_heads % self.num_kv_heads:
             raise ConfigError(
                 f"num_heads ({self.num_heads}) must be a multiple of "

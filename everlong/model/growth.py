@@ -18,7 +18,7 @@ from torch import Tensor
 
 from everlong.errors import ConfigError
 from everlong.model.assemble import assemble
-from everlong.model.config import ModelConfig
+from everlong.model.config import MOST_LAYERS, ModelConfig
 from everlong.model.residual import NORMS, residual_of
 
 _LAYERS = "layers."
@@ -46,8 +46,11 @@ def grown_layers(before: int, after: int) -> tuple[GrownLayer, ...]:
     Args:
         before, after: numbers of layers, at least 1 and not fewer than before.
     """
-    if not 1 <= before <= after:
-        raise ConfigError(f"a model of {before} layers cannot grow to {after}; layers are added")
+    if not 1 <= before <= after <= MOST_LAYERS:
+        raise ConfigError(
+            f"a model of {before:,} layers cannot grow to {after:,}; layers are added, up to "
+            f"{MOST_LAYERS:,}"
+        )
     starts = [number * after // before for number in range(before)]
     layers: list[GrownLayer] = []
     for number, (start, end) in enumerate(zip(starts, [*starts[1:], after], strict=True)):

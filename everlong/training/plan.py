@@ -69,6 +69,29 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class Kept:
+    """What is kept of a model while it trains."""
+
+    trained: int
+    """Parameters that learn."""
+    frozen: int
+    """Parameters beside them: those that an adapter changes, and the model before of answers that
+    are preferred."""
+    copies: int
+    """Of each parameter that learns in a checkpoint: itself, its moments, its average."""
+
+    @property
+    def checkpoint_bytes(self) -> int:
+        """Float32."""
+        return 4 * self.copies * self.trained
+
+    @property
+    def least_bytes(self) -> int:
+        """Of the memory, gradients included, where nothing is divided and nothing computed."""
+        return self.checkpoint_bytes + 4 * self.trained + 4 * self.frozen
+
+
+@dataclass(frozen=True)
 class Plan:
     """What a run takes."""
 
@@ -80,13 +103,8 @@ class Plan:
     recompute: bool
     micro_tokens: int
     """That a device computes at a time."""
-    trained: int
-    """Parameters that learn, of the last stage's model."""
-    frozen: int
-    """Parameters beside them: those that an adapter changes, and the model before of answers that
-    are preferred."""
-    copies: int
-    """Of each parameter that learns in a checkpoint: itself, its moments, its average."""
+    kept: Kept
+    """Of the last stage's model."""
 
     @property
     def tokens(self) -> float:
@@ -113,7 +131,7 @@ class Plan:
     @property
     def checkpoint_bytes(self) -> int:
         """Of the last stage's model, float32."""
-        return 4 * self.copies * self.trained
+        return self.kept.checkpoint_bytes
 
     @property
     def data_bytes(self) -> float:
@@ -130,8 +148,8 @@ class Plan:
         config = self.stages[-1].config
         place = SCHEMES.index(scheme)
         divided = [self.devices if place > level else 1 for level in range(3)]
-        kept = self.trained * (4 * self.copies / divided[0] + 4 / divided[1] + 2 / divided[2])
-        kept += 4 * self.frozen
+        each = 4 * self.kept.copies / divided[0] + 4 / divided[1] + 2 / divided[2]
+        kept = each * self.kept.trained + 4 * self.kept.frozen
         activations = training_activation_bytes(config, self.micro_tokens)
         one_layer = activations // config.num_layers
         if self.recompute:
@@ -186,9 +204,6 @@ def plan(
     )
     last = recipe.phases[-1]
     sequences = recipe.micro_sequences or max(1, last.sequences // devices)
-    total = parameters(configs[-1]).total
-    trained = total if recipe.adapter is None else adapter_parameters(configs[-1], recipe.adapter)
-    moments = 1 if recipe.optimizer.kind == "muon" else 2
     return Plan(
         stages,
         device,
@@ -196,7 +211,16 @@ def plan(
         share,
         recipe.recompute,
         sequences * last.sequence_length,
-        trained,
+        kept_of(recipe, configs[-1]),
+    )
+
+
+def kept_of(recipe: Recipe, config: ModelConfig) -> Kept:
+    """What training keeps of a model by a recipe."""
+    total = parameters(config).total
+    moments = 1 if recipe.optimizer.kind == "muon" else 2
+    return Kept(
+        total if recipe.adapter is None else adapter_parameters(config, recipe.adapter),
         ((recipe.adapter is not None) + recipe.compares) * total,
         1 + moments + (recipe.average is not None),
     )

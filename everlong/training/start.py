@@ -6,18 +6,22 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from everlong.data.corpora import Corpus, digest_of, open_corpus, texts_of
 from everlong.data.streams import Source
+from everlong.device import machine_memory
 from everlong.errors import ConfigError, DataError
 from everlong.files import FileLock, cache_dir
 from everlong.model.config import ModelConfig
+from everlong.model.cost import parameters
 from everlong.model.growth import grown_config
 from everlong.model.init import initialized
 from everlong.model.transformer import Transformer
 from everlong.tokenizer import Tokenizer, train_tokenizer
 from everlong.training.models import open_dense, tokenizer_of
+from everlong.training.plan import kept_of
 from everlong.training.recipe import Recipe
 
 
@@ -55,20 +59,15 @@ def open_start(recipe: Recipe, say: Callable[[str], None]) -> Start:
     if named.checkpoint is not None:
         opened = open_dense(named.checkpoint)
         tokenizer, config, weights = opened.tokenizer, opened.config, opened.weights
+        configs = configs_of(recipe, config)
+        check_memory(recipe, configs)
     else:
         assert named.shape is not None
         config = named.shape
-        if named.tokenizer is not None:
-            tokenizer = tokenizer_of(named.tokenizer)
-        else:
-            tokenizer = _trained_tokenizer(recipe.corpora, config.vocab_size, say)
-        if config.vocab_size < tokenizer.vocab_size:
-            raise ConfigError(
-                f"model.shape.vocab_size is {config.vocab_size:,}, and the tokenizer has "
-                f"{tokenizer.vocab_size:,} tokens; make it at least as large"
-            )
+        configs = configs_of(recipe, config)
+        check_memory(recipe, configs)
+        tokenizer = _tokenizer(recipe, config, say)
         weights = parameters_of(initialized(config, recipe.seed))
-    configs = configs_of(recipe, config)
 
     def sources(corpora: tuple[Corpus, ...]) -> tuple[Source, ...]:
         kept = cache_dir() / "shards"
@@ -82,6 +81,27 @@ def open_start(recipe: Recipe, say: Callable[[str], None]) -> Start:
         sources(recipe.corpora),
         sources(recipe.validation.corpora),
     )
+
+
+def check_memory(recipe: Recipe, configs: Sequence[ModelConfig]) -> None:
+    """See that a process can hold what it must, whatever it computes.
+
+    Raises:
+        ConfigError: a model is larger than the machine, or the GPU.
+    """
+    gpu = torch.cuda.is_available()
+    there = torch.cuda.get_device_properties(0).total_memory if gpu else machine_memory()
+    for number, config in enumerate(configs):
+        kept = kept_of(recipe, config)
+        divided = recipe.sharding == "divided"  # only the weights are ever whole then
+        least = 4 * parameters(config).total if divided else kept.least_bytes
+        if there is not None and least > there:
+            raise ConfigError(
+                f"phases[{number}]: {parameters(config).total:,} parameters, of which "
+                f"{kept.trained:,} learn, take {least / 1e9:,.0f} GB before anything is computed, "
+                f"and there are {there / 1e9:,.0f}; make the model smaller, learn by an adapter, "
+                "or look with everlong plan for devices that can"
+            )
 
 
 def check_pairs(recipe: Recipe, start: Start) -> None:
@@ -102,6 +122,20 @@ def check_pairs(recipe: Recipe, start: Start) -> None:
                     f"phases[{number}].sequence_length is {phase.sequence_length:,}; set it to "
                     f"{tokens - 1:,} or more, or leave out the longer ones"
                 )
+
+
+def _tokenizer(recipe: Recipe, config: ModelConfig, say: Callable[[str], None]) -> Tokenizer:
+    """Of a model that has learned nothing yet."""
+    if recipe.model.tokenizer is not None:
+        tokenizer = tokenizer_of(recipe.model.tokenizer)
+    else:
+        tokenizer = _trained_tokenizer(recipe.corpora, config.vocab_size, say)
+    if config.vocab_size < tokenizer.vocab_size:
+        raise ConfigError(
+            f"model.shape.vocab_size is {config.vocab_size:,}, and the tokenizer has "
+            f"{tokenizer.vocab_size:,} tokens; make it at least as large"
+        )
+    return tokenizer
 
 
 def _trained_tokenizer(

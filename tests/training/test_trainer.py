@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -39,6 +40,7 @@ def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+WIDE = replace(SHAPE, hidden_size=65_536)
 _PLATEAU = Phase(9, 1e-3, 8, 4, {"numbers": 1.0}, ScheduleConfig("plateau"))
 
 
@@ -249,6 +251,8 @@ def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
 
     def fill(step: Step) -> None:
         if step.number == 5:
+            while not path_of(given.run / "checkpoints", 4).exists():  # it is written meanwhile
+                time.sleep(0.01)
             resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, limits[1]))
 
     try:
@@ -402,6 +406,29 @@ def test_what_cannot_be_is_refused_before_the_first_step(
     tmp_path: Path, change: dict[str, int], told: str
 ) -> None:
     given = recipe(tmp_path, phases=(replace(recipe(tmp_path).phases[0], **change),))
+    with pytest.raises(ConfigError, match=told):
+        Trainer(given)
+    assert not given.run.exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({}, r"phases\[0\]: [0-9,]* parameters, of which [0-9,]* learn, take .* GB before"),
+        ({"sharding": "divided"}, "make the model smaller"),
+        ({"phase": {"layers": 90_000}, "shape": WIDE}, r"phases\[0\]: .* make the model smaller"),
+        ({"phase": {"layers": 10**12}, "shape": SHAPE}, r"phases\[0\]: .* up to 100,000"),
+    ],
+)
+def test_models_larger_than_the_machine_are_refused(
+    tmp_path: Path, changes: dict[str, Any], told: str
+) -> None:
+    """Before anything is made of them."""
+    changes = dict(changes)
+    shape = changes.pop("shape", replace(WIDE, num_layers=90_000))
+    phase = replace(recipe(tmp_path).phases[0], **changes.pop("phase", {}))
+    source = replace(recipe(tmp_path).model, shape=shape)
+    given = recipe(tmp_path, model=source, phases=(phase,), **changes)
     with pytest.raises(ConfigError, match=told):
         Trainer(given)
     assert not given.run.exists()
