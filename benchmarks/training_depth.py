@@ -159,7 +159,8 @@ def norms(runs: DeepRuns, seeds: Sequence[int], rates: Sequence[float]) -> Found
 
 
 def spec(runs: DeepRuns, seeds: Sequence[int]) -> Found:
-    """The recipes of the specification's depth, each beside 12 layers of as many parameters."""
+    """The recipes of the specification's depth, each beside two models of 12 layers: of as many
+    parameters, and as wide, which tells what depth alone does."""
     texts = python_corpus(runs.folder / "corpus")
     measured: dict[str, Measured] = {}
     samples: dict[str, Any] = {}
@@ -170,21 +171,25 @@ def spec(runs: DeepRuns, seeds: Sequence[int]) -> Found:
         of = {
             name: recipe,
             f"12 layers as {name}": replace(recipe, model=ModelSource(shape=flat)),
+            f"12 layers as wide as {name}": replace(
+                recipe, model=ModelSource(shape=replace(shape, num_layers=12))
+            ),
         }
         found = [
             runs.run("spec", {f"{one}, seed {seed}": replace(given, seed=seed) for seed in seeds})
             for one, given in of.items()
         ]
-        deep, beside = (
+        deep, beside, shallow = (
             ", ".join(f"{one['held_out']:.3f}" for one in some.values()) for some in found
         )
-        samples |= found[0] | found[1]
+        for some in found:
+            samples |= some
         measured[f"{name.replace('-', '')}_unrecovered_spikes"] = Measured(
             sum(unrecovered(one["losses"], one["validations"]) for one in found[0].values()),
             f"{recipe.steps} steps of {phase.sequences * phase.sequence_length} tokens at a rate "
             f"of {phase.learning_rate:g}, {len(seeds)} seeds, "
             f"{parameters(shape).total / 1e6:.0f} M parameters; held-out loss {deep} "
-            f"(12 layers of as many parameters: {beside})",
+            f"(12 layers of as many parameters: {beside}; 12 of these layers: {shallow})",
         )
     return measured, samples
 
