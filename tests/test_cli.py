@@ -44,6 +44,16 @@ def spellings(command: str) -> tuple[str, str]:
     return f"everlong {command}", f"everlong {command.replace('-', ' ')}"
 
 
+def test_words_that_people_leave_out() -> None:
+    for given, meant in (
+        ("chat ./model", "chat --model ./model"),
+        ("chat --session a", "chat --session a"),
+        ("serve m --deterministic", "serve m --deterministic=true"),
+        ("eval m --download false", "eval m --download false"),
+    ):
+        assert as_parsed(given.split(), COMMANDS) == meant.split()
+
+
 @pytest.mark.parametrize("command", commands())
 def test_help_has_an_example_that_parses(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:

@@ -25,7 +25,9 @@ def pull(model: str) -> None:
     print(path)
 
 
-def convert(source: str, folder: Path, dtype: Format = "bfloat16") -> None:
+def convert(
+    source: str, folder: Path, dtype: Format = "bfloat16", *, step: int | None = None
+) -> None:
     """Write a model in the Hugging Face layout.
 
     Args:
@@ -33,17 +35,22 @@ def convert(source: str, folder: Path, dtype: Format = "bfloat16") -> None:
             an adapter is written in PEFT's layout.
         folder: new folder to write.
         dtype: number format of the weights.
+        step: of a run, the checkpoint after that step, such as the one with the lowest held-out
+            loss; default: the last one.
     """
     from everlong.checkpoint import open_checkpoint
     from everlong.checkpoint.catalog import resolve
     from everlong.checkpoint.export import export
     from everlong.checkpoint.progress import terminal_progress
+    from everlong.errors import ConfigError
     from everlong.training.models import export_run, is_run
 
     if is_run(Path(source)):
-        export_run(Path(source), folder, dtype=dtype)
+        export_run(Path(source), folder, step=step, dtype=dtype)
         print(folder)
         return
+    if step is not None:
+        raise ConfigError(f"{source} is no run of everlong train, so it has no step {step}")
     checkpoint = open_checkpoint(resolve(source))
     with terminal_progress() as progress:
         export(

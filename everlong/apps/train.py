@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -89,9 +90,22 @@ def _one(given: Any, resume: bool, again: str) -> bool:
         print(f"curves: {draw(given.run)}")
     if outcome.stopped:
         print(f"go on with: {again} --resume")
-    else:
-        print(f"use it: everlong convert {given.run} ./model && everlong chat ./model")
+    elif (use := _use(given)) is not None:
+        print(f"use it: {use}")
     return not outcome.stopped
+
+
+def _use(given: Any) -> str | None:
+    """Commands that answer with what a run has learned; None: only runs go on from it."""
+    run = shlex.quote(str(given.run))
+    if given.adapter is not None:
+        base = shlex.quote(given.model.checkpoint)
+        serve = f"everlong serve {base} --lora-modules.mine ./adapter"
+        return f"everlong convert {run} ./adapter && {serve}"
+    shape = given.model.shape
+    if shape is not None and shape.residual in ("deepnorm", "keel"):
+        return None
+    return f"everlong convert {run} ./model && everlong chat ./model"
 
 
 def _nothing(told: Any) -> None:

@@ -8,7 +8,10 @@ from collections.abc import Collection, Sequence
 
 from jsonargparse import ArgumentParser
 
-_SWITCHES = ("--no-memory", "--yes", "--everything", "--as-json", "--resume", "--whole")
+_SWITCHES = (
+    *("--no-memory", "--yes", "--everything", "--as-json", "--resume", "--whole"),
+    *("--deterministic", "--download"),
+)
 """Options that may stand without a value, which is then true."""
 
 
@@ -26,6 +29,8 @@ def as_parsed(arguments: Sequence[str], commands: Collection[str]) -> list[str]:
         words[:2] = ["-".join(words[:2])]
     elif words[:1] == ["memory"]:
         words[0] = "memory-list"
+    elif words[:1] == ["chat"] and len(words) > 1 and not words[1].startswith("-"):
+        words[1:2] = ["--model", words[1]]  # a positional argument must be given, an option may
     parsed = []
     for word, following in zip(words, [*words[1:], ""], strict=True):
         alone = word in _SWITCHES and following.lower() not in ("true", "false")

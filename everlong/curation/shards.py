@@ -16,7 +16,7 @@ from everlong.curation.document import Document
 from everlong.curation.mixture import Mixture, Part, part_finder
 from everlong.curation.saved import load_lines
 from everlong.curation.workers import cores
-from everlong.data.corpora import end_of_text
+from everlong.data.corpora import corpus_names, end_of_text
 from everlong.data.token_shards import ShardWriter
 from everlong.files import atomic_write
 from everlong.tokenizer import Tokenizer
@@ -89,10 +89,13 @@ def write_shards(
                     writers[name].add(ids)
                     tokens[name] += len(ids)
             tell(sum(len(document.text) for document in some))
+    # Folders are called as the parts are; the corpora of a training recipe have narrower names.
+    names = dict(zip(tokens, corpus_names([*tokens]), strict=True))
     corpora = [
-        {"name": part.name, "kind": "shards", "paths": [str(folder / part.name)]} for part in parts
+        {"name": name, "kind": "shards", "paths": [str(folder / part)]}
+        for part, name in names.items()
     ]
-    weights = {name: round(weight, 6) for name, weight in _weights(parts, tokens).items()}
+    weights = {names[part]: round(one, 6) for part, one in _weights(parts, tokens).items()}
     told = {"corpora": corpora, "weights": weights}
     head = "# For a training recipe: its corpora, and the weights of a phase.\n"
     atomic_write(folder / TRAINING, (head + yaml.safe_dump(told, sort_keys=False)).encode())

@@ -62,6 +62,20 @@ class Corpus:
             raise ConfigError(f"{self.name}: shards are one folder, not {len(self.paths)}")
 
 
+def corpus_names(labels: Sequence[str]) -> list[str]:
+    """Names for corpora, as near to their labels as names may be, and each another.
+
+    ``web/1`` becomes ``web:1``; what has no place in a name becomes ``_``.
+    """
+    names: list[str] = []
+    for label in labels:
+        name = re.sub(r"[^\w .,:+()-]", "_", label.replace("/", ":"))[:90]
+        name = name if re.match(r"\w", name) else f"_{name}"
+        others = sum(one == name or one.startswith(f"{name} (") for one in names)
+        names.append(f"{name} ({others + 1})" if others else name)
+    return names
+
+
 def open_corpus(
     corpus: Corpus,
     tokenizer: Tokenizer,

@@ -83,7 +83,7 @@ def kill_and_compare(
         folder.mkdir(parents=True, exist_ok=True)
         atomic_write(folder / f"{one.run.name}.yaml", format_config(one).encode())
     say(f"a run of {recipe.steps:,} steps that nobody disturbs")
-    _finish(_started(whole, folder))
+    _finish(_started(whole, folder), _log(whole, folder))
     draw = random.Random(seed)
     moments = sorted(draw.uniform(0, recipe.steps) for _ in range(kills))
     for number, moment in enumerate(moments, start=1):
@@ -92,9 +92,10 @@ def kill_and_compare(
         _wait_until(process, killed.run, moment, before)
         process.send_signal(signal.SIGKILL)
         if process.wait() != -signal.SIGKILL:
-            raise CheckpointError(f"a run ended by itself before kill {number} of {kills}")
+            said = _last_words(_log(killed, folder))
+            raise CheckpointError(f"a run ended by itself before kill {number} of {kills}: {said}")
         say(f"killed {number} of {kills}, after {_steps(killed.run):,} steps")
-    _finish(_started(killed, folder))
+    _finish(_started(killed, folder), _log(killed, folder))
     ends = [read_tensors(path_of(one.run / CHECKPOINTS, recipe.steps)) for one in (whole, killed)]
     assert ends[0].keys() == ends[1].keys(), "both are of one recipe"
     ledgers, losses = ([_column(one.run, *what) for one in (whole, killed)] for what in _COMPARED)
@@ -126,14 +127,13 @@ def _started(recipe: Recipe, folder: Path) -> subprocess.Popen[bytes]:
         *(sys.executable, "-m", "everlong.cli", "train", folder / f"{recipe.run.name}.yaml"),
         *(("--resume",) if (recipe.run / RECIPE).exists() else ()),
     )
-    log = (folder / f"{recipe.run.name}.log").open("ab")
-    with log:
+    with _log(recipe, folder).open("ab") as log:
         return subprocess.Popen(
             command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=os.environ
         )
 
 
-def _finish(process: subprocess.Popen[bytes]) -> None:
+def _finish(process: subprocess.Popen[bytes], log: Path) -> None:
     try:
         status = process.wait()
     except BaseException:
@@ -141,7 +141,15 @@ def _finish(process: subprocess.Popen[bytes]) -> None:
         process.wait()
         raise
     if status:
-        raise CheckpointError(f"a run failed with status {status}; see the logs beside it")
+        raise CheckpointError(f"a run failed with status {status}: {_last_words(log)}")
+
+
+def _log(recipe: Recipe, folder: Path) -> Path:
+    return folder / f"{recipe.run.name}.log"
+
+
+def _last_words(log: Path) -> str:
+    return " | ".join(log.read_text("utf-8", "replace").strip().splitlines()[-3:])
 
 
 def _wait_until(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shlex
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -12,9 +13,12 @@ import torch
 from everlong.checkpoint.adapter import read_adapter
 from everlong.checkpoint.loading import open_model
 from everlong.cli import main
+from everlong.cli.program import build_parser
+from everlong.cli.spelling import as_parsed
+from everlong.cli.table import COMMANDS
 from everlong.config import format_config
 from everlong.model.adapters import LoraConfig, adapted
-from everlong.training.models import open_run
+from everlong.training.models import open_dense, open_run
 from everlong.training.recipe import ModelSource, Recipe
 from everlong.training.run_files import outcome_of
 from everlong.training.start import built
@@ -36,6 +40,29 @@ def written(given: Recipe, path: Path) -> str:
     return str(path)
 
 
+def parsed(told: str) -> list[str]:
+    """Names of the commands that a run tells at its end, read as the program reads them."""
+    (line,) = (one for one in told.splitlines() if one.startswith("use it: "))
+    commands = [shlex.split(one) for one in line.removeprefix("use it: ").split(" && ")]
+    assert all(one[0] == "everlong" for one in commands)
+    return [build_parser().parse_args(as_parsed(one[1:], COMMANDS)).command for one in commands]
+
+
+def test_a_model_of_an_earlier_step_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = recipe(tmp_path)
+    assert main(["train", written(given, tmp_path / "recipe.yaml")]) == 0
+    into = str(tmp_path / "hf")
+    assert main(["convert", str(given.run), into, "--dtype", "float32", "--step", "8"]) == 0
+    ours = open_dense(into).weights["embed_tokens.weight"]
+    assert torch.equal(ours, weights(given.run, 8)["model.embed_tokens.weight"])
+    assert main(["convert", str(given.run), str(tmp_path / "other"), "--step", "7"]) == 2
+    assert "has no checkpoint 7; there are: 8, 12" in capsys.readouterr().err
+    assert main(["convert", into, str(tmp_path / "other"), "--step", "8"]) == 2
+    assert "is no run of everlong train" in capsys.readouterr().err
+
+
 def test_train_convert_and_generate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = recipe(tmp_path, average=0.5)
     path = written(given, tmp_path / "recipe.yaml")
@@ -43,6 +70,7 @@ def test_train_convert_and_generate(tmp_path: Path, capsys: pytest.CaptureFixtur
     told = capsys.readouterr()
     assert "finished after 12 of 12 steps; held-out loss: held out" in told.out
     assert "after step 5: held-out loss" in told.err
+    assert parsed(told.out) == ["convert", "chat"]
     assert main(["convert", str(given.run), str(tmp_path / "hf"), "--dtype", "float32"]) == 0
     trained = open_run(given.run).model
     tokens = trained.tokenizer.encode("1 2 3 4 5")
@@ -135,7 +163,9 @@ def test_an_adapter_is_trained_and_served(
         adapter=LoraConfig(rank=4, alpha=8.0, layers=("q_proj", "down_proj")),
         average=0.5,
     )
+    capsys.readouterr()
     assert main(["train", written(second, tmp_path / "second.yaml")]) == 0
+    assert parsed(capsys.readouterr().out) == ["convert", "serve"]
     kept = weights(second.run, 12)
     assert not any("embed" in name or ".base." in name for name in kept)
     assert main(["convert", str(second.run), str(tmp_path / "adapter")]) == 0

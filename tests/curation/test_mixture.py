@@ -27,6 +27,7 @@ from everlong.curation.mixture import (
 from everlong.curation.recipe import Curation, Tokens
 from everlong.curation.run import curate
 from everlong.curation.tasks import Source
+from everlong.data.corpora import Corpus
 from everlong.data.streams import Source as Shards
 from everlong.data.streams import Streams
 from everlong.data.token_shards import TokenShards
@@ -361,13 +362,15 @@ def test_a_training_run_reads_each_document_as_often_as_its_band_says(tmp_path: 
     assert sum(told["weights"].values()) == pytest.approx(1, abs=1e-5)
     weights = [told["weights"][source.name] for source in sources]
     tokens = {source.name: source.shards.tokens - source.shards.documents for source in sources}
-    planned = 4 * tokens["web/2"] + 2 * tokens["web/3"]
+    for one in told["corpora"]:  # as a training recipe has them
+        Corpus(one["name"], (Path(one["paths"][0]),), kind="shards")
+    planned = 4 * tokens["web:2"] + 2 * tokens["web:3"]
     streams, read = Streams(sources, seed=0), Counter[str]()
     for packed in streams.take(planned // 256, 256, weights):
         for piece in packed.pieces:
             read[sources[piece.source].name] += len(piece)
     epochs = {name: read[name] / tokens[name] for name in tokens}
-    assert epochs == pytest.approx({"web/1": 0, "web/2": 4, "web/3": 2}, rel=0.03)
+    assert epochs == pytest.approx({"web:1": 0, "web:2": 4, "web:3": 2}, rel=0.03)
 
 
 def test_without_quality_shards_are_those_of_the_parts(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from everlong.data.corpora import Corpus, open_corpus
+from everlong.data.corpora import Corpus, corpus_names, open_corpus
 from everlong.errors import ConfigError, DataError, MissingDataError
 from everlong.tokenizer import Tokenizer, train_tokenizer
 
@@ -148,3 +148,13 @@ def test_what_is_not_there_is_named(tokenizer: Tokenizer, tmp_path: Path) -> Non
     for name in ("", "../out", "a/b", "x" * 300, "nul\0"):
         with pytest.raises(ConfigError, match="folders are named after it"):
             Corpus(name, (tmp_path,))
+
+
+def test_labels_become_names() -> None:
+    labels = ["web/1", "web:1", "a b", "", "é&", "-x", "web/1", "n" * 200]
+    names = corpus_names(labels)
+    assert names[:3] == ["web:1", "web:1 (2)", "a b"]
+    assert names[6] == "web:1 (3)"
+    assert len(set(names)) == len(labels)
+    for name in names:
+        Corpus(name, (Path(),))
