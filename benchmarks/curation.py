@@ -30,7 +30,7 @@ from benchmarks import (
 from benchmarks.memory import versions
 from benchmarks.report import (
     Goal,
-    Measured,
+    Part,
     add_output_options,
     from_environment,
     run_parts,
@@ -59,21 +59,37 @@ GOALS: dict[str, Goal] = {
 }
 """Every claim of this benchmark, in the order of the report."""
 
-_PARTS = (
-    *("rules", "memory", "duplicates", "languages", "toxicity", "personal", "same", "quality"),
-    *("gain", "augmentation"),
-)
+_PARTS = {
+    "rules": (curation_rules.SPEED, curation_rules.AGREEMENT),
+    "memory": (curation_memory.CLAIM,),
+    "duplicates": ("near_duplicate_recall", "false_merges"),
+    "languages": ("language_accuracy", "languages_covered"),
+    "toxicity": ("toxicity_auc", "harmless_flagged"),
+    "personal": ("pii_recall", "pii_precision"),
+    "same": ("bytes_differing_between_runs",),
+    "quality": (),
+    "gain": (),
+    "augmentation": (),
+}
+"""What is measured together, with its claims."""
 _LONG = ("memory", "gain", "augmentation")
+_QUICK = ("languages", "toxicity", "personal", "quality")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; returns the exit status."""
     options = _parser().parse_args(arguments)
     measure = partial(_measure, options=options)
-    return run_parts(NAME, GOALS, _PARTS, measure, options, versions())
+    options.parts = options.parts or (_QUICK if options.quick else [*{*_PARTS} - {*_LONG}])
+    return run_parts(
+        *(NAME, GOALS, _PARTS, measure, options),
+        seed=options.seed,
+        versions=versions(),
+        recorded=_LONG,
+    )
 
 
-def _measure(part: str, options: argparse.Namespace) -> tuple[dict[str, Measured], dict[str, Any]]:
+def _measure(part: str, options: argparse.Namespace) -> Part:
     match part:
         case "rules":
             return curation_rules.measure(
@@ -120,10 +136,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_output_options(parser)
     add: Callable[..., Any] = parser.add_argument
-    short = [part for part in _PARTS if part not in _LONG]
     data = from_environment("EVERLONG_DATA") or ROOT.parent / "shared" / "data"
     add("--data", type=Path, default=data, help="folder of the public data")
-    add("--parts", nargs="+", choices=_PARTS, default=short, help="what is measured")
+    add("--quick", action="store_true", help="what fits in ten minutes")
+    add("--parts", nargs="+", choices=[*_PARTS], help="what is measured (default: all but hours)")
     add("--datatrove", default=sys.executable, help="interpreter that has datatrove, spacy, nltk")
     add("--rounds", type=int, default=5, help="turns of each side")
     sizes = "of the corpora whose curation is watched, in GB"

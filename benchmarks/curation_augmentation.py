@@ -13,7 +13,7 @@ import hashlib
 import json
 import sysconfig
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
@@ -21,7 +21,7 @@ from typing import Any
 
 import yaml
 
-from benchmarks.own_runs import everlong, train
+from benchmarks.own_runs import everlong, train, write_lines
 from everlong.config import load_config
 from everlong.curation.augmentation.made import is_made
 from everlong.curation.shards import documents_of
@@ -79,12 +79,14 @@ def measure(
     told: dict[str, Any] = {}
     for name in domains:
         domain = DOMAINS[name](data)
-        asked = folder / f"{name}-asked.jsonl"
-        _write(asked, ({"prompt": one, "response": other} for one, other in domain.asked))
+        asked = folder / f"{name}-asked-{_digest(domain.asked)}.jsonl"
+        write_lines(asked, ({"prompt": one, "response": other} for one, other in domain.asked))
         say(f"{name}: {len(domain.documents):,} documents, {len(domain.asked):,} questions")
         arms: dict[str, dict[str, Any]] = {}
         for arm, step in STEPS.items():
-            place = folder / f"{name}-{arm.replace(' ', '-')}"
+            # Whatever is another begins anew: what is asked now must not be in what was read then.
+            digest = _digest(domain.documents, domain.asked, step)
+            place = folder / f"{name}-{arm.replace(' ', '-')}-{digest}"
             made = _curated(place, domain, step)
             losses = [_loss(place, base, asked, seed) for seed in range(seeds)]
             arms[arm] = {"losses": losses, "made": made}
@@ -115,7 +117,7 @@ def _curated(place: Path, domain: Domain, step: Mapping[str, Any]) -> int:
             for number, one in enumerate(domain.documents):
                 (texts / f"{number:05}.py").write_text(one, encoding="utf-8")
         else:
-            _write(texts / "texts.jsonl", ({"text": one} for one in domain.documents))
+            write_lines(texts / "texts.jsonl", ({"text": one} for one in domain.documents))
         more = {"domains": {"domain": domain.kind}} if step.get("kind") == "questions" else {}
         recipe = {
             "run": str(place / "curated"),
@@ -137,8 +139,13 @@ def _loss(place: Path, base: Path, asked: Path, seed: int) -> float:
         seed=seed,
         keep=1,
     )
-    (loss,) = train(recipe, place / f"run-{seed}")["validation"].values()
+    done, _ = train(recipe, place / f"run-{seed}")
+    (loss,) = done["validation"].values()
     return float(loss)
+
+
+def _digest(*what: Any) -> str:
+    return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:12]
 
 
 def _medical(data: Path) -> Domain:
@@ -225,7 +232,3 @@ def _held_out(name: str) -> bool:
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
     with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as file:
         yield from map(json.loads, file)
-
-
-def _write(path: Path, lines: Iterable[Mapping[str, str]]) -> None:
-    path.write_text("".join(json.dumps(one) + "\n" for one in lines), encoding="utf-8")

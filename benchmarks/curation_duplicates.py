@@ -145,8 +145,8 @@ def _recall(generated: Sequence[Pairs], kinds: dict[str, Kind]) -> Measured:
         lowest.share,
         f"lowest of passages of books beside edited ones, exact similarity {_STEP.threshold} to "
         f"{_STEP.threshold + _tolerance(_LENGTHS[-1]):.3f} ({_LENGTHS[0]} words: "
-        f"{_STEP.threshold + _tolerance(_LENGTHS[0]):.3f}): {told}; of real text "
-        f"{100 * (alike - missed) / max(1, alike):.2f} % of {alike:,}",
+        f"{_STEP.threshold + _tolerance(_LENGTHS[0]):.3f}): {told}; of real text, exact copies "
+        f"among them, {100 * (alike - missed) / max(1, alike):.2f} % of {alike:,}",
     )
 
 

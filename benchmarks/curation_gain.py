@@ -23,7 +23,7 @@ from statistics import mean
 from typing import Any
 
 from benchmarks import curation_documents
-from benchmarks.own_runs import everlong, train
+from benchmarks.own_runs import everlong, train, write_lines
 from everlong.config import load_config
 from everlong.data.corpora import Corpus, texts_of
 from everlong.evaluation.provenance import ROOT
@@ -73,7 +73,7 @@ def measure(data: Path, documents: int, seeds: int, say: Say) -> dict[str, Any]:
         path.write_text(recipe.replace("PAGES", str(folder / "pages")), encoding="utf-8")
         everlong("curate", str(path))
         held_out = folder / "held-out.jsonl"
-        _write(held_out, _novels(data))
+        write_lines(held_out, ({"text": one} for one in _novels(data)))
         letters = {
             name: sum(map(len, texts_of(Corpus(name, (path,))))) for name, path in corpora.items()
         }
@@ -84,7 +84,7 @@ def measure(data: Path, documents: int, seeds: int, say: Say) -> dict[str, Any]:
         for seed in range(seeds):
             for name, corpus in corpora.items():
                 run = folder / f"{name}-{seed}"
-                outcome = train(_recipe(corpus, held_out, tokenizer, seed), run)
+                outcome, _ = train(_recipe(corpus, held_out, tokenizer, seed), run)
                 tokenizer = tokenizer or str(run / "tokenizer")
                 losses[name].append(next(iter(outcome["validation"].values())))
                 say(f"{name}, seed {seed}: {losses[name][-1]:.3f} nats a token")
@@ -148,7 +148,8 @@ def _crawl(data: Path, folder: Path, documents: int) -> None:
     (folder / "pages").mkdir()
     for number, page in enumerate(pages):
         (folder / "pages" / f"{number:06}.html").write_text(page, encoding="utf-8")
-    _write(folder / "raw.jsonl", (unescape(_NOT_TEXT.sub("", page)) for page in pages))
+    texts = (unescape(_NOT_TEXT.sub("", page)) for page in pages)
+    write_lines(folder / "raw.jsonl", ({"text": one} for one in texts))
 
 
 def _copied(page: str, chance: random.Random) -> str:
@@ -168,7 +169,3 @@ def _novels(data: Path) -> Iterator[str]:
         for line in file:
             one = json.loads(line)
             yield one["context"] + one["continuation"]
-
-
-def _write(path: Path, texts: Iterator[str]) -> None:
-    path.write_text("".join(json.dumps({"text": one}) + "\n" for one in texts), encoding="utf-8")

@@ -14,26 +14,23 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 if __package__ in (None, ""):  # run as a file
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import memory_overhead, memory_precision, memory_resume, memory_store
-from benchmarks.contender import ContenderError
 from benchmarks.memory_resume import Subject
 from benchmarks.report import (
     RESULTS,
     Goal,
     Measured,
+    Part,
     add_output_options,
-    compare,
-    deliver,
     from_environment,
+    run_parts,
     say,
 )
 from everlong.checkpoint.catalog import resolve
-from everlong.errors import EverlongError
 from everlong.evaluation.provenance import ROOT
 
 NAME = "memory"
@@ -73,31 +70,17 @@ RECALL = (
 )
 CRASH = ("kills_survived", "power_cuts_survived", "committed_blocks_lost")
 
-Part = tuple[dict[str, Measured], Any]
-"""Figures by claim, and the single measurements behind them."""
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; returns the exit status."""
     options = _parser().parse_args(arguments)
-    measured: dict[str, Measured] = {}
-    samples: dict[str, Any] = {}
-    try:
-        with tempfile.TemporaryDirectory(prefix="everlong-memory-", dir=options.folder) as folder:
-            for part in options.parts:
-                claims, measure = PARTS[part]
-                try:
-                    found, samples[part] = measure(options, Path(folder))
-                except (ContenderError, EverlongError, OSError, RuntimeError) as error:
-                    say(f"{part}: {error}")
-                    found = {name: Measured(None, str(error)) for name in claims}
-                measured |= found
-    except KeyboardInterrupt:
-        say("interrupted; what was made is removed")
-        return 130
-    report = compare(NAME, GOALS, measured)
-    deliver(report, options, seed=0, versions=versions(), samples=samples)
-    return 0
+    with tempfile.TemporaryDirectory(prefix="everlong-memory-", dir=options.folder) as folder:
+
+        def measure(part: str) -> Part:
+            return PARTS[part][1](options, Path(folder))
+
+        claims = {name: part[0] for name, part in PARTS.items()}
+        return run_parts(NAME, GOALS, claims, measure, options, seed=0, versions=versions())
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -10,8 +10,11 @@ from torch.nn.functional import scaled_dot_product_attention, silu
 class Block(nn.Module):
     """Attention and a gated MLP; the three input projections of attention are one product."""
 
-    def __init__(self, width: int, inner: int, heads: int, kv_heads: int, size: int) -> None:
+    def __init__(
+        self, width: int, inner: int, heads: int, kv_heads: int, size: int, scale: float
+    ) -> None:
         super().__init__()
+        self.scale = scale
         self.heads, self.kv_heads, self.size = heads, kv_heads, size
         self.norm, self.mlp_norm = nn.RMSNorm(width), nn.RMSNorm(width)
         self.qkv = nn.Linear(width, (heads + 2 * kv_heads) * size, bias=False)
@@ -22,14 +25,18 @@ class Block(nn.Module):
     def forward(self, x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
         """``x``: [B, T, width]."""
         b, t, _ = x.shape
-        heads = self.qkv(self.norm(x)).view(b, t, -1, self.size).transpose(1, 2)
+        heads = self.qkv(self._read(self.norm, x)).view(b, t, -1, self.size).transpose(1, 2)
         q, k, v = heads.split([self.heads, self.kv_heads, self.kv_heads], dim=1)
         q, k = (_rotated(one, cosine, sine).to(v.dtype) for one in (q, k))
         y = scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
         x = x + self.out(y.transpose(1, 2).reshape(b, t, -1))
-        gate, up = self.gate_up(self.mlp_norm(x)).chunk(2, dim=-1)
+        gate, up = self.gate_up(self._read(self.mlp_norm, x)).chunk(2, dim=-1)
         added: Tensor = x + self.down(silu(gate) * up)
         return added
+
+    def _read(self, norm: nn.Module, x: Tensor) -> Tensor:
+        normed: Tensor = norm(x)
+        return normed if self.scale == 1 else normed * self.scale
 
 
 class Llama(nn.Module):
@@ -46,11 +53,14 @@ class Llama(nn.Module):
         head_dim: int,
         max_position: int,
         tied_head: bool,
+        residual: str = "pre",
     ) -> None:
         super().__init__()
         self.embed = nn.Embedding(vocab_size, hidden_size)
         sizes = (hidden_size, intermediate_size, num_heads, num_kv_heads, head_dim)
-        self.blocks = nn.ModuleList(Block(*sizes) for _ in range(num_layers))
+        # As everlong.model.residual has it: what a layer reads, by the square root of its number.
+        scales = [(1 + i) ** -0.5 if residual == "scaled" else 1.0 for i in range(num_layers)]
+        self.blocks = nn.ModuleList(Block(*sizes, scale) for scale in scales)
         self.norm = nn.RMSNorm(hidden_size)
         self.head = nn.Linear(hidden_size, vocab_size, bias=False)
         if tied_head:

@@ -15,13 +15,16 @@ import json
 import math
 import os
 import shlex
+import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from benchmarks.contender import ContenderError
+from everlong.errors import EverlongError
 from everlong.evaluation.provenance import ROOT, commit, hardware
 
 RESULTS = ROOT / "benchmarks" / "results"
@@ -119,20 +122,26 @@ class Report:
         return "\n".join(rows)
 
 
-def compare(benchmark: str, goals: Mapping[str, Goal], measured: Mapping[str, Measured]) -> Report:
+def compare(
+    benchmark: str,
+    goals: Mapping[str, Goal],
+    measured: Mapping[str, Measured],
+    at: str | None = None,
+) -> Report:
     """Set what was measured beside the goals.
 
     Args:
         benchmark: its name.
         goals: every claim the benchmark makes, in the order of the report.
         measured: by claim; a claim that is missing was not asked for.
+        at: commit that was measured; None: the one that is checked out.
     """
     unknown = set(measured) - set(goals)
     assert not unknown, f"figures without a goal: {sorted(unknown)}"
     nothing = Measured(None, "not asked for in this run")
     return Report(
         benchmark,
-        commit(),
+        at or commit(),
         hardware(),
         tuple(Claim(name, goal, measured.get(name, nothing)) for name, goal in goals.items()),
     )
@@ -153,7 +162,7 @@ def write_results(
     content = {
         **report.as_json(),
         "goals": {claim.name: asdict(claim.goal) for claim in report.claims},
-        "command": shlex.join(["python", *sys.argv]),
+        "command": shlex.join(["python", *map(_without_folder, sys.argv)]),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "seed": seed,
         "versions": dict(versions),
@@ -161,6 +170,14 @@ def write_results(
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _without_folder(argument: str) -> str:
+    """Where something lies on this machine is nobody's concern."""
+    path = Path(argument)
+    if not path.is_absolute():
+        return argument
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else path.name
 
 
 def default_results_path(benchmark: str) -> Path:
@@ -206,37 +223,76 @@ def deliver(
         print(report.line())
 
 
+Part = tuple[dict[str, Measured], Any]
+"""Figures by claim, and the single measurements behind them."""
+
+
 def run_parts(
     name: str,
     goals: Mapping[str, Goal],
-    parts: Sequence[str],
-    measure: Callable[[str], tuple[dict[str, Measured], Any]],
+    parts: Mapping[str, Sequence[str]],
+    measure: Callable[[str], Part],
     options: argparse.Namespace,
+    *,
+    seed: int,
     versions: Mapping[str, str],
+    recorded: Collection[str] = (),
 ) -> int:
     """Measure parts of a benchmark one after the other, and deliver them; returns the exit status.
+
+    A part that fails takes nothing from the others: its claims have no value, and say why.
 
     Args:
         name: of the benchmark.
         goals: of all its claims.
-        parts: in order; those that ``options.parts`` names are measured.
-        measure: gives the claims of a part, and the single measurements behind them.
-        options: what :func:`deliver` is asked, and ``seed``.
+        parts: in order, with their claims; those that ``options.parts`` names are measured.
+        measure: measures a part.
+        options: what :func:`deliver` is asked.
+        seed: of what is drawn.
         versions: of what was compared, by package.
+        recorded: parts of hours; where they are not asked for, their claims are those of the last
+            ``results/NAME-PART-*.json``.
     """
+    at = commit()  # what runs from here on, whatever is committed meanwhile
     measured: dict[str, Measured] = {}
     samples: dict[str, Any] = {}
-    try:
-        for part in parts:
-            if part in options.parts:
-                found, samples[part] = measure(part)
-                measured |= found
-    except KeyboardInterrupt:
-        say("interrupted")
-        return 130
-    report = compare(name, goals, measured)
-    deliver(report, options, seed=options.seed, versions=versions, samples=samples)
+    for part, claims in parts.items():
+        if part not in options.parts:
+            measured |= _recorded(name, part, claims) if part in recorded else {}
+            continue
+        try:
+            found, samples[part] = measure(part)
+        except KeyboardInterrupt:
+            say("interrupted")
+            return 130
+        except _FAILURES as error:
+            say(f"{part}: {error}")
+            found = {claim: Measured(None, f"{type(error).__name__}: {error}") for claim in claims}
+        measured |= found
+    report = compare(name, goals, measured, at)
+    deliver(report, options, seed=seed, versions=versions, samples=samples)
     return 0
+
+
+_FAILURES = (
+    *(ContenderError, EverlongError, OSError, RuntimeError, ImportError),
+    subprocess.SubprocessError,
+)
+"""What a machine that lacks something, or a broken peer, may raise."""
+
+
+def _recorded(name: str, part: str, claims: Sequence[str]) -> dict[str, Measured]:
+    """Claims of the last run of a part that was kept."""
+    files = sorted(RESULTS.glob(f"{name}-{part}-*.json"))
+    if not files:
+        return {}
+    kept = json.loads(files[-1].read_text(encoding="utf-8"))
+    where = f"{files[-1].name}: {kept['command']}, commit {kept['commit']}, seed {kept['seed']}"
+    return {
+        one["name"]: Measured(one["value"], f"{where}, {kept['date']}: {one['detail']}")
+        for one in kept["claims"]
+        if one["name"] in claims and one["value"] is not None
+    }
 
 
 def say(text: str) -> None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 if __package__ in (None, ""):  # run as a file
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -26,14 +26,12 @@ from benchmarks.memory import versions
 from benchmarks.peers import llamacpp
 from benchmarks.report import (
     Goal,
-    Measured,
+    Part,
     add_output_options,
-    compare,
-    deliver,
     from_environment,
+    run_parts,
     say,
 )
-from everlong.errors import EverlongError
 from everlong.files import cache_dir
 
 NAME = "routing"
@@ -77,62 +75,50 @@ BOOKS = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; returns the exit status."""
     options = _parser().parse_args(arguments)
-    measured: dict[str, Measured] = {}
-    samples: dict[str, Any] = {}
-    for part, claims in PARTS.items():
-        if part not in options.parts:
-            measured |= {name: Measured(None, "not asked for in this run") for name in claims}
-            continue
-        try:
-            if part == "loss":
-                found, samples[part] = routing_loss.measure(
-                    _model(options), _books(options, options.books), options.tokens, say
-                )
-            elif part == "retrieval":
-                found, samples[part] = routing_retrieval.measure(
-                    _model(options),
-                    _books(options, options.haystack_books),
-                    options.lengths,
-                    options.seed,
-                    options.retrieval_log,
-                    say,
-                )
-            elif part == "speed":
-                found, samples[part] = routing_speed.measure(
-                    _model(options),
-                    _books(options, options.books),
-                    options.longest,
-                    find_interpreter(llamacpp.MODULE, interpreters(options.python)),
-                    say,
-                )
-            elif part == "kinds":
-                samples[part] = routing_kinds.measure(
-                    _model(options),
-                    _books(options, options.books)[0],
-                    _data(options) / "linguameta" / "linguameta.tsv",
-                    options.kinds_tokens,
-                    say,
-                )
-                found = {}
-            else:
-                found, samples[part] = routing_million.measure(
-                    _model(options),
-                    _books(options, options.haystack_books),
-                    options.million,
-                    options.million_folder or cache_dir() / "benchmarks" / "million",
-                    options.seed,
-                    say,
-                )
-        except KeyboardInterrupt:
-            say("interrupted")
-            return 130
-        except (EverlongError, OSError) as error:
-            say(f"{part}: {error}")
-            found = {name: Measured(None, str(error)) for name in claims}
-        measured |= found
-    report = compare(NAME, GOALS, measured)
-    deliver(report, options, seed=options.seed, versions=versions(), samples=samples)
-    return 0
+    measure = partial(_measure, options=options)
+    return run_parts(NAME, GOALS, PARTS, measure, options, seed=options.seed, versions=versions())
+
+
+def _measure(part: str, options: argparse.Namespace) -> Part:
+    match part:
+        case "loss":
+            return routing_loss.measure(
+                _model(options), _books(options, options.books), options.tokens, say
+            )
+        case "retrieval":
+            return routing_retrieval.measure(
+                _model(options),
+                _books(options, options.haystack_books),
+                options.lengths,
+                options.seed,
+                options.retrieval_log,
+                say,
+            )
+        case "speed":
+            return routing_speed.measure(
+                _model(options),
+                _books(options, options.books),
+                options.longest,
+                find_interpreter(llamacpp.MODULE, interpreters(options.python)),
+                say,
+            )
+        case "kinds":
+            return {}, routing_kinds.measure(
+                _model(options),
+                _books(options, options.books)[0],
+                _data(options) / "linguameta" / "linguameta.tsv",
+                options.kinds_tokens,
+                say,
+            )
+        case _:
+            return routing_million.measure(
+                _model(options),
+                _books(options, options.haystack_books),
+                options.million,
+                options.million_folder or cache_dir() / "benchmarks" / "million",
+                options.seed,
+                say,
+            )
 
 
 def _parser() -> argparse.ArgumentParser:

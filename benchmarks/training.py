@@ -20,11 +20,12 @@ from benchmarks.contender import add_peers_option, interpreters
 from benchmarks.memory import versions
 from benchmarks.report import (
     Goal,
-    Measured,
+    Part,
     add_output_options,
     run_parts,
     say,
 )
+from everlong.evaluation.provenance import cores
 from everlong.files import cache_dir
 
 NAME = "training"
@@ -60,16 +61,24 @@ _PARTS = {
 """What is measured together, in the order in which it is; the last two take hours."""
 
 _LONG = ("norms", "spec")
+_QUICK = ("small", "product", "naive")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; returns the exit status."""
     options = _parser().parse_args(arguments)
     measure = partial(_measure, options=options)
-    return run_parts(NAME, GOALS, [*_PARTS], measure, options, versions())
+    options.parts = options.parts or (_QUICK if options.quick else [*{*_PARTS} - {*_LONG}])
+    options.rounds = options.rounds or (2 if options.quick else 5)
+    return run_parts(
+        *(NAME, GOALS, _PARTS, measure, options),
+        seed=options.seed,
+        versions=versions(),
+        recorded=_LONG,
+    )
 
 
-def _measure(part: str, options: argparse.Namespace) -> tuple[dict[str, Measured], dict[str, Any]]:
+def _measure(part: str, options: argparse.Namespace) -> Part:
     def amount(sequences: int, length: int, steps: int) -> training_speed.Amount:
         return training_speed.Amount(
             options.sequences or sequences,
@@ -91,7 +100,7 @@ def _measure(part: str, options: argparse.Namespace) -> tuple[dict[str, Measured
         case "product":
             return training_speed.share_of_product(*named[1:], amount(4, 1024, 3), say)
         case "naive":
-            return training_speed.spec(*named, amount(2, 256, 3), say)
+            return training_speed.spec(pythons, options.text, amount(2, 256, 3), say)
         case "resume":
             return training_checks.resume(options.kills, 60, options.seed, say)
         case "growth":
@@ -99,7 +108,9 @@ def _measure(part: str, options: argparse.Namespace) -> tuple[dict[str, Measured
         case "plan":
             return training_checks.planned(say)
         case "quickstart":
-            return training_stages.quickstart(options.baseline_rates, options.threads, say)
+            return training_stages.quickstart(
+                options.baseline_batches, options.baseline_rates, options.threads, say
+            )
         case "norms":
             return training_depth.norms(deep, seeds, options.norm_rates)
         case _:
@@ -116,17 +127,18 @@ def _parser() -> argparse.ArgumentParser:
     add_output_options(parser)
     add_peers_option(parser)
     add: Callable[..., Any] = parser.add_argument
-    short = [part for part in _PARTS if part not in _LONG]
-    add("--parts", nargs="+", choices=[*_PARTS], default=short, help="what is measured")
+    add("--quick", action="store_true", help="what fits in ten minutes")
+    add("--parts", nargs="+", choices=[*_PARTS], help="what is measured (default: all but hours)")
     add("--text", type=Path, help="what loops train on (default: the project's documentation)")
     add("--model", default="smollm2-135m", help="published model that is trained and grown")
     add("--sequences", type=int, help="of a step of a loop (default: as the part has it)")
     add("--length", type=int, help="tokens of a sequence, likewise")
     add("--steps", type=int, help="that are timed in a turn, likewise")
-    add("--rounds", type=int, default=5, help="turns of each loop")
-    add("--threads", type=int, default=2, help="of each loop")
+    add("--rounds", type=int, help="turns of each loop (default: 5, with --quick 2)")
+    add("--threads", type=int, default=cores(), help="of each loop")
     add("--kills", type=int, default=20, help="of the run that goes on")
     add("--grown-steps", type=int, default=200, help="of the grown model")
+    add("--baseline-batches", nargs="+", type=int, default=[8, 32], help="and its sequences a step")
     add("--baseline-rates", nargs="+", type=float, default=[1e-3, 3e-3], help="of the plain GPT-2")
     add("--seed", type=int, default=0, help="of what is drawn")
     add("--seeds", type=int, default=3, help="of deep runs, from --seed on")

@@ -73,9 +73,13 @@ FLAT = {
 _JUMP = 0.5
 """Nats above the median of the 20 steps before: a spike."""
 _BACK = 0.1
-"""Within so many nats of it the loss has recovered,"""
+"""Within so many nats of it the median of steps has recovered:"""
+_TOGETHER = 10
+"""so many steps one after the other,"""
 _WITHIN = 50
-"""after so many steps at most."""
+"""of so many at most."""
+_SEEDS = 3
+"""That a claim needs."""
 
 
 def python_corpus(folder: Path) -> dict[str, Path]:
@@ -104,7 +108,7 @@ class DeepRuns:
         found = {}
         for name, recipe in recipes.items():
             known = before.get(name)
-            if known is None or known["recipe"] != _digest(recipe):
+            if known is None or any(known.get(key) != of for key, of in _identity(recipe).items()):
                 known = self._run(name, recipe)
             found[name] = known
             self.say(
@@ -119,11 +123,14 @@ class DeepRuns:
         return runs
 
     def _run(self, name: str, recipe: Recipe) -> dict[str, Any]:
-        run = self.folder / name.replace(", ", "-").replace(" ", "-")
-        done = train(recipe, run)
+        identity = _identity(recipe)
+        folder = name.replace(", ", "-").replace(" ", "-")
+        run = self.folder / f"{folder}-{identity['recipe']}"
+        done, began = train(recipe, run)
         lines = [*read_lines(run / METRICS)]
         return {
-            "recipe": _digest(recipe),
+            **identity,
+            **began,
             "held_out": next(iter(done["validation"].values())),
             "validations": [
                 next(iter(line["validation"].values())) for line in lines if "validation" in line
@@ -184,8 +191,9 @@ def spec(runs: DeepRuns, seeds: Sequence[int]) -> Found:
         )
         for some in found:
             samples |= some
+        spikes = sum(unrecovered(one["losses"], one["validations"]) for one in found[0].values())
         measured[f"{name.replace('-', '')}_unrecovered_spikes"] = Measured(
-            sum(unrecovered(one["losses"], one["validations"]) for one in found[0].values()),
+            spikes if len(seeds) >= _SEEDS else None,
             f"{recipe.steps} steps of {phase.sequences * phase.sequence_length} tokens at a rate "
             f"of {phase.learning_rate:g}, {len(seeds)} seeds, "
             f"{parameters(shape).total / 1e6:.0f} M parameters; held-out loss {deep} "
@@ -215,8 +223,9 @@ def spec_recipe(name: str, texts: Mapping[str, Path]) -> Recipe:
 def unrecovered(losses: Sequence[float | None], validations: Sequence[float]) -> int:
     """Spikes of a run from which its loss does not come back.
 
-    A spike in the last steps may be no more than a hard text, and nothing follows that would tell:
-    there it has recovered if the held-out loss at the end is above none before by a tenth.
+    One is a step above those before it; texts differ, so it is those behind it that tell, ten at
+    a time. In the last steps nothing follows that would: there it has recovered if the held-out
+    loss at the end is above none before by a tenth.
 
     Args:
         losses: of the steps; None is no finite loss.
@@ -230,9 +239,16 @@ def unrecovered(losses: Sequence[float | None], validations: Sequence[float]) ->
             step += 1
             continue
         after = losses[step + 1 : step + 1 + _WITHIN]
-        back = next((i for i, loss in enumerate(after) if loss <= before + _BACK), None)
+        back = next(
+            (
+                at
+                for at in range(len(after) - _TOGETHER + 1)
+                if median(after[at : at + _TOGETHER]) <= before + _BACK
+            ),
+            None,
+        )
         if back is not None:
-            step += back + 2
+            step += back + 1 + _TOGETHER
             continue
         ended_well = (
             len(after) < _WITHIN
@@ -259,8 +275,12 @@ def _recipe(
     )
 
 
-def _digest(recipe: Recipe) -> str:
-    """Of what a run does, wherever its folder and its texts are."""
+def _identity(recipe: Recipe) -> dict[str, str]:
+    """Checksums of what a run does, wherever its folder is, and of what it reads."""
+    texts = hashlib.sha256()
+    for corpus in (*recipe.corpora, *recipe.validation.corpora):
+        for path in corpus.paths:
+            texts.update(path.read_bytes())
     nowhere = Path()
     bare = replace(
         recipe,
@@ -271,4 +291,5 @@ def _digest(recipe: Recipe) -> str:
             corpora=tuple(replace(one, paths=(nowhere,)) for one in recipe.validation.corpora),
         ),
     )
-    return hashlib.sha256(format_config(bare).encode()).hexdigest()[:16]
+    digest = hashlib.sha256(format_config(bare).encode())
+    return {"recipe": digest.hexdigest()[:16], "texts": texts.hexdigest()[:16]}

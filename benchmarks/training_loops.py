@@ -2,6 +2,8 @@
 
 All train a model of one shape on the same tokens in batches of the same size, in bfloat16 autocast
 with float32 weights, AdamW, and gradients clipped to a norm of 1, which are the recipe's settings.
+All keep the memory that they free (:func:`everlong.device.keep_freed_memory`), as Everlong does by
+itself: others would spend a third of their time on getting it back from the system.
 ``python -m benchmarks.training_loops NAME`` serves one of :data:`LOOPS`.
 """
 
@@ -12,10 +14,11 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.worker import serve
+from benchmarks.worker import package_version, serve
 
 Told = dict[str, Any]
 """``times``: moments at which steps were done, in seconds; of Everlong besides ``flops``:
@@ -63,7 +66,7 @@ class Everlong:
 
     def steps(self, count: int) -> Told:
         """Train so many steps from the beginning."""
-        from everlong.device import peak_flops
+        from everlong.device import measured_peak_flops
         from everlong.training.trainer import Trainer
 
         phase = replace(self._recipe.phases[0], steps=count)
@@ -77,16 +80,26 @@ class Everlong:
             run = Path(folder) / "run"
             recipe = replace(self._recipe, run=run, phases=(phase,), checkpoint_every=count)
             Trainer(recipe).run(tell=tell)
-        return {"times": times, "flops": sum(flops[WARM:]), "peak": peak_flops("bf16")}
+        return {"times": times, "flops": sum(flops[WARM:]), "peak": measured_peak_flops("bf16")}
 
 
 class PlainLoop:
-    """A loop as short as nanoGPT's over a plain model, see ``plain_llama.py``; as ``Everlong``."""
+    """A loop as short as nanoGPT's over a plain model, see ``plain_llama.py``; as ``Everlong``.
+
+    Args:
+        compiled: by ``torch.compile``, which is nanoGPT's default, too.
+    """
 
     def __init__(
-        self, text: str, sequences: int, length: int, shape: dict[str, Any], tokenizer: str
+        self,
+        text: str,
+        sequences: int,
+        length: int,
+        shape: dict[str, Any],
+        tokenizer: str,
+        compiled: bool = False,
     ) -> None:
-        self._shape, self._batch = shape, (sequences, length)
+        self._shape, self._batch, self._compiled = shape, (sequences, length), compiled
         self._tokens = _tokens(text, tokenizer)
 
     def steps(self, count: int) -> Told:
@@ -111,9 +124,10 @@ class PlainLoop:
         )
         tokens = torch.tensor(self._tokens)
         sequences, length = self._batch
+        called: torch.nn.Module = torch.compile(model) if self._compiled else model  # type: ignore[assignment]
         times = []
         for _ in range(count):
-            plain_step(model, optimizer, tokens, sequences, length)
+            plain_step(called, optimizer, tokens, sequences, length)
             times.append(time.perf_counter())
         return {"times": times}
 
@@ -227,6 +241,7 @@ class TransformersTrainer:
 LOOPS: dict[str, Callable[..., Any]] = {
     "everlong": Everlong,
     "plain loop": PlainLoop,
+    "plain loop, compiled": partial(PlainLoop, compiled=True),
     "transformers Trainer": TransformersTrainer,
 }
 
@@ -244,10 +259,15 @@ def main(name: str) -> None:
     def load(threads: int, **given: Any) -> dict[str, Any]:
         import torch
 
+        from everlong.device import keep_freed_memory
+
+        keep_freed_memory()
         torch.set_num_threads(threads)
         loop = LOOPS[name](**given)
         commands["steps"] = loop.steps
-        return {}
+        return {
+            "versions": {one: package_version(one) for one in ("torch", "transformers", "peft")}
+        }
 
     commands["load"] = load
     serve(commands)

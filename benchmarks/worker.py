@@ -66,7 +66,7 @@ def serve_model(
 
         commands["run"] = run
         commands.update(more(model) if more else {})
-        return {"versions": {name: _version(name) for name in packages}}
+        return {"versions": {name: package_version(name) for name in packages}}
 
     commands["load"] = load_model
     serve(commands)
@@ -91,7 +91,8 @@ def serve(commands: Mapping[str, Command]) -> None:
             answers.flush()
 
 
-def _version(package: str) -> str:
+def package_version(package: str) -> str:
+    """Of a distribution of this interpreter."""
     try:
         return version(package)
     except PackageNotFoundError:

@@ -87,8 +87,9 @@ def has_packed_bf16() -> bool:
         return False
 
 
-@cache
-def peak_flops(precision: Literal["bf16", "float32"], device: torch.device | None = None) -> float:
+def measured_peak_flops(
+    precision: Literal["bf16", "float32"], device: torch.device | None = None
+) -> float:
     """Operations a second of PyTorch's own product of large matrices, the best of three.
 
     What this machine can do at most, for saying how near something else comes to it. Matrices are
@@ -105,6 +106,10 @@ def peak_flops(precision: Literal["bf16", "float32"], device: torch.device | Non
             torch.cuda.synchronize(device)
         times.append(time.perf_counter() - began)
     return 2 * size**3 / min(times[1:])
+
+
+peak_flops = cache(measured_peak_flops)
+"""The same, measured once in a process."""
 
 
 def large(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:

@@ -6,12 +6,13 @@ import json
 import random
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.curation_pages import page_of
-from benchmarks.worker import serve
+from benchmarks.worker import package_version, serve
 
 Rule = Callable[[Any], bool]
 """Whether a document is kept."""
@@ -117,23 +118,33 @@ def main(name: str, corpus: str) -> None:
 
     def timed_pages(start: int, every: int) -> Mapping[str, Any]:
         """The same from pages on."""
-        chosen = pages[start::every]
+        chosen, known = pages[start::every], texts[start::every]
         began = time.perf_counter()
-        texts = [side.extract(page) for page in chosen]
+        found = [side.extract(page) for page in chosen]
         extracted = time.perf_counter() - began
-        for text in texts:
+        for text in found:
             if text:
                 _passes(make(text), rules)
         seconds = time.perf_counter() - began
-        empty = sum(not text for text in texts)
         return {
             "seconds": seconds,
             "documents": len(chosen),
             "extraction": extracted,
-            "empty": empty,
+            "empty": sum(not text for text in found),
+            "alike": sum(map(_alike, known, found)),
         }
 
-    serve({"decide": decide, "time": timed, "time_pages": timed_pages})
+    def versions() -> Mapping[str, Any]:
+        names = ("datatrove", "trafilatura", "spacy", "nltk", "lxml")
+        return {one: package_version(one) for one in names}
+
+    serve({"decide": decide, "time": timed, "time_pages": timed_pages, "versions": versions})
+
+
+def _alike(known: str, found: str | None) -> float:
+    """F1 of the words of a text that was found in a page, and of the one that is in it."""
+    words, own = Counter(known.split()), Counter((found or "").split())
+    return 2 * (words & own).total() / max(1, words.total() + own.total())
 
 
 def _passes(document: Any, rules: Mapping[str, Rule]) -> bool:
