@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -46,8 +47,8 @@ def convert(
     from everlong.training.models import export_run, is_run
 
     if is_run(Path(source)):
-        export_run(Path(source), folder, step=step, dtype=dtype)
-        print(folder)
+        found = export_run(Path(source), folder, step=step, dtype=dtype, say=_told)
+        print(f"{folder}: the model after step {found:,}")
         return
     if step is not None:
         raise ConfigError(f"{source} is no run of everlong train, so it has no step {step}")
@@ -60,6 +61,10 @@ def convert(
             progress=lambda done, total: progress(folder.name, done, total),
         )
     print(folder)
+
+
+def _told(text: str) -> None:
+    print(text, file=sys.stderr)
 
 
 def grow(

@@ -113,7 +113,8 @@ def _plan_text(worked: Any) -> str:
         "",
         f"assumed: {_short(device.flops)} operations a second and device, of which "
         f"{worked.share:.0%} are reached; {device.price:g} dollars an hour; master weights, "
-        f"gradients and {worked.kept.copies - 1} more for each in float32, weights in bfloat16"
+        f"gradients and {worked.kept.beside / worked.kept.trained:.3g} more for each in float32, "
+        "weights in bfloat16"
         + ("; layers are computed again for the backward pass" if worked.recompute else ""),
     ]
     return "\n".join(lines)

@@ -24,6 +24,7 @@ def train(recipe: Path, run: Path | None = None, *, resume: bool = False) -> Non
 
     from everlong.config import load_config
     from everlong.errors import ConfigError
+    from everlong.training.parallel import joined
     from everlong.training.recipe import Recipe
     from everlong.training.run_files import RECIPE, outcome_of
     from everlong.training.same_run import check_recipe
@@ -31,49 +32,59 @@ def train(recipe: Path, run: Path | None = None, *, resume: bool = False) -> Non
     if not recipe.is_dir():
         given = load_config(Recipe, recipe)
         one = given if run is None else replace(given, run=run)
-        _one(one, resume, command("everlong train", recipe, run))
+        with joined() as ranks:
+            _one(one, resume, command("everlong train", recipe, run), ranks)
         return
-    stages = sorted(recipe.glob("*.yaml"))
-    if not stages or run is not None:
+    paths = sorted(recipe.glob("*.yaml"))
+    if not paths or run is not None:
         raise ConfigError(
             f"{recipe} has no recipes (*.yaml)"
-            if not stages
+            if not paths
             else "stages have a folder each, as their recipes say; leave out --run"
         )
     # All are read before the first one begins: a mistake in the last is better known now.
-    for path, given in [(path, load_config(Recipe, path)) for path in stages]:
-        began = (given.run / RECIPE).exists()
-        done = outcome_of(given.run)
-        if resume and done is not None and done["why"] != "stopped":
-            check_recipe(given)
-            print(f"{path.stem}: done before")
-            continue
-        print(f"{path.stem}:")
-        if not _one(given, resume and began, command("everlong train", recipe)):
-            return
+    stages = [(path, load_config(Recipe, path)) for path in paths]
+    with joined() as ranks:
+        say = print if ranks.first else _nothing
+        for path, given in stages:
+            # Before any process begins: the first one writes what the others look for here.
+            began, done = (given.run / RECIPE).exists(), outcome_of(given.run)
+            ranks.wait()
+            if resume and done is not None and done["why"] != "stopped":
+                check_recipe(given)
+                say(f"{path.stem}: done before")
+                continue
+            say(f"{path.stem}:")
+            if not _one(given, resume and began, command("everlong train", recipe), ranks):
+                return
 
 
-def _one(given: Any, resume: bool, again: str) -> bool:
+def _one(given: Any, resume: bool, again: str, ranks: Any) -> bool:
     """Run a recipe; returns whether it came to its end.
 
     Args:
         given: the recipe.
         resume: go on with the run that is there.
         again: the command, for who has to go on.
+        ranks: the processes of the run.
     """
     from everlong.errors import EverlongError, MissingExtraError
-    from everlong.training.parallel import joined
     from everlong.training.report import draw
     from everlong.training.trainer import Trainer
 
     try:
-        with joined() as ranks, _shown(given) if ranks.first else nullcontext(_QUIET) as shown:
-            say, tell = shown
+        with _shown(given) if ranks.first else nullcontext(_QUIET) as (say, tell):
             outcome = Trainer(given, say, ranks).run(resume, tell)
     except OSError as error:
         raise EverlongError(
             f"{error}; checkpoints that were saved are whole: when it is mended, go on with: "
             f"{again} --resume"
+        ) from error
+    except (RuntimeError, MemoryError) as error:
+        if (mending := _mending(error, ranks.size)) is None:
+            raise
+        raise EverlongError(
+            f"{mending} Checkpoints that were saved are whole; go on with: {again} --resume"
         ) from error
     if not ranks.first:
         return not outcome.stopped
@@ -93,6 +104,20 @@ def _one(given: Any, resume: bool, again: str) -> bool:
     elif (use := _use(given)) is not None:
         print(f"use it: {use}")
     return not outcome.stopped
+
+
+def _mending(error: Exception, processes: int) -> str | None:
+    """What happened and what to change, of errors that PyTorch raises without a class of their own;
+    None: it is none of these."""
+    told = " ".join(str(error).split())
+    if isinstance(error, MemoryError) or "out of memory" in told or "can't allocate memory" in told:
+        return (
+            "there is not enough memory; begin anew with fewer micro_sequences, recompute: true or "
+            "shorter sequences, or make room and go on as it is."
+        )
+    if processes > 1 and any(sign in told for sign in ("gloo", "NCCL", "Connection", "rank")):
+        return f"another process of the run has ended; what it said is above or below ({told})."
+    return None
 
 
 def _use(given: Any) -> str | None:

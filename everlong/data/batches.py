@@ -37,6 +37,17 @@ class TokenBatch:
         return replace(self, tokens=self.tokens.to(device), targets=self.targets.to(device))
 
     @property
+    def alike(self) -> Tensor:
+        """Which pairs have the same text as one of their two, bool [pairs, pairs].
+
+        A small corpus comes round within a step, and a passage may answer several queries.
+        """
+        texts = [tuple(one.tolist()) for one in torch.split(self.tokens, [*self.lengths])]
+        known = {text: number for number, text in enumerate(dict.fromkeys(texts))}
+        numbers = torch.tensor([known[text] for text in texts]).view(-1, 2)
+        return (numbers[:, None] == numbers[None]).any(-1)
+
+    @property
     def learned(self) -> int:
         """Tokens that have a loss, or pairs."""
         return len(self.lengths) // 2 if self.pairs else int((self.targets != NOT_LEARNED).sum())

@@ -136,7 +136,10 @@ def texts_of(corpus: Corpus) -> Iterator[str]:
             if corpus.kind == "preferences":
                 yield from document[1:]
             for message in document[0] if corpus.kind == "preferences" else document:
-                if not isinstance(content := message.get("content"), str):
+                content = message.get("content")
+                if content is None and message.get("tool_calls"):
+                    continue
+                if not isinstance(content, str):
                     raise DataError(f"{place}: a message has no text as its content")
                 yield content
 
@@ -203,8 +206,9 @@ def _files(corpus: Corpus) -> list[Path]:
     for path in corpus.paths:
         inside = path.is_dir()
         try:
-            for _, one in named_files(path):
-                if not (inside and one.name.startswith(".")):
+            for root, one in named_files(path):
+                hidden = any(part.startswith(".") for part in one.relative_to(root).parts)
+                if not (inside and hidden):
                     found.append(one)
         except FileNotFoundError as error:
             raise MissingDataError(f"{corpus.name}: {error}; change its paths") from None

@@ -5,11 +5,15 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from everlong.errors import DataError, MissingDataError
+
+_LONGEST = 64 << 20
+"""Letters of a text; csv's own limit is 131,072."""
 
 
 def by_language(paths: Sequence[Path]) -> dict[str, list[str]]:
@@ -43,10 +47,11 @@ def _lines(path: Path) -> Iterator[Mapping[str, Any]]:
     try:
         with opened(path, "rt", encoding="utf-8", newline="") as file:
             if path.name.removesuffix(".gz").endswith(".tsv"):
+                csv.field_size_limit(_LONGEST)
                 yield from csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
                 return
             for line in file:
                 value = json.loads(line)
                 yield value if isinstance(value, Mapping) else {}
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, RecursionError, csv.Error, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {error}") from None

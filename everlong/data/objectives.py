@@ -84,8 +84,9 @@ class Shaping:
                 seen = np.where(hidden, self.mask, tokens)[:-1]
                 return (Shaped(seen, np.where(hidden[1:], targets, NOT_LEARNED), "bidirectional"),)
             case "prefix":
-                # At least one token follows, whose loss is learned.
-                prefix = int(self._draw(piece).integers(1, max(2, len(targets))))
+                # At least one token follows whose loss is learned, where there is one at all.
+                last = int(np.flatnonzero(learned).max(initial=0))
+                prefix = int(self._draw(piece).integers(1, max(2, last + 1)))
                 hidden_targets = targets.copy()
                 hidden_targets[: prefix - 1] = NOT_LEARNED
                 return (Shaped(tokens[:-1], hidden_targets, prefix),)

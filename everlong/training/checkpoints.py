@@ -16,7 +16,7 @@ import os
 import re
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -50,31 +50,50 @@ class Checkpoints:
     Args:
         folder: of them; made if need be. What a crash left half written or half removed goes.
         keep: so many of the latest stay, and that with the lowest validation loss.
+        say: told of one that could not be written, where a later one could.
     """
 
-    def __init__(self, folder: Path, keep: int = 2) -> None:
-        self._folder, self._keep = folder, keep
+    def __init__(
+        self, folder: Path, keep: int = 2, say: Callable[[str], None] = lambda text: None
+    ) -> None:
+        self._folder, self._keep, self._say = folder, keep, say
         for left in (*folder.glob(".step-*.partial"), *folder.glob(".step-*.dropped")):
             shutil.rmtree(left, ignore_errors=True)
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: Future[None] | None = None
 
-    def save(self, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+    @property
+    def failed(self) -> bool:
+        """Whether the last one could not be written; :meth:`save` then tries this step's."""
+        return (
+            self._pending is not None and self._pending.done() and bool(self._pending.exception())
+        )
+
+    def save(
+        self, step: int, tensors: Iterable[tuple[str, Tensor]], state: Mapping[str, Any]
+    ) -> None:
         """Begin to write a checkpoint; waits for the one before it.
 
         Args:
             step: after which it is.
-            tensors: may change after the call.
+            tensors: by name, each copied as it comes; they may change after the call.
             state: plain data; its ``validation_loss``, where there is one, says how good it is
                 among those whose ``judged_by`` is the same.
 
         Raises:
-            CheckpointError: the one before could not be written.
+            CheckpointError: the one before could not be written, nor could this one.
         """
-        self.wait()
-        copies = {name: value.detach().to("cpu", copy=True) for name, value in tensors.items()}
+        try:
+            self.wait()
+            before = None
+        except CheckpointError as error:
+            before = error
+        copies = {name: value.detach().to("cpu", copy=True) for name, value in tensors}
         plain = json.dumps(state)
         self._pending = self._writer.submit(self._write, step, copies, plain)
+        if before is not None:  # what is in memory is more than what is on the disk: once more
+            self.wait()
+            self._say(f"{before}; that of step {step:,} is written")
 
     def wait(self) -> None:
         """Wait until what was saved is on the disk.
@@ -82,9 +101,13 @@ class Checkpoints:
         Raises:
             CheckpointError: it could not be written.
         """
-        pending, self._pending = self._pending, None
-        if pending is not None:
-            pending.result()
+        if self._pending is None:
+            return
+        try:
+            self._pending.result()
+        finally:
+            if self._pending.done():  # else Ctrl-C ended the waiting, and not the writing
+                self._pending = None
 
     def close(self) -> None:
         """Wait, and end the thread."""
@@ -129,17 +152,9 @@ class Checkpoints:
         for step in steps_in(self._folder):
             with suppress(CheckpointError):  # of a damaged one, which counts for nothing
                 states[step] = read_state(path_of(self._folder, step))
-        judged_by = states[written].get("judged_by")
-        losses = {
-            step: loss
-            for step, state in states.items()
-            if (loss := state.get("validation_loss")) is not None
-            and math.isfinite(loss)
-            and state.get("judged_by") == judged_by
-        }
-        best = min(losses, key=lambda step: (losses[step], step)) if losses else None
+        kept = best_of(states)
         for step in [*states][: -self._keep]:
-            if step not in (best, written):
+            if step not in (kept, written):
                 # Out of sight first: half a checkpoint must not be found.
                 path = path_of(self._folder, step)
                 gone = path.with_name(f".{path.name}.dropped")
@@ -175,6 +190,31 @@ def latest(folder: Path, say: Callable[[str], None] = lambda text: None) -> int 
         else:
             return step
     return None
+
+
+def best(folder: Path) -> int | None:
+    """The step of the checkpoint with the lowest validation loss; None: no step had one.
+
+    Raises:
+        CheckpointError: one cannot be read.
+    """
+    return best_of({step: read_state(path_of(folder, step)) for step in steps_in(folder)})
+
+
+def best_of(states: Mapping[int, Mapping[str, Any]]) -> int | None:
+    """The same, of the states of checkpoints by their steps.
+
+    Losses of another objective than the last one's cannot be compared with it.
+    """
+    judged_by = states[max(states)].get("judged_by") if states else None
+    losses = {
+        step: loss
+        for step, state in states.items()
+        if (loss := state.get("validation_loss")) is not None
+        and math.isfinite(loss)
+        and state.get("judged_by") == judged_by
+    }
+    return min(losses, key=lambda step: (losses[step], step)) if losses else None
 
 
 def set_aside(folder: Path, behind: int) -> None:

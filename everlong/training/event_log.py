@@ -38,6 +38,10 @@ class EventLog:
             else:
                 self._writer.add_scalar(name, value, step)
 
+    def sync(self) -> None:
+        """See that nothing is only in memory."""
+        self._writer.flush()
+
     def close(self) -> None:
         """Write what is left."""
         self._writer.close()

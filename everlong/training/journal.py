@@ -55,6 +55,8 @@ class Journal:
         """See that all lines are on the disk, as a checkpoint that counts on them will be."""
         self._ledger.sync()
         self._metrics.sync()
+        if self._events is not None:
+            self._events.sync()
 
     def __enter__(self) -> Self:
         return self

@@ -78,6 +78,8 @@ def kill_and_compare(
     Raises:
         CheckpointError: a run failed by itself.
     """
+    # All steps are run: an early stop would leave nothing to compare at the end.
+    recipe = replace(recipe, validation=replace(recipe.validation, patience=None))
     whole, killed = (replace(recipe, run=folder / name) for name in ("whole", "killed"))
     for one in (whole, killed):
         folder.mkdir(parents=True, exist_ok=True)
@@ -85,7 +87,8 @@ def kill_and_compare(
     say(f"a run of {recipe.steps:,} steps that nobody disturbs")
     _finish(_started(whole, folder), _log(whole, folder))
     draw = random.Random(seed)
-    moments = sorted(draw.uniform(0, recipe.steps) for _ in range(kills))
+    # Not in the last step, which may be over before the kill.
+    moments = sorted(draw.uniform(0, recipe.steps - 1) for _ in range(kills))
     for number, moment in enumerate(moments, start=1):
         before = _changed(killed.run)
         process = _started(killed, folder)

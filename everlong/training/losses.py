@@ -87,6 +87,8 @@ def next_token_loss(
     learned = targets != NOT_LEARNED
     if not bool(learned.all()):
         states, targets = states[learned], targets[learned]
+    if not torch.is_grad_enabled():
+        weight = weight.detach()  # else gradients of it are computed, for nobody
     found: Tensor = _LinearCrossEntropy.apply(states, weight, targets, precision)  # type: ignore[no-untyped-call]
     return found
 
@@ -102,7 +104,9 @@ def mean_states(states: Tensor, lengths: Sequence[int]) -> Tensor:
     return torch.stack([one.mean(0) for one in each])
 
 
-def contrastive_loss(one: Tensor, other: Tensor, temperature: float = 0.05) -> Tensor:
+def contrastive_loss(
+    one: Tensor, other: Tensor, alike: Tensor | None = None, temperature: float = 0.05
+) -> Tensor:
     """How well each of ``one`` finds its own of ``other`` among all, and the other way round.
 
     The symmetric InfoNCE (van den Oord et al. 2018; Radford et al., "CLIP", 2021, figure 3), in
@@ -110,6 +114,7 @@ def contrastive_loss(one: Tensor, other: Tensor, temperature: float = 0.05) -> T
 
     Args:
         one, other: embeddings [n, h]; rows of the same number belong together.
+        alike: whether two pairs share a text, bool [n, n]; they are not told apart. None: no two.
         temperature: by which cosines are divided.
 
     Raises:
@@ -117,11 +122,14 @@ def contrastive_loss(one: Tensor, other: Tensor, temperature: float = 0.05) -> T
     """
     if len(one) < 2:
         raise DataError(
-            "a contrastive step compares pairs with one another, and one process had a single one "
-            "at a time; raise sequences or micro_sequences"
+            "contrastive losses compare pairs with one another, and there is a single one; give "
+            "more, or validation.tokens for more of the held-out ones"
         )
     cosines = normalize(one.float(), dim=-1) @ normalize(other.float(), dim=-1).T / temperature
     own = torch.arange(len(one), device=one.device)
+    if alike is not None:
+        others = alike & ~torch.eye(len(one), dtype=torch.bool)
+        cosines = cosines.masked_fill(others.to(cosines.device), -math.inf)
     return (cross_entropy(cosines, own) + cross_entropy(cosines.T, own)) / 2
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from everlong.model.config import ModelConfig
 from everlong.model.residual import folded
 from everlong.tokenizer import Tokenizer, load_tokenizer
 from everlong.training.checkpoints import (
+    best,
     latest,
     path_of,
     read_state,
@@ -27,7 +28,7 @@ from everlong.training.checkpoints import (
     steps_in,
     verify,
 )
-from everlong.training.run_files import CHECKPOINTS, RECIPE, TOKENIZER, inputs_of
+from everlong.training.run_files import CHECKPOINTS, RECIPE, TOKENIZER, inputs_of, outcome_of
 
 
 @dataclass(frozen=True)
@@ -62,18 +63,19 @@ class TrainedAdapter:
     """The model that it belongs to, as the recipe names it."""
 
 
-def open_dense(name: str) -> DenseModel:
+def open_dense(name: str, say: Callable[[str], None] = lambda text: None) -> DenseModel:
     """Open a model by its name.
 
     Args:
         name: of the catalog, a folder in the Hugging Face layout, a GGUF file, or the folder of a
-            run, whose last checkpoint is taken.
+            run; see :func:`open_run`.
+        say: told which checkpoints of a run are passed over.
 
     Raises:
         CheckpointError: it cannot be found or read.
     """
     if is_run(Path(name)):
-        return open_run(Path(name)).model
+        return open_run(Path(name), say=say).model
     checkpoint = open_checkpoint(resolve(name))
     weights = {
         key.removeprefix("model."): stored.dense().clone()
@@ -98,18 +100,24 @@ def is_run(folder: Path) -> bool:
     return (folder / RECIPE).is_file() and (folder / TOKENIZER).is_dir()
 
 
-def open_run(folder: Path, step: int | None = None) -> TrainedModel:
+def open_run(
+    folder: Path, step: int | None = None, say: Callable[[str], None] = lambda text: None
+) -> TrainedModel:
     """Read a run's model.
 
     Args:
         folder: of the run.
-        step: after which; None: the last whole checkpoint.
+        step: after which; None: the last whole checkpoint, and of a run that ended as validation
+            brought nothing more, the best one.
+        say: told which checkpoints are damaged and passed over.
 
     Raises:
         CheckpointError: there is no such checkpoint, or it is damaged.
     """
-    checkpoints = folder / CHECKPOINTS
-    found = latest(checkpoints) if step is None else step
+    checkpoints, outcome = folder / CHECKPOINTS, outcome_of(folder)
+    if step is None and outcome is not None and outcome["why"] == "no better":
+        step = best(checkpoints)
+    found = latest(checkpoints, say) if step is None else step
     if found is None or found not in steps_in(checkpoints):
         there = ", ".join(map(str, steps_in(checkpoints))) or "none"
         raise CheckpointError(
@@ -150,7 +158,14 @@ def digest_of_weights(weights: Mapping[str, Tensor]) -> str:
     return found.hexdigest()
 
 
-def export_run(folder: Path, into: Path, *, step: int | None = None, dtype: str) -> int:
+def export_run(
+    folder: Path,
+    into: Path,
+    *,
+    step: int | None = None,
+    dtype: str,
+    say: Callable[[str], None] = lambda text: None,
+) -> int:
     """Write a run's model in the Hugging Face layout, or its adapter in PEFT's.
 
     Returns:
@@ -161,12 +176,13 @@ def export_run(folder: Path, into: Path, *, step: int | None = None, dtype: str)
         into: a new folder.
         step: see :func:`open_run`.
         dtype: number format of the weights; an adapter is float32.
+        say: see :func:`open_run`.
 
     Raises:
         CheckpointError: there is no such checkpoint, or the folder cannot be written.
         ConfigError: the folder is in use, or ``dtype`` unknown.
     """
-    trained = open_run(folder, step)
+    trained = open_run(folder, step, say)
     if (adapter := trained.adapter) is not None:
         write_adapter(into, adapter.config, adapter.changes, adapter.base)
     else:

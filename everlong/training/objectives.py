@@ -41,7 +41,7 @@ class Losses:
         states = self._states(model, batch)
         if batch.pairs == "contrastive":
             embedded = mean_states(states, batch.lengths)
-            return batch.learned * contrastive_loss(embedded[::2], embedded[1::2])
+            return batch.learned * contrastive_loss(embedded[::2], embedded[1::2], batch.alike)
         if batch.pairs == "preference":
             if self._reference is None:
                 self._reference = self._make_reference().requires_grad_(False)

@@ -77,13 +77,13 @@ class Kept:
     frozen: int
     """Parameters beside them: those that an adapter changes, and the model before of answers that
     are preferred."""
-    copies: int
-    """Of each parameter that learns in a checkpoint: itself, its moments, its average."""
+    beside: int
+    """Numbers that a checkpoint has of them besides: their moments, their average."""
 
     @property
     def checkpoint_bytes(self) -> int:
         """Float32."""
-        return 4 * self.copies * self.trained
+        return 4 * (self.trained + self.beside)
 
     @property
     def least_bytes(self) -> int:
@@ -148,8 +148,8 @@ class Plan:
         config = self.stages[-1].config
         place = SCHEMES.index(scheme)
         divided = [self.devices if place > level else 1 for level in range(3)]
-        each = 4 * self.kept.copies / divided[0] + 4 / divided[1] + 2 / divided[2]
-        kept = each * self.kept.trained + 4 * self.kept.frozen
+        kept = self.checkpoint_bytes / divided[0]
+        kept += self.kept.trained * (4 / divided[1] + 2 / divided[2]) + 4 * self.kept.frozen
         activations = training_activation_bytes(config, self.micro_tokens)
         one_layer = activations // config.num_layers
         if self.recompute:
@@ -217,10 +217,15 @@ def plan(
 
 def kept_of(recipe: Recipe, config: ModelConfig) -> Kept:
     """What training keeps of a model by a recipe."""
-    total = parameters(config).total
-    moments = 1 if recipe.optimizer.kind == "muon" else 2
+    of = parameters(config)
+    if recipe.adapter is None:
+        trained, inner = of.total, of.layers
+    else:
+        trained = inner = adapter_parameters(config, recipe.adapter)
+    # Muon remembers one number of each in the layers' matrices; AdamW has the rest, with two.
+    moments = 2 * trained - (inner if recipe.optimizer.kind == "muon" else 0)
     return Kept(
-        total if recipe.adapter is None else adapter_parameters(config, recipe.adapter),
-        ((recipe.adapter is not None) + recipe.compares) * total,
-        1 + moments + (recipe.average is not None),
+        trained,
+        ((recipe.adapter is not None) + recipe.compares) * of.total,
+        moments + (trained if recipe.average is not None else 0),
     )

@@ -57,7 +57,7 @@ def open_start(recipe: Recipe, say: Callable[[str], None]) -> Start:
     """
     named = recipe.model
     if named.checkpoint is not None:
-        opened = open_dense(named.checkpoint)
+        opened = open_dense(named.checkpoint, say)
         tokenizer, config, weights = opened.tokenizer, opened.config, opened.weights
         configs = configs_of(recipe, config)
         check_memory(recipe, configs)
@@ -93,7 +93,8 @@ def check_memory(recipe: Recipe, configs: Sequence[ModelConfig]) -> None:
     there = torch.cuda.get_device_properties(0).total_memory if gpu else machine_memory()
     for number, config in enumerate(configs):
         kept = kept_of(recipe, config)
-        divided = recipe.sharding == "divided"  # only the weights are ever whole then
+        # Divided, only the weights are ever whole: before they are, and one at a time behind that.
+        divided = recipe.sharding == "divided"
         least = 4 * parameters(config).total if divided else kept.least_bytes
         if there is not None and least > there:
             raise ConfigError(

@@ -129,11 +129,17 @@ class Trainer:
         say = say if self._ranks.first else lambda text: None
         for number, phase in enumerate(recipe.phases):
             own, rest = divmod(phase.sequences, self._ranks.size)
-            if rest or own % (recipe.micro_sequences or own):
+            together = recipe.micro_sequences or own
+            if rest or own % together:
                 raise ConfigError(
                     f"phases[{number}].sequences ({phase.sequences}) must be a multiple of "
                     f"{self._ranks.size} processes times {recipe.micro_sequences or 1} "
                     "micro_sequences"
+                )
+            if phase.objective == "contrastive" and together < 2:
+                raise ConfigError(
+                    f"phases[{number}]: contrastive steps compare pairs with one another, and each "
+                    "process has one sequence at a time; raise sequences or micro_sequences"
                 )
         self._recipe, self._say = recipe, say
         self._device = device_of_process()
@@ -158,6 +164,12 @@ class Trainer:
         self._best, self._waited = math.inf, 0
         self._validated_at = -1
         self._stop = False
+
+    @property
+    def _is_best(self) -> bool:
+        """Whether the step is one that an early stop goes back to."""
+        judged = self._recipe.validation.patience is not None
+        return judged and self._validated_at == self._step and self._waited == 0
 
     @property
     def _tired(self) -> bool:
@@ -194,7 +206,7 @@ class Trainer:
             (check if resume else begin)(self._recipe, self._start)
             self._ranks.wait()
             self._open(resume)
-            checkpoints = Checkpoints(folder / CHECKPOINTS, self._recipe.keep)
+            checkpoints = Checkpoints(folder / CHECKPOINTS, self._recipe.keep, self._say)
             opened.callback(checkpoints.close)
             journal = opened.enter_context(
                 Journal(folder, self._step, self._start.sources, self._recipe.tensorboard)
@@ -227,19 +239,24 @@ class Trainer:
             if kept is not None:
                 kept[1].write(step.number, packed, _figures(step))
             tell(step)
-            stopped, tired = self._ranks.sum(self._stop, self._ranks.first and self._tired)
-            if tired or stopped:  # whoever was told to; and as the first process finds
-                why = "no better" if tired else "stopped"
-            saves = last or tired or stopped or self._step % recipe.checkpoint_every == 0
-            if saves and (kept is not None or self._divided):
-                tensors = self._tensors()  # whole ones, for which all processes are asked
-                if kept is not None:
-                    kept[1].sync()
-                    kept[0].save(self._step, tensors, self._state())
+            stopped, failed = self._ranks.sum(self._stop, kept is not None and kept[0].failed)
+            if not last and (self._tired or stopped):
+                why = "no better" if self._tired else "stopped"
+            due = self._step % recipe.checkpoint_every == 0 or self._is_best
+            if last or why != "finished" or due or failed:
+                self._save(kept)
         if kept is not None:
             kept[0].wait()
         self._ranks.wait()
         return Outcome(self._step, why, self._before, self._validation, self._skipped)
+
+    def _save(self, kept: tuple[Checkpoints, Journal] | None) -> None:
+        if kept is not None:
+            kept[1].sync()
+            kept[0].save(self._step, self._tensors(), self._state())
+        elif self._divided:
+            for _ in self._tensors():  # the first process needs the parts of all
+                pass
 
     def _one_step(self, phase: Phase, place: int) -> tuple[list[Packed], Step]:
         began = time.perf_counter()
@@ -316,7 +333,10 @@ class Trainer:
 
     def _validated(self, step: Step) -> Step:
         self._validation, self._validated_at = self._losses(), self._step
-        first = self._validation[self._held_out.first]
+        # What the first process finds, as processors may differ in the last bits.
+        (first,) = self._ranks.sum(
+            self._validation[self._held_out.first] if self._ranks.first else 0.0
+        )
         self._schedule.validated(first)
         if first < self._best:
             self._best, self._waited = first, 0
@@ -331,8 +351,10 @@ class Trainer:
         """
         config, before = self._start.configs[number], self._model.config
         if config != before:
-            kept = {name: whole(one) for name, one in self._optimizers.tensors().items()}
-            weights = {name: whole(one) for name, one in parameters_of(self._model).items()}
+            kept, weights = (
+                {name: whole(one).cpu() for name, one in some.items()}
+                for some in (self._optimizers.tensors(), parameters_of(self._model))
+            )
             self._build(config, grow(before, weights, config), {})
             self._optimizers.load(_grown_state(kept, before, config, parameters_of(self._model)))
             if self._average is not None:
@@ -394,12 +416,16 @@ class Trainer:
         model.load_state_dict(weights, strict=False)
         return model.to(self._device)
 
-    def _tensors(self) -> dict[str, Tensor]:
-        found = {f"model.{name}": one for name, one in parameters_of(self._model).items()}
-        found |= {f"optimizer.{name}": one for name, one in self._optimizers.tensors().items()}
-        if self._average is not None:
-            found |= {f"average.{name}": one for name, one in self._average.items()}
-        return {name: whole(one) for name, one in found.items()}
+    def _tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """All that a checkpoint has, whole, one at a time; every process has to ask."""
+        parts: tuple[tuple[str, Mapping[str, Tensor]], ...] = (
+            ("model", parameters_of(self._model)),
+            ("optimizer", self._optimizers.tensors()),
+            ("average", self._average or {}),
+        )
+        for part, tensors in parts:
+            for name, one in tensors.items():
+                yield f"{part}.{name}", whole(one)
 
     def _state(self) -> dict[str, Any]:
         return {

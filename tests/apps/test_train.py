@@ -22,6 +22,7 @@ from everlong.training.models import open_dense, open_run
 from everlong.training.recipe import ModelSource, Recipe
 from everlong.training.run_files import outcome_of
 from everlong.training.start import built
+from everlong.training.trainer import Trainer
 from tests.home import own_home
 from tests.training.small import recipe, weights
 
@@ -46,6 +47,35 @@ def parsed(told: str) -> list[str]:
     commands = [shlex.split(one) for one in line.removeprefix("use it: ").split(" && ")]
     assert all(one[0] == "everlong" for one in commands)
     return [build_parser().parse_args(as_parsed(one[1:], COMMANDS)).command for one in commands]
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes"), "not enough memory"),
+        (MemoryError(), "not enough memory"),
+        (OSError(28, "No space left on device"), "No space left on device; checkpoints"),
+    ],
+)
+def test_what_ends_a_run_is_told_in_a_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: Exception,
+    told: str,
+) -> None:
+    def fails(self: Trainer, *given: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Trainer, "run", fails)
+    path = written(recipe(tmp_path), tmp_path / "recipe.yaml")
+    assert main(["train", path]) == 2
+    said = capsys.readouterr().err
+    assert told in said
+    assert f"everlong train {path} --resume" in said
+    monkeypatch.setattr(Trainer, "run", lambda self, *given: 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        main(["train", path])
 
 
 def test_a_model_of_an_earlier_step_is_written(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from everlong.data.corpora import Corpus, corpus_names, open_corpus
+from everlong.data.corpora import Corpus, corpus_names, open_corpus, texts_of
 from everlong.errors import ConfigError, DataError, MissingDataError
 from everlong.tokenizer import Tokenizer, train_tokenizer
 
@@ -18,7 +18,7 @@ def tokenizer() -> Tokenizer:
     return train_tokenizer(TEXTS, 300)
 
 
-def texts_of(corpus: Corpus, tokenizer: Tokenizer, kept: Path) -> list[str]:
+def decoded(corpus: Corpus, tokenizer: Tokenizer, kept: Path) -> list[str]:
     shards = open_corpus(corpus, tokenizer, kept)
     ids = [shards.read(i, 0, shards.length(i)).tolist() for i in range(shards.documents)]
     return [tokenizer.decode(one, skip_special=False) for one in ids]
@@ -39,13 +39,13 @@ def test_files_and_lines_are_documents(tokenizer: Tokenizer, tmp_path: Path) -> 
     corpus = Corpus("some", (folder,))
     expected = ["<|im_end|> is text", "one", "two", "öfter"]
     ended = [f"{text}<|im_end|>" for text in expected]
-    assert texts_of(corpus, tokenizer, tmp_path / "kept") == ended
+    assert decoded(corpus, tokenizer, tmp_path / "kept") == ended
     # The control token in a text is text.
     shards = open_corpus(corpus, tokenizer, tmp_path / "kept")
     end = tokenizer.token_id("<|im_end|>")
     assert shards.read(0, 0, shards.length(0)).tolist().count(end) == 1
     patterns = Corpus("some", (tmp_path / "texts" / "*.txt", folder / "inner" / "*.gz"))
-    assert texts_of(patterns, tokenizer, tmp_path / "kept") == [ended[0], ended[3]]
+    assert decoded(patterns, tokenizer, tmp_path / "kept") == [ended[0], ended[3]]
 
 
 def test_shards_are_made_once(tokenizer: Tokenizer, tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_what_was_stopped_is_made_anew(tokenizer: Tokenizer, tmp_path: Path) -> 
     digest = next(one for one in (tmp_path / "kept").iterdir() if one.is_dir())
     (digest / "00000.tokens").write_bytes(b"left by a crash")
     lines(path, {"text": "one"})
-    assert texts_of(corpus, tokenizer, tmp_path / "kept") == ["one<|im_end|>"]
+    assert decoded(corpus, tokenizer, tmp_path / "kept") == ["one<|im_end|>"]
 
 
 def test_conversations_learn_their_answers(tokenizer: Tokenizer, tmp_path: Path) -> None:
@@ -148,6 +148,21 @@ def test_what_is_not_there_is_named(tokenizer: Tokenizer, tmp_path: Path) -> Non
     for name in ("", "../out", "a/b", "x" * 300, "nul\0"):
         with pytest.raises(ConfigError, match="folders are named after it"):
             Corpus(name, (tmp_path,))
+
+
+def test_calls_of_tools_have_no_text(tmp_path: Path) -> None:
+    call = {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "f"}}]}
+    messages = [{"role": "user", "content": "hi"}, call, {"role": "assistant", "content": "done"}]
+    (tmp_path / "a.jsonl").write_text(json.dumps({"messages": messages}))
+    assert [*texts_of(Corpus("a", (tmp_path / "a.jsonl",), "chat"))] == ["hi", "done"]
+
+
+def test_what_is_hidden_is_not_read(tmp_path: Path) -> None:
+    for name in (".git/hooks/a.sample", "inner/.b.txt", "inner/c.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    assert [*texts_of(Corpus("a", (tmp_path,)))] == ["inner/c.txt"]
+    assert [*texts_of(Corpus("a", (tmp_path / ".git",)))] == [".git/hooks/a.sample"]
 
 
 def test_labels_become_names() -> None:

@@ -52,6 +52,16 @@ def test_what_a_prefix_shows_is_not_predicted(length: int, step: int) -> None:
     assert (one.targets[predicted] == tokens[1:][predicted]).all()
 
 
+@given(st.integers(1, 40), st.integers(0, 39), st.integers(0, 9))
+def test_behind_a_prefix_something_is_learned(length: int, at: int, step: int) -> None:
+    """Of texts in which an answer is learned, and nothing behind it."""
+    piece = Piece(0, 3, 0, length)
+    learned = np.zeros(length, bool)
+    learned[at % length] = True
+    (one,) = Shaping("prefix", seed=1, step=step)(piece, tokens_of(piece), learned)
+    assert np.flatnonzero(one.targets != NOT_LEARNED).tolist() == [at % length]
+
+
 def test_a_pair_becomes_two_sequences() -> None:
     tokens = np.array([5, 6, 1, 7, 8, 9, 1])
     learned = np.array([False, False, True, True, True, True])

@@ -21,6 +21,7 @@ def test_the_loss_and_its_gradients_are_those_of_cross_entropy(
     monkeypatch: pytest.MonkeyPatch, precision: torch.dtype, chunk: int
 ) -> None:
     monkeypatch.setattr(losses, "CHUNK_LOGITS", chunk * 50)
+    monkeypatch.setattr(losses, "_ROWS", 1)
     generator = torch.Generator().manual_seed(0)
     states = torch.randn(23, 16, generator=generator, requires_grad=True)
     weight = torch.randn(50, 16, generator=generator, requires_grad=True)
@@ -91,8 +92,31 @@ def test_log_probabilities_of_sequences(logits: int, monkeypatch: pytest.MonkeyP
 
 
 def test_one_pair_alone_cannot_be_compared() -> None:
-    with pytest.raises(DataError, match="a single one at a time; raise sequences"):
+    with pytest.raises(DataError, match="there is a single one; give more"):
         contrastive_loss(torch.ones(1, 4), torch.ones(1, 4))
+
+
+def test_pairs_that_share_a_text_are_not_told_apart() -> None:
+    one, other = torch.randn(2, 4, 8).unbind()
+    alike = torch.eye(4, dtype=torch.bool)
+    torch.testing.assert_close(contrastive_loss(one, other, alike), contrastive_loss(one, other))
+    alike[0, 3] = alike[3, 0] = True
+    scores = torch.nn.functional.cosine_similarity(one[:, None], other[None], dim=-1) / 0.05
+    wanted = torch.tensor(0.0)
+    for row in range(4):
+        for of in (scores, scores.T):
+            others = [j for j in range(4) if j == row or not alike[row, j]]
+            wanted += of[row, others].logsumexp(0) - of[row, row]
+    torch.testing.assert_close(contrastive_loss(one, other, alike), wanted / 8)
+
+
+def test_nothing_is_kept_for_gradients_that_nobody_wants(monkeypatch: pytest.MonkeyPatch) -> None:
+    weight = torch.randn(9, 4, requires_grad=True)
+    asked: list[object] = []
+    monkeypatch.setattr(torch, "zeros_like", lambda like: asked.append(like))
+    with torch.no_grad():
+        next_token_loss(torch.randn(5, 4), weight, torch.arange(5))
+    assert not asked
 
 
 def test_preference_is_half_before_anything_is_learned() -> None:

@@ -12,10 +12,12 @@ import torch
 from everlong.data.corpora import Corpus
 from everlong.data.objectives import Objective
 from everlong.errors import ConfigError, DataError
-from everlong.training.recipe import Phase, Recipe, Validation
+from everlong.model.adapters import LoraConfig
+from everlong.training.parallel import Ranks
+from everlong.training.recipe import ModelSource, Phase, Recipe, Validation
 from everlong.training.trainer import Trainer
 from tests.home import own_home
-from tests.training.small import recipe
+from tests.training.small import recipe, weights
 
 
 @pytest.fixture(autouse=True)
@@ -84,6 +86,39 @@ def test_better_answers_are_preferred(tmp_path: Path) -> None:
         Trainer(given)
 
 
+@pytest.mark.parametrize("objective", ["contrastive", "preference"])
+def test_pairs_go_on_bit_for_bit(tmp_path: Path, objective: Objective) -> None:
+    """With an adapter, whose own weights are all that a checkpoint has."""
+    torch.set_num_threads(1)
+    base = recipe(tmp_path, run=tmp_path / "base")
+    Trainer(base).run()
+    given = paired(tmp_path)
+    corpora = given.corpora
+    if objective == "preference":
+        path = tmp_path / "preferences.jsonl"
+        lines = ({"prompt": f"{i}", "chosen": "1 2", "rejected": "2 1"} for i in range(60))
+        path.write_text("".join(json.dumps(one) + "\n" for one in lines))
+        corpora = (Corpus("pairs", (path,), "preferences"),)
+    phase = replace(given.phases[0], steps=8, sequence_length=64, objective=objective)
+    whole = replace(
+        given,
+        model=ModelSource(checkpoint=str(base.run)),
+        adapter=LoraConfig(rank=4),
+        corpora=corpora,
+        phases=(phase,),
+        validation=Validation(),
+        checkpoint_every=3,
+    )
+    Trainer(whole).run()
+    parts = replace(whole, run=tmp_path / "parts")
+    trainer = Trainer(parts)
+    trainer.run(tell=lambda step: setattr(trainer, "_stop", step.number == 4))
+    Trainer(parts).run(resume=True)
+    one, other = weights(whole.run, 8), weights(parts.run, 8)
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
 def test_objectives_follow_one_another_and_resume(tmp_path: Path) -> None:
     given = recipe(tmp_path)
     (phase,) = given.phases
@@ -118,5 +153,8 @@ def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
         replace(given, validation=recipe(tmp_path).validation)
     with pytest.raises(ConfigError, match="allowed: next, denoise, prefix, contrastive, pref"):
         replace(phase, objective="guess")  # type: ignore[arg-type]
+    for alone, ranks in ((replace(given, micro_sequences=1), None), (given, Ranks(1, 8))):
+        with pytest.raises(ConfigError, match=r"compare pairs .* one sequence at a time"):
+            Trainer(alone, ranks=ranks)
     with pytest.raises(ConfigError, match="masked is between 0 and 1"):
         replace(phase, masked=1.0)

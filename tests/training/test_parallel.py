@@ -14,8 +14,9 @@ import torch
 
 from everlong.config import format_config
 from everlong.errors import ConfigError
+from everlong.training.models import open_run
 from everlong.training.parallel import Ranks
-from everlong.training.recipe import Recipe
+from everlong.training.recipe import ModelSource, Recipe
 from everlong.training.run_files import read_lines
 from everlong.training.trainer import Trainer
 from tests.home import own_home
@@ -26,12 +27,17 @@ def shared(given: Recipe, ranks: int, *options: str) -> str:
     """What ``everlong train`` in so many processes prints."""
     path = given.run.parent / f"{given.run.name}.yaml"
     path.write_text(format_config(given))
+    return torchrun(path, given.run.parent / "home", ranks, *options)
+
+
+def torchrun(recipe: Path, home: Path, ranks: int, *options: str) -> str:
+    """What ``everlong train`` in so many processes prints."""
     done = subprocess.run(
         [
             *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
-            *(f"--nproc-per-node={ranks}", "-m", "everlong.cli", "train", str(path), *options),
+            *(f"--nproc-per-node={ranks}", "-m", "everlong.cli", "train", str(recipe), *options),
         ],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "EVERLONG_HOME": str(given.run.parent / "home")},
+        env=os.environ | {"OMP_NUM_THREADS": "1", "EVERLONG_HOME": str(home)},
         capture_output=True,
         text=True,
         check=False,
@@ -72,7 +78,22 @@ def test_processes_compute_what_one_does(
         assert 0 <= line["imbalance"] < 0.5
 
 
-@pytest.mark.parametrize("sharding", ["divided"])
+def test_stages_follow_one_another_in_several_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EVERLONG_HOME", own_home(tmp_path))
+    first = recipe(tmp_path, run=tmp_path / "first")
+    second = replace(first, run=tmp_path / "second", model=ModelSource(str(first.run)))
+    (tmp_path / "stages").mkdir()
+    for name, given in (("1-first", first), ("2-second", second)):
+        (tmp_path / "stages" / f"{name}.yaml").write_text(format_config(given))
+    told = torchrun(tmp_path / "stages", tmp_path / "home", 2)
+    assert told.count("finished after 12 of 12 steps") == 2
+    assert torchrun(tmp_path / "stages", tmp_path / "home", 2, "--resume").count("done before") == 2
+    assert open_run(second.run).step == 12
+
+
+@pytest.mark.parametrize("sharding", ["divided", "replicated"])
 def test_a_run_goes_on_in_another_number_of_processes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sharding: Literal["replicated", "divided"]
 ) -> None:

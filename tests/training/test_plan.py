@@ -12,6 +12,7 @@ from everlong.errors import ConfigError
 from everlong.model.adapters import LoraConfig
 from everlong.model.cost import parameters, training_flops
 from everlong.training.checkpoints import path_of, read_tensors
+from everlong.training.optimizers import OptimizerConfig
 from everlong.training.plan import DEVICES, SCHEMES, plan
 from everlong.training.recipe import ModelSource
 from everlong.training.trainer import Trainer
@@ -48,7 +49,9 @@ def test_a_plan_has_what_a_checkpoint_has(tmp_path: Path) -> None:
         average=0.9,
     )
     Trainer(adapted).run()
-    for given in (base, adapted):
+    less = recipe(tmp_path, run=tmp_path / "less", optimizer=OptimizerConfig(kind="muon"))
+    Trainer(less).run()
+    for given in (base, adapted, less):
         tensors = read_tensors(path_of(given.run / "checkpoints", 12))
         kept = sum(one.nbytes for name, one in tensors.items() if not name.endswith(".step"))
         assert plan(given, (SHAPE,), DEVICES["H100"], 1).checkpoint_bytes == kept

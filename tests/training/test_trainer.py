@@ -20,6 +20,7 @@ import torch
 from everlong.config import format_config
 from everlong.errors import CheckpointError, ConfigError, DataError, EverlongError
 from everlong.training.checkpoints import path_of, read_state, steps_in
+from everlong.training.models import open_run
 from everlong.training.recipe import Phase, Recipe, Validation
 from everlong.training.report import draw
 from everlong.training.run_files import read_lines
@@ -98,13 +99,19 @@ def test_equal_seeds_give_equal_bits(tmp_path: Path, precision: str) -> None:
         {"micro_sequences": 2, "recompute": True},
         {"optimizer": {"kind": "muon"}},
         {"phases": "growing"},
+        {"phases": "plateau"},
     ],
 )
 def test_a_run_that_stopped_goes_on_bit_for_bit(tmp_path: Path, changes: dict[str, Any]) -> None:
     changes = dict(changes)
     if "optimizer" in changes:
         changes["optimizer"] = replace(recipe(tmp_path).optimizer, **changes["optimizer"])
-    if "phases" in changes:
+    if changes.get("phases") == "plateau":
+        # Validation never brings enough, so the rate falls and falls.
+        schedule = ScheduleConfig("plateau", patience=1, better=9.0)
+        changes["phases"] = (replace(recipe(tmp_path).phases[0], schedule=schedule),)
+        changes["validation"] = replace(recipe(tmp_path).validation, every=2)
+    if changes.get("phases") == "growing":
         first = replace(recipe(tmp_path).phases[0], steps=6)
         second = replace(first, layers=3, heads=6, sequence_length=16, sequences=4)
         changes["phases"] = (first, second)
@@ -185,6 +192,24 @@ def test_an_early_stop(tmp_path: Path) -> None:
     outcome, _ = run(given)
     assert outcome.why == "no better"
     assert outcome.steps == 8
+    assert steps_in(given.run / "checkpoints") == [2, 4, 8]
+
+
+def test_of_a_run_that_stopped_early_the_best_model_is_taken(tmp_path: Path) -> None:
+    good = replace(recipe(tmp_path).phases[0], steps=20)
+    bad = replace(good, learning_rate=1.0, schedule=ScheduleConfig("constant"), steps=100)
+    given = recipe(tmp_path, phases=(good, bad), checkpoint_every=100)
+    given = replace(given, validation=replace(given.validation, every=4, patience=3))
+    outcome, steps = run(given)
+    assert outcome.why == "no better"
+    losses = [step.validation["held out"] for step in steps if step.validation is not None]
+    best = 4 * (1 + losses.index(min(losses)))
+    assert best < outcome.steps
+    found = open_run(given.run)
+    assert found.step == best
+    kept = weights(given.run, best)["model.embed_tokens.weight"]
+    assert torch.equal(found.model.weights["embed_tokens.weight"], kept)
+    assert open_run(given.run, outcome.steps).step == outcome.steps
 
 
 def test_the_best_checkpoint_stays(tmp_path: Path) -> None:
@@ -256,7 +281,7 @@ def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, limits[1]))
 
     try:
-        with pytest.raises(CheckpointError, match=r"step 8 could not be written: .*make room"):
+        with pytest.raises(CheckpointError, match=r"step \d+ could not be written: .*make room"):
             Trainer(given).run(tell=fill)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -355,6 +380,13 @@ def test_grown_models_go_on(tmp_path: Path) -> None:
     _, steps = run(given)
     # Nothing is lost where the model grows.
     assert abs(steps[20].loss - steps[19].loss) < 0.5
+    # Neither is what the optimizer remembers of the layers that were there.
+    counted = {
+        name.split(".")[2]: int(value)
+        for name, value in weights(given.run, 40).items()
+        if name.startswith("optimizer.layers.") and name.endswith("q_proj.weight.step")
+    }
+    assert counted == {"0": 40, "1": 20, "2": 40, "3": 20}
     assert steps[-1].loss < steps[19].loss
     assert {
         name.split(".")[2] for name in weights(given.run, 40) if name.startswith("model.layers.")
