@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Muon, Optimizer
 
 from everlong.errors import ConfigError
+from everlong.model.config import ModelConfig
+from everlong.model.growth import renamed_layers
 from everlong.training.parallel import divided_like, whole
 
 
@@ -145,3 +147,32 @@ def average(into: Mapping[str, Tensor], weights: Mapping[str, Tensor], decay: fl
         decay: so much of the average stays.
     """
     torch._foreach_lerp_([*into.values()], [weights[name] for name in into], 1 - decay)
+
+
+def grown_state(
+    kept: Mapping[str, Tensor],
+    before: ModelConfig,
+    after: ModelConfig,
+    weights: Mapping[str, Tensor],
+) -> dict[str, Tensor]:
+    """What optimizers remember of parameters that stay where a model grows, by their new names.
+
+    Parameters that are new, or of another shape, begin anew.
+
+    Args:
+        kept: as :meth:`Optimizers.tensors` gives it.
+        before, after: shapes of the model.
+        weights: of the grown one, by name.
+    """
+    parameters = {name.rsplit(".", 1)[0] for name in kept}
+    names = renamed_layers(sorted(parameters), before.num_layers, after.num_layers)
+    found: dict[str, dict[str, Tensor]] = {}
+    for name, value in kept.items():
+        parameter, kind = name.rsplit(".", 1)
+        found.setdefault(names[parameter], {})[kind] = value
+    return {
+        f"{name}.{kind}": value
+        for name, kinds in found.items()
+        if all(value.ndim == 0 or value.shape == weights[name].shape for value in kinds.values())
+        for kind, value in kinds.items()
+    }

@@ -34,7 +34,7 @@ from everlong.files import FileLock, atomic_write
 from everlong.model.adapters import attach
 from everlong.model.config import ModelConfig
 from everlong.model.cost import training_flops
-from everlong.model.growth import grow, renamed_layers
+from everlong.model.growth import grow
 from everlong.model.transformer import Transformer
 from everlong.training.checkpoints import (
     Checkpoints,
@@ -47,7 +47,7 @@ from everlong.training.checkpoints import (
 )
 from everlong.training.journal import Journal
 from everlong.training.objectives import Losses
-from everlong.training.optimizers import Optimizers, average
+from everlong.training.optimizers import Optimizers, average, grown_state
 from everlong.training.parallel import Ranks, device_of_process, divide, whole
 from everlong.training.recipe import Phase, Recipe
 from everlong.training.run_files import CHECKPOINTS, OUTCOME, RECIPE
@@ -356,7 +356,7 @@ class Trainer:
                 for some in (self._optimizers.tensors(), parameters_of(self._model))
             )
             self._build(config, grow(before, weights, config), {})
-            self._optimizers.load(_grown_state(kept, before, config, parameters_of(self._model)))
+            self._optimizers.load(grown_state(kept, before, config, parameters_of(self._model)))
             if self._average is not None:
                 self._average = grow(before, self._average, config)
             self._say(f"the model has {config.num_layers} layers of {config.num_heads} heads now")
@@ -484,30 +484,6 @@ class Trainer:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-def _grown_state(
-    kept: Mapping[str, Tensor],
-    before: ModelConfig,
-    after: ModelConfig,
-    weights: Mapping[str, Tensor],
-) -> dict[str, Tensor]:
-    """What optimizers remember of parameters that stay, by their new names.
-
-    Parameters that are new, or of another shape, begin anew.
-    """
-    parameters = {name.rsplit(".", 1)[0] for name in kept}
-    names = renamed_layers(sorted(parameters), before.num_layers, after.num_layers)
-    found: dict[str, dict[str, Tensor]] = {}
-    for name, value in kept.items():
-        parameter, kind = name.rsplit(".", 1)
-        found.setdefault(names[parameter], {})[kind] = value
-    return {
-        f"{name}.{kind}": value
-        for name, kinds in found.items()
-        if all(value.ndim == 0 or value.shape == weights[name].shape for value in kinds.values())
-        for kind, value in kinds.items()
-    }
 
 
 def _figures(step: Step) -> dict[str, Any]:
