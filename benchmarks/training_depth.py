@@ -19,7 +19,7 @@ from typing import Any
 from benchmarks.own_runs import train
 from benchmarks.report import Measured
 from everlong.config import format_config, load_config
-from everlong.data.corpora import Corpus
+from everlong.data.corpora import Corpus, digest_of
 from everlong.data.python_texts import write_python_texts
 from everlong.evaluation.provenance import ROOT
 from everlong.model.config import ModelConfig, ResidualKind
@@ -277,10 +277,7 @@ def _recipe(
 
 def _identity(recipe: Recipe) -> dict[str, str]:
     """Checksums of what a run does, wherever its folder is, and of what it reads."""
-    texts = hashlib.sha256()
-    for corpus in (*recipe.corpora, *recipe.validation.corpora):
-        for path in corpus.paths:
-            texts.update(path.read_bytes())
+    texts = digest_of([*recipe.corpora, *recipe.validation.corpora], "")
     nowhere = Path()
     bare = replace(
         recipe,
@@ -292,4 +289,4 @@ def _identity(recipe: Recipe) -> dict[str, str]:
         ),
     )
     digest = hashlib.sha256(format_config(bare).encode())
-    return {"recipe": digest.hexdigest()[:16], "texts": texts.hexdigest()[:16]}
+    return {"recipe": digest.hexdigest()[:16], "texts": texts}

@@ -48,7 +48,7 @@ def curate(
     with _shown(command("everlong curate", recipe, run)) as (tell, say):
         outcome = runs.curate(given, by, resume=resume, tell=tell, say=say)
     first, last = outcome.counts[0], outcome.counts[-1]
-    refused = sum(len(one.refused) for one in outcome.counts)
+    refused = sum(one.refusals for one in outcome.counts)
     made = sum(one.made.total() for one in outcome.counts)
     print(
         f"{last.kept:,} of {first.documents:,} documents"

@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from everlong.config import to_plain
+from everlong.curation.counts import Counts
 from everlong.curation.examples import NOT_SHOWN, code, masked, masked_name, push, quoted, rank
 from everlong.curation.language.identification import LanguageFilter
 from everlong.curation.lock import LOCK
 from everlong.curation.mixture import Part
-from everlong.curation.pipeline import COUNTS, DOCUMENTS, DROPPED, INCIDENTS
+from everlong.curation.pipeline import DOCUMENTS, DROPPED, INCIDENTS, REFUSED
 from everlong.curation.recipe import Curation
 from everlong.curation.saved import load_lines
-from everlong.curation.shards import documents_of
-from everlong.curation.stage import Counts
+from everlong.curation.shards import PartTokens, documents_of
 from everlong.errors import MissingExtraError
 from everlong.files import atomic_write
 
@@ -59,7 +59,7 @@ class _Row:
 
 
 def write_card(
-    recipe: Curation, counts: Sequence[Counts], parts: Sequence[Part], tokens: dict[str, int]
+    recipe: Curation, counts: Sequence[Counts], parts: Sequence[Part], tokens: dict[str, PartTokens]
 ) -> Path:
     """Write the card of a run that is done.
 
@@ -152,9 +152,9 @@ def _sources(recipe: Curation, first: Counts) -> Iterator[str]:
         files = ", ".join(f"`{path}`" for path in source.paths)
         skips = ", ".join(source.skips) or "–"
         yield f"| {source.name} | {files} | {source.licence or 'as its files say'} | {skips} |"
-    if first.refused:
+    if first.refusals:
         yield ""
-        yield f"{len(first.refused):,} documents or files could not be read; see below."
+        yield f"{first.refusals:,} documents or files could not be read; see below."
     yield ""
 
 
@@ -196,14 +196,15 @@ def _changes(counts: Sequence[Counts]) -> Iterator[str]:
 
 def _problems(run: Path, counts: Sequence[Counts]) -> Iterator[str]:
     refused = [one for stage in counts for one in stage.refused]
-    if refused:
+    count = sum(one.refusals for one in counts)
+    if count:
         yield from ("## What could not be read or judged", "")
-        yield f"{len(refused):,} documents or files, such as:"
+        yield f"{count:,} documents or files, such as:"
         yield ""
         for name, why in refused[:_LISTED]:
             yield f"- {code(masked_name(name))}: {masked(why)}"
-        if len(refused) > _LISTED:
-            yield f"- and {len(refused) - _LISTED:,} more, which `{COUNTS}` names"
+        if count > _LISTED:
+            yield f"- and {count - _LISTED:,} more, which the files in `{REFUSED}` name"
         yield ""
     if (run / INCIDENTS).exists():
         yield f"Processes were lost on the way, and their work was done again: `{INCIDENTS}`."
@@ -254,21 +255,25 @@ def _sizes(sizes: Sequence[int]) -> Iterator[str]:
     yield ""
 
 
-def _mixture(recipe: Curation, parts: Sequence[Part], tokens: dict[str, int]) -> Iterator[str]:
+def _mixture(
+    recipe: Curation, parts: Sequence[Part], tokens: dict[str, PartTokens]
+) -> Iterator[str]:
     quality = recipe.mixture.quality
     yield from ("## Mixture", "", "![](mixture.png)", "")
     yield f"By {recipe.mixture.by}; what a training run should read of each part:"
     yield ""
     heads = ["part", *([f"{quality.field} from"] if quality else []), "letters", "tokens"]
-    heads += ["share of the run", "epochs"]
+    heads += ["epochs", "share of the run's letters", "of its tokens"]
     yield f"| {' | '.join(heads)} |"
     yield f"|{len(heads) * '---|'}"
     for part in parts:
         cells = [part.name]
         if quality:
             cells.append("–" if part.least is None else f"{part.least:.4g}")
-        cells += [f"{part.letters:,}", f"{tokens[part.name]:,}" if part.name in tokens else "–"]
-        yield f"| {' | '.join(cells)} | {part.share:.1%} | {part.epochs:.2f} |"
+        of = tokens.get(part.name)
+        cells += [f"{part.letters:,}", f"{of.tokens:,}" if of else "–"]
+        cells += [f"{part.epochs:.2f}", f"{part.share:.1%}", f"{of.share:.1%}" if of else "–"]
+        yield f"| {' | '.join(cells)} |"
     yield ""
     if quality:
         repeats = ", ".join(f"{one:g}" for one in quality.repeats)

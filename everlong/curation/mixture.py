@@ -26,9 +26,14 @@ import numpy as np
 from everlong.curation.document import Document, Plain
 from everlong.errors import ConfigError
 
+NO_LANGUAGE = "unknown"
+"""The part of documents whose language nothing tells."""
 K = TypeVar("K")
 _MOST_BANDS = 20
 """Each is a folder of token shards, of which all are written at once."""
+_LEAST_TEMPERATURE = 0.1
+"""Then of two parts one of which is ten times the other it gets ten thousand million times as much;
+the powers of what is smaller could be too large for a number."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +70,9 @@ class Mixture:
     """What the parts are."""
     temperature: float = 1
     """A part of n letters gets a share in proportion to n to the power of 1 / temperature: above 1
-    small ones get more."""
+    small ones get more. 0.1 or more."""
     weights: Mapping[str, float] = field(default_factory=dict)
-    """Times this, for parts that are named."""
+    """Times this, for parts that are named. One of which nothing is kept gives nothing."""
     letters: int | None = None
     """That the training run reads; None: as many as there are, repeats counted."""
     most_epochs: float = 4
@@ -78,11 +83,13 @@ class Mixture:
     """None: all documents of a part are read as often."""
 
     def __post_init__(self) -> None:
-        if not self.temperature > 0 or not self.most_epochs > 0:
+        if not self.temperature >= _LEAST_TEMPERATURE:
             raise ConfigError(
-                f"temperature and most_epochs are above 0, not {self.temperature} and "
-                f"{self.most_epochs}"
+                f"temperature is {_LEAST_TEMPERATURE} or more, not {self.temperature}; with that "
+                "the largest part gets nearly all"
             )
+        if not self.most_epochs > 0:
+            raise ConfigError(f"most_epochs is above 0, not {self.most_epochs}")
         if wrong := [
             f"{name}: {weight}"
             for name, weight in self.weights.items()
@@ -118,7 +125,7 @@ class Part:
     """Such as ``web``; of bands ``web/1``, ``web/2`` and ``web/unscored``."""
     letters: int
     share: float
-    """Of what a training run reads."""
+    """Of the letters that a training run reads."""
     epochs: float
     """How often all of it is read."""
     of: str
@@ -129,7 +136,7 @@ class Part:
 
 def name_of(mixture: Mixture, source: str, language: str | None) -> str:
     """The part that a document belongs to."""
-    return source if mixture.by == "source" else language or "unknown"
+    return source if mixture.by == "source" else language or NO_LANGUAGE
 
 
 def bands_of(mixture: Mixture, documents: Iterable[Document]) -> dict[str, list[Band]]:
@@ -207,17 +214,13 @@ def mixed(
         bands: of each part, from :func:`bands_of`; None or empty: there are none.
 
     Raises:
-        ConfigError: it names parts that are not there, or leaves nothing.
+        ConfigError: it leaves nothing.
     """
     there = {
         name: bands[name] if bands else [Band(None, None, size, 1)]
         for name, size in sorted(letters.items())
         if size
     }
-    if unknown := sorted(set(mixture.weights) - set(there)):
-        raise ConfigError(
-            f"mixture.weights names {', '.join(unknown)}; parts are {', '.join(sorted(there))}"
-        )
     # What is repeated counts as often, what is left out does not.
     sizes = {name: sum(one.repeats * one.letters for one in some) for name, some in there.items()}
     most = {

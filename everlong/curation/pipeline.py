@@ -7,12 +7,14 @@ byte as that of a run that was not.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from functools import cached_property, reduce
 from pathlib import Path
 
@@ -20,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from everlong.curation.barrier import Barrier
+from everlong.curation.counts import Counts
 from everlong.curation.recipe import Curation
 from everlong.curation.same_run import (
     INPUTS,
@@ -36,7 +39,6 @@ from everlong.curation.same_run import (
 from everlong.curation.saved import load_json
 from everlong.curation.stage import (
     At,
-    Counts,
     Reading,
     Skip,
     Stage,
@@ -51,8 +53,14 @@ from everlong.errors import ConfigError, DataError
 from everlong.files import FileLock, atomic_write, read_text
 
 TASKS, INCIDENTS, COUNTS = "tasks.json", "incidents.jsonl", "counts.json"
-DOCUMENTS, DROPPED = "documents", "dropped"
+DOCUMENTS, DROPPED, REFUSED = "documents", "dropped", "refused"
 _LOCK = ".lock"
+_WRITTEN = (
+    *(TASKS, INCIDENTS, COUNTS, RECIPE, INPUTS, SEEN, "lock.json", "card.md", "flow.png"),
+    *("000000.jsonl", "000000.kept.jsonl", "000000.ids", "000000.sketches-0", "training.yaml"),
+    *("store.json", "00000.columns"),
+)
+"""Names as runs and stores give them to files, one of each kind."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +89,9 @@ class StageJob:
     def __call__(self, task: int, skip: Skip, at: At) -> Counts:
         """Do it."""
         number = self.stage.number
+        to = stage_files(self.recipe.run, number)
+        if to.counts(task).exists():  # by a process whose answer was lost
+            return Counts.load(to.counts(task))
         before = None if number == 0 else stage_files(self.recipe.run, number - 1)
         sources = {source.name: source for source in self.recipe.sources}
         counts = run_task(
@@ -88,7 +99,7 @@ class StageJob:
             self.tasks[task],
             Reading(sources, self.recipe.reading),
             before,
-            stage_files(self.recipe.run, number),
+            to,
             skip,
             at,
         )
@@ -185,16 +196,16 @@ class Pipeline:
         return tasks
 
     def _refuse_own_files(self) -> None:
-        """See that the run does not read what it writes."""
-        run = self.recipe.run.resolve()
+        """See that the run does not read what it, or one of its stores, writes."""
+        written = {"the run": self.recipe.run}
+        for kind, store in stores_of(self.recipe).items():
+            written[f"the store of {kind}"] = store.folder
         for source in self.recipe.sources:
-            for path in source.paths:
-                if not path.is_dir() or not run.is_relative_to(folder := path.resolve()):
-                    continue
-                if not any(part.startswith(".") for part in run.relative_to(folder).parts):
+            for path, (what, folder) in itertools.product(source.paths, written.items()):
+                if _may_read(path, folder.resolve()):
                     raise ConfigError(
-                        f"{source.name} reads all that is in {path}, and the run writes there: "
-                        f"{self.recipe.run}; name a folder elsewhere for the run"
+                        f"{source.name} reads all that is in {path}, and {what} writes there: "
+                        f"{folder}; name a folder elsewhere for {what}"
                     )
 
     def _refuse_changed(self) -> None:
@@ -214,19 +225,19 @@ class Pipeline:
         if files.summary.exists():
             return Counts.load(files.summary)
         files.folder.mkdir(exist_ok=True)
-        counts: dict[int, Counts] = {}
         done, total, so_far = 0, sum(task.bytes for task in tasks), Counts()
 
         def add(task: int, of: Counts) -> None:
             nonlocal done, so_far
-            counts[task] = of
             done, so_far = done + tasks[task].bytes, so_far + of
             self._tell(Progress(stage.number, len(self._stages), done, total, so_far))
 
+        todo = []
         for task in tasks:
             if files.counts(task.number).exists():
                 add(task.number, Counts.load(files.counts(task.number)))
-        todo = [task.number for task in tasks if task.number not in counts]
+            else:
+                todo.append(task.number)
         job = StageJob(self.recipe, stage, tuple(tasks))
         for news in self._executor.map(job, todo):
             if isinstance(news, Incident):
@@ -234,7 +245,9 @@ class Pipeline:
                 self._tell(replace(progress, incident=self._note(news, stage, tasks)))
             else:
                 add(news.task, news.counts)
-        whole = reduce(Counts.__add__, (counts[n] for n in sorted(counts)), Counts())
+        # From their files one by one, in order: so always the same refusals are listed.
+        each = (Counts.load(files.counts(task.number)) for task in tasks)
+        whole = reduce(Counts.__add__, each, Counts())
         if stage.sketched:
             whole.noted += Barrier(stage, files, len(tasks)).pass_(self._look(stage))
         atomic_write(files.summary, whole.to_json())
@@ -242,13 +255,21 @@ class Pipeline:
 
     def _note(self, incident: Incident, stage: Stage, tasks: Sequence[Task]) -> str:
         """Write down that a process was lost; returns it in words."""
-        piece = tasks[incident.task].pieces[max(0, incident.place[0])]
-        where = f", document {incident.place[1]}" if incident.place[1] >= 0 else ""
-        what = f"{piece.name}{where}: {incident.what}"
+        what = f"{self._place(incident, stage, tasks[incident.task])}: {incident.what}"
         with (self.recipe.run / INCIDENTS).open("a", encoding="utf-8") as file:
             file.write(json.dumps({"stage": stage.number, "task": incident.task, "what": what}))
             file.write("\n")
         return what
+
+    def _place(self, incident: Incident, stage: Stage, task: Task) -> str:
+        """Over what a process was lost."""
+        piece, number = incident.place
+        if number >= 0 and stage.number:  # numbers are those of what the stage before has kept
+            before = stage_files(self.recipe.run, stage.number - 1)
+            with before.ids(task.number).open("rb") as ids:
+                return next(itertools.islice(ids, number, None)).decode().rstrip("\n")
+        where = f", document {number}" if number >= 0 else ""
+        return f"{task.pieces[max(0, piece)].name}{where}"
 
     def _finish(self, counts: Sequence[Counts], tasks: Sequence[Task]) -> None:
         """What the last stage kept becomes the documents of the run."""
@@ -261,13 +282,14 @@ class Pipeline:
         inputs_of_run(self.recipe)  # before the look at what changed, so it is what was read
         self._refuse_changed()
         self._remember(len(tasks))
-        for name in (DOCUMENTS, DROPPED):
+        for name in (DOCUMENTS, DROPPED, REFUSED):
             (folder / name).mkdir(exist_ok=True)
         for task in tasks:
             _move(stages[-1].kept(task.number), folder / DOCUMENTS / f"{task.number:06d}.jsonl")
             for number, files in enumerate(stages):
                 name = f"stage-{number}-{task.number:06d}.jsonl"
                 _move(files.dropped(task.number), folder / DROPPED / name)
+                _move(files.refused(task.number), folder / REFUSED / name)
         plain = [json.loads(one.to_json()) for one in counts]
         atomic_write(folder / COUNTS, json.dumps(plain, ensure_ascii=False, indent=1).encode())
 
@@ -301,6 +323,37 @@ class Pipeline:
         return known_as(self.recipe, inputs_of_run(self.recipe)) if stores_of(self.recipe) else ""
 
 
+def _may_read(path: Path, folder: Path) -> bool:
+    """Whether what is written into a folder may be read.
+
+    Args:
+        path: that a source names: a folder, a pattern, or a file.
+        folder: resolved.
+    """
+    signs = [any(sign in part for sign in "*?[") for part in path.parts]
+    whole = path.is_dir()
+    if path.is_file() or not (whole or any(signs)):
+        return False
+    first = len(signs) if whole else signs.index(True)
+    root = Path(*path.parts[:first]).resolve()
+    if not folder.is_relative_to(root):
+        return False
+    inside = folder.relative_to(root).parts
+    if whole:  # of which hidden folders are not read
+        return not any(part.startswith(".") for part in inside)
+    return _reaches(path.parts[first:], inside)
+
+
+def _reaches(pattern: Sequence[str], folder: Sequence[str]) -> bool:
+    """Whether a pattern may name something that is written below a folder; both are parts of
+    paths."""
+    if not pattern or not folder:
+        return any(fnmatchcase(name, last) for last in pattern[-1:] for name in _WRITTEN)
+    if pattern[0] == "**":
+        return _reaches(pattern[1:], folder) or _reaches(pattern, folder[1:])
+    return fnmatchcase(folder[0], pattern[0]) and _reaches(pattern[1:], folder[1:])
+
+
 @contextmanager
 def _own(folder: Path) -> Iterator[None]:
     """Have the folder of a run to oneself; it is made if it is not there.
@@ -329,8 +382,8 @@ def _own(folder: Path) -> Iterator[None]:
 def _nothing_kept(folder: Path, counts: Sequence[Counts]) -> str:
     """Why a run has kept nothing, and what can be done."""
     told = [f"none of {counts[0].documents:,} documents is kept"]
-    if refused := [one for stage in counts for one in stage.refused]:
-        (name, why), count = refused[0], len(refused)
+    if count := sum(one.refusals for one in counts):
+        name, why = next(one for stage in counts for one in stage.refused)
         told.append(f"{count:,} documents or files could not be read, such as {name}: {why}")
     if any(one.dropped for one in counts):
         told.append(f"*.dropped.jsonl in {folder}/stage-* say why others are not; loosen the steps")

@@ -17,8 +17,9 @@ from everlong.curation.duplicates.near import NearDuplicates
 from everlong.curation.duplicates.spans import RepeatedSpans
 from everlong.curation.harm.blocks import HardBlocks
 from everlong.curation.harm.toxicity import Toxicity
+from everlong.curation.language.codes import canonical, is_canonical
 from everlong.curation.language.identification import LanguageFilter
-from everlong.curation.mixture import Mixture
+from everlong.curation.mixture import NO_LANGUAGE, Mixture
 from everlong.curation.personal_data.masking import PersonalData
 from everlong.curation.quality.c4 import C4Quality
 from everlong.curation.quality.classifier import QualityClassifier
@@ -131,10 +132,19 @@ class Curation:
             )
 
     def _check_names(self, sources: Sequence[str]) -> None:
-        """Refuse names of sources that are none."""
+        """Refuse names of sources, and of languages, that are none."""
         named: dict[str, Iterable[str]] = {}
         if self.mixture.by == "source":
             named["mixture.weights"] = self.mixture.weights
+        elif wrong := [
+            name for name in self.mixture.weights if name != NO_LANGUAGE and not is_canonical(name)
+        ]:
+            called = [one for one in map(canonical, wrong) if is_canonical(one)]
+            hint = f"; here it is called {', '.join(called)}" if called else ""
+            raise ConfigError(
+                f"mixture.weights names {', '.join(wrong)}, which is no language{hint}; give codes "
+                f"such as en and yue, or {NO_LANGUAGE}"
+            )
         for step in self.steps:
             if isinstance(step, Glossary | Noise | Paraphrase):
                 named[f"sources of {step.kind}"] = step.sources

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from everlong.config import parse_config
 from everlong.curation.card import write_card
+from everlong.curation.counts import Counts
 from everlong.curation.lock import (
     TOKENS,
     Lock,
@@ -22,8 +23,7 @@ from everlong.curation.mixture import Mixture, Part, bands_of, mixed, name_of
 from everlong.curation.pipeline import DOCUMENTS, TASKS, Pipeline, Progress
 from everlong.curation.recipe import Curation
 from everlong.curation.same_run import inputs_of, stores_of
-from everlong.curation.shards import documents_of, write_shards
-from everlong.curation.stage import Counts
+from everlong.curation.shards import PartTokens, documents_of, write_shards
 from everlong.curation.step import PreparedStep
 from everlong.curation.workers import Executor
 from everlong.errors import DataError, EverlongError
@@ -90,7 +90,7 @@ def curate(
         documents, folder = recipe.run / DOCUMENTS, recipe.run / TOKENS
         bands = bands_of(recipe.mixture, documents_of(documents))
         parts = mixed(recipe.mixture, letters_of(recipe.mixture, counts[-1]), bands)
-        tokens: dict[str, int] = {}
+        tokens: dict[str, PartTokens] = {}
         if recipe.tokens is not None and tokenizer is not None:
             say("writing token shards")
             size = recipe.tokens.shard_tokens

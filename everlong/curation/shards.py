@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import yaml
@@ -24,6 +23,16 @@ from everlong.tokenizer import Tokenizer
 TRAINING = "training.yaml"
 _TOGETHER = 256
 _LEAST_SHARD = 1 << 20
+
+
+@dataclass(frozen=True)
+class PartTokens:
+    """A part of the corpus as the trainer has it."""
+
+    tokens: int
+    """In its shards."""
+    share: float
+    """Of the tokens that a training run reads."""
 
 
 def documents_of(folder: Path) -> Iterator[Document]:
@@ -47,7 +56,7 @@ def write_shards(
     parts: Sequence[Part],
     shard_tokens: int,
     tell: Callable[[int], None] = lambda letters: None,
-) -> dict[str, int]:
+) -> dict[str, PartTokens]:
     """Write the shards, and how a training recipe names them.
 
     Args:
@@ -60,10 +69,11 @@ def write_shards(
         tell: told how many letters more are done.
 
     Returns:
-        Tokens of each part.
+        What each part has of tokens.
     """
     shutil.rmtree(folder, ignore_errors=True)
     end, tokens = end_of_text(tokenizer), {part.name: 0 for part in parts}
+    read = dict(tokens)
     find = part_finder(mixture, parts)
     size = max(_LEAST_SHARD, shard_tokens // len(parts))
 
@@ -88,6 +98,7 @@ def write_shards(
                 if (name := find(document)) is not None:
                     writers[name].add(ids)
                     tokens[name] += len(ids)
+                    read[name] += len(ids) - 1  # each predicts the one behind it
             tell(sum(len(document.text) for document in some))
     # Folders are called as the parts are; the corpora of a training recipe have narrower names.
     names = dict(zip(tokens, corpus_names([*tokens]), strict=True))
@@ -95,30 +106,37 @@ def write_shards(
         {"name": name, "kind": "shards", "paths": [str(folder / part)]}
         for part, name in names.items()
     ]
-    weights = {names[part]: round(one, 6) for part, one in _weights(parts, tokens).items()}
-    told = {"corpora": corpora, "weights": weights}
-    head = "# For a training recipe: its corpora, and the weights of a phase.\n"
-    atomic_write(folder / TRAINING, (head + yaml.safe_dump(told, sort_keys=False)).encode())
-    return tokens
-
-
-def _weights(parts: Sequence[Part], tokens: dict[str, int]) -> dict[str, float]:
-    """Of the corpora in a phase: the parts' shares.
-
-    The bands of a part divide its share by their tokens, not by their letters: texts differ in how
-    many letters a token has, and each band is to be read as often as it says.
-    """
-    shares: defaultdict[str, float] = defaultdict(float)
-    read: defaultdict[str, float] = defaultdict(float)
-    for part in parts:
-        shares[part.of] += part.share
-        read[part.of] += part.epochs * tokens[part.name]
-    return {
-        part.name: shares[part.of] * (part.epochs * tokens[part.name] / read[part.of])
-        if read[part.of]
-        else 0.0
-        for part in parts
+    weights, planned = _weights(parts, read)
+    # Digits, not decimals: a part may be a millionth of the corpus, and is read nevertheless.
+    told = {
+        "corpora": corpora,
+        "weights": {names[part]: float(f"{one:.6g}") for part, one in weights.items()},
     }
+    head = (
+        "# For a training recipe: its corpora, and the weights of a phase. These are shares of\n"
+        "# tokens; those of letters, as the card has them, differ where tokens are longer.\n"
+        f"# A run of {planned:,.0f} tokens reads each part as often as the card says.\n"
+    )
+    atomic_write(folder / TRAINING, (head + yaml.safe_dump(told, sort_keys=False)).encode())
+    return {name: PartTokens(tokens[name], weights[name]) for name in tokens}
+
+
+def _weights(parts: Sequence[Part], read: Mapping[str, int]) -> tuple[dict[str, float], float]:
+    """Of the corpora in a phase.
+
+    A trainer's weights are shares of tokens, and the parts' are shares of letters. Texts differ in
+    how many letters a token has, so what is kept is how often a part is read.
+
+    Args:
+        parts: all of them.
+        read: tokens of each that are read when all of it is read once.
+
+    Returns:
+        Shares of the tokens, and how many there are.
+    """
+    wanted = {part.name: part.epochs * read[part.name] for part in parts}
+    planned = sum(wanted.values())
+    return {name: one / planned if planned else 0.0 for name, one in wanted.items()}, planned
 
 
 def _grouped(documents: Iterator[Document], count: int) -> Iterator[list[Document]]:

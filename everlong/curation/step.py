@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import weakref
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from io import FileIO
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,10 @@ from everlong.curation.duplicates.store import DuplicateStore
 
 Hashes = NDArray[np.uint64]
 _CHUNK = 1 << 16
+_MOST_OPEN = 64
+"""Files of sketches: a process may have some 1,000 files open, and a store any number of runs."""
+_open: deque[weakref.finalize[[], Sketches]] = deque()
+"""What closes those that are, the longest open first; of some nothing is left to close."""
 
 
 class DocumentStep(Protocol):
@@ -56,6 +61,9 @@ class CorpusStep(Protocol):
     of the documents; and each document is told what came out. Nothing but arrays with a few bytes
     a document is in memory at once.
     """
+
+    cuts: ClassVar[bool]
+    """Whether it changes texts, so that the next such step has to sketch what it leaves."""
 
     @property
     def kind(self) -> str:
@@ -173,9 +181,12 @@ class Sketches:
 
     def of(self, document: int) -> Hashes:
         """The hashes of one document."""
-        if self._file is None:  # opened once: that takes ten times as long as to read
+        # Left open: to open takes ten times as long as to read.
+        if self._file is None or self._file.closed:
             self._file = FileIO(self._path)
-            weakref.finalize(self, self._file.close)
+            _open.append(weakref.finalize(self, self._file.close))
+            while len(_open) > _MOST_OPEN:
+                _open.popleft()()
         start, end = (int(8 * one) for one in self.starts[document : document + 2])
         self._file.seek(start)
         return np.frombuffer(bytearray(self._file.read(end - start)), dtype="<u8")

@@ -2,8 +2,9 @@
 
 A document may hang a parser, take all memory or crash the interpreter. Processes tell, in memory
 that is shared, what they work on; one that stays too long at a document is ended, one that dies is
-noticed, and the task is done again without the document that did it: once to see whether it was the
-document, then without it. Everything else of the task is kept.
+noticed, and the task is done again: once to see whether it was the document and not the machine,
+then without it, and if that does not help, because a reader does not get past it, without the rest
+of its file. Everything else of the task is kept.
 """
 
 from __future__ import annotations
@@ -14,13 +15,15 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import Any, Protocol
 
-from everlong.curation.stage import At, Counts, Skip
+from everlong.curation.counts import Counts
+from everlong.curation.stage import At, LeftOut, Skip
 from everlong.errors import ConfigError, EverlongError
 
 log = logging.getLogger(__name__)
@@ -76,8 +79,8 @@ class Incident:
     """Piece of the task, and document in it, that was worked on; negative: it had not begun."""
     what: str
     """Happened."""
-    surely: bool
-    """Whether the document did it; else only when it happens twice."""
+    slow: bool = False
+    """Whether it was too long at its document."""
 
 
 @dataclass(frozen=True)
@@ -146,28 +149,36 @@ class _Attempt:
     """A task, and what became of it so far."""
 
     task: int
-    skip: dict[tuple[int, int], str] = field(default_factory=dict)
+    skip: dict[tuple[int, int], LeftOut] = field(default_factory=dict)
     incidents: list[Incident] = field(default_factory=list)
 
     def blame(self, incident: Incident) -> None:
-        """Take note of a process that was lost, and leave out the document if that did it: surely,
-        or for the second time.
+        """Take note of a process that was lost. At the second time in one place the document is
+        left out, at the third the rest of its file.
 
         Raises:
             EverlongError: the task cannot be done.
         """
         place = incident.place
-        again = place in self.skip  # to leave it out has not helped
-        before = any(place == one.place for one in self.incidents)
+        blamed = any(place == one.place for one in self.incidents)
+        # Documents that take about as long as they may, now one and now another, stop no run.
+        blamed |= incident.slow and self._unexplained == _TRIES - 1
         self.incidents.append(incident)
-        if place[1] >= 0 and (incident.surely or before):
-            self.skip[place] = incident.what
-        if again or sum(one.place not in self.skip for one in self.incidents) >= _TRIES:
+        left_out = self.skip.get(place)
+        if place[1] >= 0 and blamed:
+            self.skip[place] = LeftOut(incident.what, rest=left_out is not None)
+        helpless = left_out is not None and left_out.rest
+        if helpless or self._unexplained >= _TRIES:
             raise EverlongError(
                 f"task {self.task} failed {len(self.incidents)} times, last because "
                 f"{incident.what}; what is done is kept; look at the machine's memory, and go on "
                 "with --resume"
             )
+
+    @property
+    def _unexplained(self) -> int:
+        """Processes that were lost, and no document was blamed for it."""
+        return sum(one.place not in self.skip for one in self.incidents)
 
 
 class _Worker:
@@ -201,24 +212,31 @@ class _Worker:
     def look(self) -> Done | Incident | None:
         """What has happened since: the task is done, or the process is lost, which is not to be
         used any more, or neither."""
-        late = self._late()
-        began = self._place[0] >= 0  # before, the process is still starting
+        place = self._where()
+        late = self._late()  # after the place, which the process writes after the time
+        began = place[0] >= 0  # before, the process is still starting
         seconds = self._limits.seconds if began else max(_START_SECONDS, self._limits.seconds)
         try:
             told = self.connection.recv() if self.connection.poll() else None
         except (EOFError, ConnectionResetError):
             self._process.join()
-            return self._lost(f"its process ended with {_status(self._process.exitcode)}")
+            return self._lost(
+                self._where(), f"its process ended with {_status(self._process.exitcode)}"
+            )
         if isinstance(told, Counts):
             return Done(self.attempt.task, told)
         if isinstance(told, str):
-            return self._lost(told)
+            return self._lost(self._where(), told)
         if told is not None:
             raise told
         if late > seconds:
             what = "" if began else " to start"
-            return self._lost(f"it took longer than {seconds:g} s{what}", surely=began)
+            return self._lost(place, f"it took longer than {seconds:g} s{what}", slow=began)
         return None
+
+    def _where(self) -> tuple[int, int]:
+        """What the process is at, or was at last."""
+        return int(self._place[0]), int(self._place[1])
 
     def _late(self) -> float:
         """Seconds that the process has been at its document, or starting; who suspends this one, as
@@ -230,9 +248,8 @@ class _Worker:
         begun: float = max(self._place[2], self._awake)
         return now - begun
 
-    def _lost(self, what: str, surely: bool = False) -> Incident:
-        place = int(self._place[0]), int(self._place[1])
-        return Incident(self.attempt.task, place, what, surely)
+    def _lost(self, place: tuple[int, int], what: str, slow: bool = False) -> Incident:
+        return Incident(self.attempt.task, place, what, slow)
 
     def end(self) -> None:
         """Kill the process: what it has not finished does not count."""
@@ -244,10 +261,12 @@ class _Worker:
 def _work(job: Job, connection: Connection, place: Any, memory: int) -> None:
     """The process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one that started it
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _limit(memory)
 
     def at(piece: int, document: int) -> None:
-        place[0], place[1], place[2] = piece, document, time.monotonic()
+        place[2] = time.monotonic()  # first, so that no document is seen with the time before it
+        place[0], place[1] = piece, document
 
     while True:
         try:
@@ -264,6 +283,15 @@ def _work(job: Job, connection: Connection, place: Any, memory: int) -> None:
             log.exception("task %d", task)
             told = f"{type(error).__name__}: {error}"
         connection.send(told)
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it is gone, however it went: who goes on with the
+    run must be alone with its files."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "this is a process that was started"
+    parent.join()
+    os._exit(1)
 
 
 def _limit(memory: int) -> None:

@@ -51,6 +51,14 @@ class Waiting:
     """The costly part; raises DataError if there is no text."""
 
 
+Alive = Callable[[], None]
+"""Told by a reader that it goes on, while it passes over what gives no text."""
+
+
+def nobody() -> None:
+    """Who need not be told."""
+
+
 @dataclass(frozen=True)
 class Limits:
     """How much a reader takes on before it refuses.

@@ -1,7 +1,8 @@
 """Parts of large files that can be read one without the other, by different processes.
 
 Lines of JSON that are not packed are parted at ends of lines, Parquet at its row groups. All other
-files are one part: they are one text, or have to be unpacked from their beginning.
+files are one part: they are one text, or have to be unpacked from their beginning. A file is packed
+if it begins so, whatever its name.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from everlong.errors import ConfigError, MissingExtraError
 
 JSON_LINES = frozenset({".jsonl", ".ndjson"})
 PARQUET = ".parquet"
+GZIP = b"\x1f\x8b"
+"""How a packed file begins."""
 _READ_BYTES = 1 << 20
 
 
@@ -46,11 +49,16 @@ def parts(path: Path, bytes_each: int) -> list[Part]:
     if bytes_each < 1:
         raise ConfigError(f"bytes_each is {bytes_each}; it must be 1 or more")
     size = path.stat().st_size
-    if size > bytes_each and path.suffix.lower() in JSON_LINES:
+    if size > bytes_each and path.suffix.lower() in JSON_LINES and not _is_packed(path):
         return list(_of_lines(path, bytes_each))
     if size > bytes_each and path.suffix.lower() == PARQUET:
         return list(_of_row_groups(path, size, bytes_each))
     return [Part(path, size)]
+
+
+def _is_packed(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(GZIP)) == GZIP
 
 
 def _of_lines(path: Path, bytes_each: int) -> Iterator[Part]:

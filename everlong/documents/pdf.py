@@ -25,7 +25,8 @@ _NUMERAL = "#"
 """Form of a page's number, also within a line."""
 _NUMBER = re.compile(r"\d+")
 _ROMAN = re.compile(r"[ivxlc]+", re.IGNORECASE)
-_DIVIDED = re.compile(r"(\w+)[-\u00ad\u2010]\n(?=(\w+))")
+_DIVIDED = re.compile(r"(?<!\w)(\w++)[-\u00ad\u2010]\n(?=(\w+))")
+_HYPHENATED = re.compile(r"(?<!\w)\w++(?:-\w++)+")
 _PDFIUM_HYPHEN = re.compile(r"[\ufffe\x02]\r?\n?")
 """What PDFium writes for a hyphen that it takes for one of the line and not of the word."""
 _FULL = 0.75
@@ -179,7 +180,7 @@ def _goes_on(paragraph: str, after: str) -> bool:
 
 def _mended(text: str) -> str:
     """Divided words made whole, and all other line feeds in paragraphs made spaces."""
-    words = Counter(re.findall(r"\w+(?:-\w+)+", text)) if "-\n" in text else Counter[str]()
+    words = Counter(_HYPHENATED.findall(text)) if "-\n" in text else Counter[str]()
 
     def joined(found: re.Match[str]) -> str:
         before, after = found[1], found[2]

@@ -2,7 +2,7 @@
 
 What is wrong with a file, or with one place of it, is told as a value, and the rest is read. Memory
 is bounded by :class:`Limits`, time is not: a caller that cannot wait reads in a process that it can
-end, counts what it was given, and skips that number in the next try.
+end, counts what it was given, and skips that number in the next try, or what is from there on.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from typing import Any
 
 from everlong.documents.docx import read_docx
 from everlong.documents.epub import read_epub
-from everlong.documents.extracted import Extracted, Limits, Refused, Waiting
+from everlong.documents.extracted import Alive, Extracted, Limits, Refused, Waiting, nobody
 from everlong.documents.gzip_members import MemberStream, Unpacked
 from everlong.documents.html import read_html
 from everlong.documents.manual_page import read_manual_page
-from everlong.documents.parts import JSON_LINES, PARQUET, Part, parts
+from everlong.documents.parts import GZIP, JSON_LINES, PARQUET, Part, parts
 from everlong.documents.pdf import read_pdf
 from everlong.documents.records import read_json_lines, read_parquet
 from everlong.documents.restructured_text import read_restructured_text
@@ -34,16 +34,16 @@ from everlong.errors import DataError
 __all__ = ["Extracted", "Limits", "Part", "Refused", "parts", "read"]
 
 _GZIP_SUFFIX = ".gz"
-_GZIP = b"\x1f\x8b"
 _BUFFER_BYTES = 1 << 20
 _SNIFFED_BYTES = 4096
 _EPUB = b"mimetypeapplication/epub+zip"
 _EPUB_PLACE = 30
 """Where the first file of a ZIP file has its name, and behind it its content (EPUB 3.3, 4.3)."""
 _HTML = re.compile(
-    rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.{0,1000}?-->\s*)*<(?:!doctype\s+html|html)\b",
+    rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--(?:(?!-->).){0,1000}+-->\s*)*<(?:!doctype\s+html|html)\b",
     re.IGNORECASE | re.DOTALL,
 )
+"""A comment ends at its first end: could one go on, many would be divided in all possible ways."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,7 @@ class _Opened:
     limits: Limits
     text_field: str
     root: Path
+    alive: Alive
 
     def whole(self) -> bytes:
         """All of it.
@@ -94,7 +95,8 @@ def _json_lines(opened: _Opened) -> Iterator[Waiting | Refused]:
     if not opened.packed and part.end is not None:
         opened.file.seek(part.start)
         size = part.end - part.start
-    return read_json_lines(opened.file, opened.limits, opened.text_field, part.first, size)
+    limits, field = opened.limits, opened.text_field
+    return read_json_lines(opened.file, limits, field, part.first, size, opened.alive)
 
 
 def _parquet(opened: _Opened) -> Iterator[Waiting | Refused]:
@@ -107,7 +109,7 @@ def _parquet(opened: _Opened) -> Iterator[Waiting | Refused]:
 
 def _web_archive(opened: _Opened) -> Iterator[Waiting | Refused]:
     with opened.part.path.open("rb") as file:  # it is unpacked there, record by record
-        yield from read_warc(file, opened.limits)
+        yield from read_warc(file, opened.limits, opened.alive)
 
 
 _READ_PDF, _READ_DOCX, _READ_EPUB, _READ_HTML, _READ_PAGE = map(
@@ -138,6 +140,7 @@ def read(
     text_field: str = "text",
     root: Path | None = None,
     skip: Mapping[int, str] | None = None,
+    alive: Alive = nobody,
 ) -> Iterator[Extracted | Refused]:
     """The texts of a file or of a part of it, one by one.
 
@@ -148,6 +151,7 @@ def read(
         root: folder of the source tree that the file is in, whose licence counts; None: its folder.
         skip: numbers of what is given, from 0, that shall not be read but refused, and why: those
             at which an earlier try had to be ended.
+        alive: told now and then while much is passed over that gives no text.
 
     Returns:
         As many in every run. Each says its place, which no other in the file has.
@@ -156,7 +160,8 @@ def read(
     skipped = skip or {}
     place = ""
     try:
-        with _open(part, limits or Limits(), text_field, root or part.path.parent) as opened:
+        folder = root or part.path.parent
+        with _open(part, limits or Limits(), text_field, folder, alive) as opened:
             for number, found in enumerate(_reader(opened)(opened)):
                 place = found.place
                 if number in skipped:
@@ -181,14 +186,18 @@ def _told(error: BaseException) -> str:
 
 
 @contextmanager
-def _open(part: Part, limits: Limits, text_field: str, root: Path) -> Iterator[_Opened]:
+def _open(
+    part: Part, limits: Limits, text_field: str, root: Path, alive: Alive
+) -> Iterator[_Opened]:
     path = part.path
     if not path.is_file():
         raise DataError("not a file")
     name = path.with_suffix("") if path.suffix.lower() == _GZIP_SUFFIX else path
-    make = partial(_Opened, part, name=name, limits=limits, text_field=text_field, root=root)
+    make = partial(
+        _Opened, part, name=name, limits=limits, text_field=text_field, root=root, alive=alive
+    )
     with io.BufferedReader(io.FileIO(path), _BUFFER_BYTES) as file:
-        if file.peek(2)[:2] != _GZIP:
+        if file.peek(2)[:2] != GZIP:
             yield make(file=file, packed=False)
             return
         with io.BufferedReader(Unpacked(MemberStream(file)), _BUFFER_BYTES) as unpacked:

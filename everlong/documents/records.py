@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from everlong.documents.extracted import (
+    Alive,
     Extracted,
     Limits,
     Plain,
@@ -17,6 +18,7 @@ from everlong.documents.extracted import (
     Waiting,
     clean,
     language_code,
+    nobody,
 )
 from everlong.errors import DataError, MissingExtraError
 
@@ -34,7 +36,12 @@ _TITLE, _LANGUAGES, _LICENCES = "title", ("language", "lang"), ("license", "lice
 
 
 def read_json_lines(
-    file: BinaryIO, limits: Limits, field: str, first: int = 0, size: int | None = None
+    file: BinaryIO,
+    limits: Limits,
+    field: str,
+    first: int = 0,
+    size: int | None = None,
+    alive: Alive = nobody,
 ) -> Iterator[Waiting | Refused]:
     """The texts of records, one a line. Places are numbers of lines, from 1.
 
@@ -44,6 +51,7 @@ def read_json_lines(
         field: with the text: a string, or a list of strings, which are its lines.
         first: lines before.
         size: bytes to read; None: up to the end.
+        alive: told at every empty line, and while a line is passed over that is too long.
     """
     number, read = first, 0
     while size is None or read < size:
@@ -51,7 +59,7 @@ def read_json_lines(
         try:
             line = file.readline(limits.record_bytes + 1)
             too_long = len(line) > limits.record_bytes
-            length = len(line) + (_skip_line(file, line) if too_long else 0)
+            length = len(line) + (_skip_line(file, line, alive) if too_long else 0)
         except (DataError, OSError) as error:
             yield Refused(str(number), f"the file cannot be read on: {error}")
             return
@@ -64,6 +72,8 @@ def read_json_lines(
             yield Refused(place, reason)
         elif not line.isspace():
             yield Waiting(place, partial(_from_line, place, line, limits, field))
+        else:
+            alive()
 
 
 def read_parquet(
@@ -107,10 +117,11 @@ def read_parquet(
         yield Refused(str(number + 1), f"the file cannot be read on: {error}")
 
 
-def _skip_line(file: BinaryIO, line: bytes) -> int:
+def _skip_line(file: BinaryIO, line: bytes, alive: Alive) -> int:
     """Read to the end of a line, piece by piece; how many bytes that were."""
     skipped = 0
     while line and not line.endswith(b"\n"):
+        alive()
         line = file.readline(_SKIPPED_BYTES)
         skipped += len(line)
     return skipped

@@ -49,8 +49,8 @@ _NAMED = {
     "deprecated": "Deprecated since version",
 }
 """What their names say in the text."""
-_ROLE = re.compile(r":[A-Za-z][\w:+.-]*:`([^`]+)`")
-_LINK = re.compile(r"`([^`<]+?)\s*<[^`>]+>`__?")
+_ROLE = re.compile(r":[A-Za-z][\w:+.-]{0,100}:`([^`]+)`")
+_LINK = re.compile(r"`([^`<]++)<[^`>]+>`__?")
 _REFERENCE = re.compile(r"`([^`]+)`__?(?!\w)")
 _LITERAL = re.compile(r"``([^`]+)``")
 _FOOTNOTE = re.compile(r"(\[[#*\w]+\])_(?!\w)")
@@ -203,7 +203,7 @@ def _inline(line: str) -> str:
     if "`" in line:
         line = _LITERAL.sub("\0\\1\0", line)
         line = _ROLE.sub(_role, line)
-        line = _LINK.sub(r"\1", line)
+        line = _LINK.sub(lambda found: found[1].rstrip(), line)
         line = _REFERENCE.sub(r"\1", line).replace("\0", "`")
     return _FOOTNOTE.sub(r"\1", line) if "]_" in line else line
 

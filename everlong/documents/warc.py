@@ -16,7 +16,7 @@ from functools import partial
 from typing import BinaryIO
 
 from everlong.documents.decoding import decode_page
-from everlong.documents.extracted import Extracted, Limits, Refused, Waiting, clean
+from everlong.documents.extracted import Alive, Extracted, Limits, Refused, Waiting, clean, nobody
 from everlong.documents.gzip_members import MemberStream
 from everlong.documents.html import read_html
 from everlong.documents.http_response import Response, charset_of, parse_head, parse_response
@@ -29,6 +29,9 @@ _HEAD_LINES = 1000
 _BEHIND_BYTES = 64
 _END = b"\r\n\r\n"
 """Of a record of a WARC file."""
+_MOST_DAMAGED = 500
+"""Records of a file. Each may cost the reading of as many bytes as it claims to have, and the next
+damaged one may begin right behind its head."""
 _HTML = frozenset({"text/html", "application/xhtml+xml"})
 _PLAIN = "text/plain"
 _OK = 200
@@ -60,15 +63,16 @@ class _Head:
         return self.kind in ("conversion", "resource") and (kind in _HTML or kind == _PLAIN)
 
 
-def read_warc(file: BinaryIO, limits: Limits) -> Iterator[Waiting | Refused]:
+def read_warc(file: BinaryIO, limits: Limits, alive: Alive = nobody) -> Iterator[Waiting | Refused]:
     """The texts of an archive. Places are numbers of records of whatever kind, from 1.
 
     Args:
         file: at its beginning, packed or not.
         limits: of a record and of its page.
+        alive: told at every record that gives no text.
     """
     stream = MemberStream(file)
-    number = 0
+    number = damaged = 0
     while _more(stream):
         number += 1
         place = str(number)
@@ -80,11 +84,17 @@ def read_warc(file: BinaryIO, limits: Limits) -> Iterator[Waiting | Refused]:
             rest = stream.skip(head.length - len(taken)) if head.length > len(taken) else 0
             _check_end(stream, head, len(taken) + rest)
         except DataError as error:
+            damaged += 1
+            if damaged == _MOST_DAMAGED:
+                told = f"{damaged} of its records are damaged, this one: {error}"
+                yield Refused(place, f"the file cannot be read on: {told}")
+                return
             yield Refused(place, str(error))
             stream.unread(taken)
             _find_record(stream)
             continue
         if not head.wanted:
+            alive()
             continue
         if head.length > limits.record_bytes:
             reason = f"{head.length:,} bytes; record_bytes allows {limits.record_bytes:,}"
@@ -97,6 +107,8 @@ def read_warc(file: BinaryIO, limits: Limits) -> Iterator[Waiting | Refused]:
         else:
             if page is not None:
                 yield Waiting(place, partial(_extracted, place, head, page, limits))
+            else:
+                alive()
 
 
 def _more(stream: MemberStream) -> bool:

@@ -12,10 +12,10 @@ import yaml
 from everlong.apps.curate import _shown
 from everlong.cli import main
 from everlong.config import load_config
+from everlong.curation.counts import Counts
 from everlong.curation.document import Document
 from everlong.curation.pipeline import Progress
 from everlong.curation.recipe import Curation
-from everlong.curation.stage import Counts
 from everlong.curation.workers import Done, Incident, Job, LocalExecutor
 from everlong.data.token_shards import TokenShards
 from everlong.tokenizer import train_tokenizer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -44,11 +45,18 @@ def test_ratios_and_agreement() -> None:
         what: [{"everlong": one, "datatrove": 10.0} for one in turns]
         for what, turns in ours.items()
     }
-    measured, _ = _figures(4, sides, rates)
+    pages = {
+        name: Counter({"documents": 10, "alike": alike, "empty": 1})
+        for name, alike in (("everlong", 9.5), ("datatrove", 9.0))
+    }
+    measured, _ = _figures(4, sides, rates, pages)
     assert measured[SPEED].value == pytest.approx(2.9)  # the less of both medians
     assert "extraction excluded 3.0 x (2.0 to 5.0" in measured[SPEED].detail
     assert measured[AGREEMENT].value == 75
     assert "a, the least of" in measured[AGREEMENT].detail
+    assert "everlong 0.950 (1 empty), datatrove 0.900" in measured[SPEED].detail
+    pages["everlong"]["alike"] = 8  # type: ignore[assignment]
+    assert _figures(4, sides, rates, pages)[0][SPEED].value is None
 
 
 def test_documents_are_the_same_for_a_seed(tmp_path: Path) -> None:

@@ -1,10 +1,13 @@
 """The format of claims, and how a figure is set beside its goal."""
 
+import argparse
 import json
+from pathlib import Path
 
 import pytest
 
-from benchmarks.report import Claim, Goal, Measured, compare, write_results
+from benchmarks import report as reports
+from benchmarks.report import Claim, Goal, Measured, compare, run_parts, write_results
 
 SPEED = Goal(">=", 1.1, "x")
 SIZE = Goal("<=", 2.5, "x")
@@ -97,3 +100,62 @@ def test_results_say_how_to_repeat_them(tmp_path) -> None:
     assert kept["samples"] == {"fast": [2.0]}
     assert kept["command"].startswith("python ")
     assert kept["date"].endswith("+00:00")
+
+
+def options(*parts: str, out: Path | None = None) -> argparse.Namespace:
+    return argparse.Namespace(parts=parts, json=True, out=out)
+
+
+def test_a_part_that_fails_takes_nothing_from_the_others(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def measure(part: str) -> reports.Part:
+        if part == "slow":
+            raise ImportError("no peer")
+        return {"small": Measured(2.0, "fine")}, [1]
+
+    parts = {"slow": ("fast",), "quick": ("small",)}
+    goals = {"fast": SPEED, "small": SIZE}
+    given = options("slow", "quick")
+    assert run_parts("b", goals, parts, measure, given, seed=0, versions={}) == 0
+    claims = json.loads(capsys.readouterr().out.splitlines()[-1])["claims"]
+    assert [one["value"] for one in claims] == [None, 2]
+    assert claims[0]["detail"] == "ImportError: no peer"
+
+
+def test_claims_of_hours_are_those_of_the_last_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(reports, "RESULTS", tmp_path)
+
+    def measure(part: str) -> reports.Part:
+        return {"fast": Measured(1.5, "hours")}, {}
+
+    for date in ("2026-01-01", "2026-01-02"):
+        given = options("slow", out=tmp_path / f"b-slow-{date}.json")
+        run_parts("b", {"fast": SPEED}, {"slow": ("fast",)}, measure, given, seed=3, versions={})
+    capsys.readouterr()
+    for recorded, value in ((("slow",), 1.5), ((), None)):
+        run_parts(
+            *("b", {"fast": SPEED}, {"slow": ("fast",)}, measure, options()),
+            seed=0,
+            versions={},
+            recorded=recorded,
+        )
+        (claim,) = json.loads(capsys.readouterr().out.splitlines()[-1])["claims"]
+        assert claim["value"] == value
+        assert claim["holds"] == (value is not None)
+        if recorded:
+            assert claim["detail"].startswith("b-slow-2026-01-02.json: python ")
+            assert ", seed 3, 2" in claim["detail"]
+
+
+def test_results_name_no_folder_of_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside = str(reports.ROOT / "benchmarks" / "b.py")
+    monkeypatch.setattr("sys.argv", [inside, "--data", str(tmp_path), "--seed", "3"])
+    report = compare("b", {"fast": SPEED}, {"fast": Measured(2.0, "why")})
+    write_results(report, tmp_path / "b.json", seed=3, versions={}, samples={})
+    command = json.loads((tmp_path / "b.json").read_text())["command"]
+    assert command == f"python benchmarks/b.py --data {tmp_path.name} --seed 3"

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import xxhash
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from everlong.curation.document import Changed, Document, Dropped
 from everlong.curation.step import Hashes, Sketches
+from everlong.errors import CheckpointError
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,8 @@ class Terrible:
             bytearray(1 << 40)
         elif word == "raise":
             raise ValueError("told to")
+        elif word == "unloadable":
+            raise CheckpointError("the model is damaged")
         elif word == "full":
             raise OSError(28, "No space left on device")
 
@@ -85,6 +88,7 @@ class Same:
     """Drops what was there before, tells every other document how many there are."""
 
     kind: Literal["same"] = "same"
+    cuts: ClassVar[bool] = False
 
     def sketch(self, document: Document) -> Hashes:
         return np.array([xxhash.xxh3_64_intdigest(document.text.encode())], dtype=np.uint64)
@@ -131,3 +135,16 @@ class Echo:
             document.source,
             metadata={"made_from": document.id},
         )
+
+
+@dataclass(frozen=True)
+class Clumsy:
+    """Makes two documents of every one, of which the first makes :class:`Terrible` fail, and fails
+    at the third."""
+
+    kind: Literal["clumsy"] = "clumsy"
+
+    def make(self, document: Document) -> Iterator[Document]:
+        for number, word in enumerate(("raise", "good")):
+            yield Document(f"{document.id}~{number}", f"{word} one", document.source)
+        raise ValueError("a third one does not fit")

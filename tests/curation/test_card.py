@@ -112,6 +112,15 @@ def test_why_a_language_is_not_told(tmp_path: Path) -> None:
     assert "No step tells languages" in card_of(silent)
 
 
+def test_what_is_refused_is_counted_and_some_of_it_named(tmp_path: Path) -> None:
+    lines = "\n".join(['{"text": "a text"}', *['{"content": "another field"}'] * 250])
+    (tmp_path / "a.jsonl").write_text(lines)
+    card = card_of(Curation(tmp_path / "run", (Source("s", (tmp_path / "a.jsonl",)),)))
+    assert card.count("250 documents or files") == 2
+    assert "- `s/a.jsonl#31`: has no text in text" in card
+    assert "- and 220 more, which the files in `refused` name" in card
+
+
 def test_evaluation_text_that_is_left_is_told(tmp_path: Path) -> None:
     asked = tmp_path / "asked.txt"
     asked.write_text(f"{text(99)}\n\n{' '.join(f'phrase{n}' for n in range(15))}")

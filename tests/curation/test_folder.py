@@ -63,6 +63,47 @@ def test_a_run_does_not_read_what_it_writes(tmp_path: Path) -> None:
     assert curate(hidden, InThisProcess()).counts[0].documents == 60, "which is not read"
 
 
+@pytest.mark.parametrize(
+    ("pattern", "run", "read"),
+    [
+        ("**/*.jsonl", "out", True),
+        ("**/*.jsonl", "deep/out", True),
+        ("*/*.json*", "out", True),
+        ("o?t/**/*", "out", True),
+        ("*/*", ".out", True),  # patterns name hidden files as well
+        ("**/*.txt", "out", False),
+        ("*.jsonl", "out", False),
+        ("*/*.jsonl", "deep/out/run", False),
+        ("texts*/**/*", "out", False),
+        ("texts/*", "out", False),
+    ],
+)
+def test_a_run_does_not_read_what_it_writes_by_a_pattern(
+    tmp_path: Path, pattern: str, run: str, read: bool
+) -> None:
+    given = recipe(tmp_path, Short())
+    (tmp_path / "a.jsonl").write_text('{"text": "A text that is long enough to be kept."}\n')
+    shutil.copy(tmp_path / "a.jsonl", tmp_path / "texts")
+    texts = replace(given.sources[0], paths=(tmp_path / pattern,))
+    given = replace(given, sources=(texts,), run=tmp_path / run)
+    if read:
+        with pytest.raises(ConfigError, match=r"reads all that is in .*, and the run writes there"):
+            curate(given, InThisProcess())
+    else:
+        assert curate(given, InThisProcess()).counts[0].documents, "nor does it read it in fact"
+
+
+@pytest.mark.parametrize("path", [".", "**/*.json", "stor*/*"])
+def test_stores_are_not_in_what_is_read(tmp_path: Path, path: str) -> None:
+    texts = tmp_path / "texts"
+    given = recipe(tmp_path, ExactDuplicates(store=texts / "store"))
+    given = replace(given, sources=(replace(given.sources[0], paths=(texts / path,)),))
+    with pytest.raises(ConfigError, match="and the store of exact_duplicates writes there"):
+        curate(given, InThisProcess())
+    hidden = recipe(tmp_path, ExactDuplicates(store=texts / ".store"), run="hidden")
+    assert curate(hidden, InThisProcess()).counts[0].documents == 60, "which is not read"
+
+
 def test_the_folder_is_of_one_until_all_is_written(tmp_path: Path) -> None:
     given = recipe(tmp_path, Short())
     said = []

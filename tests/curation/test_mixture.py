@@ -56,10 +56,31 @@ def test_a_temperature_helps_what_is_small() -> None:
 def test_weights() -> None:
     assert shares(Mixture(weights={"a": 3}), a=100, b=100) == {"a": 0.75, "b": 0.25}
     assert shares(Mixture(weights={"a": 0}), a=100, b=100) == {"b": 1, "a": 0}
-    with pytest.raises(ConfigError, match="names c; parts are a, b"):
-        shares(Mixture(weights={"c": 3}), a=100, b=100)
+    found = shares(Mixture(weights={"b": 3, "c": 3}), a=100, b=100, c=0)
+    assert found == {"b": 0.75, "a": 0.25}, "of what nothing is kept nothing can be read"
     with pytest.raises(ConfigError, match="leaves nothing"):
         shares(Mixture(weights={"a": 0, "b": 0}), a=100, b=100)
+
+
+def test_the_least_temperature_leaves_all_to_the_largest() -> None:
+    parts = mixed(Mixture(temperature=0.1), {"a": 10**18, "b": 10**17, "c": 1})
+    assert [part.share for part in parts] == pytest.approx([1, 1e-10, 0])
+    assert all(part.share > 0 for part in parts)
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("eng", "names eng, which is no language; here it is called en; give codes"),
+        ("Thai", "names Thai, which is no language; give codes such as en and yue, or unknown"),
+    ],
+)
+def test_languages_that_are_none_are_refused_before_the_work(name: str, why: str) -> None:
+    sources = (Source("a", (Path("a"),)),)
+    with pytest.raises(ConfigError, match=why):
+        Curation(Path("run"), sources, mixture=Mixture("language", weights={"en": 1, name: 2}))
+    # Whether there is any of it is seen later.
+    Curation(Path("run"), sources, mixture=Mixture("language", weights={"yue": 1, "unknown": 2}))
 
 
 def test_nothing_is_read_too_often() -> None:
@@ -98,6 +119,8 @@ def test_names_of_parts() -> None:
     "wrong",
     [
         {"temperature": 0},
+        {"temperature": 0.02},
+        {"temperature": float("nan")},
         {"most_epochs": 0},
         {"weights": {"a": -1}},
         {"letters": 0},
@@ -353,7 +376,8 @@ def test_a_training_run_reads_each_document_as_often_as_its_band_says(tmp_path: 
     assert [part.name for part in outcome.parts] == ["web/1", "web/2", "web/3"]
     assert [part.epochs for part in outcome.parts] == [0, 4, 2]
     card = outcome.card.read_text()
-    assert "| part | quality from | letters | tokens | share of the run | epochs |" in card
+    heads = "| part | quality from | letters | tokens | epochs | share of the run's letters |"
+    assert heads in card
     assert "| web/3 | 0.6" in card
     assert "how often each is to be read, next to the others: 0, 4, 2." in card
 
@@ -366,11 +390,12 @@ def test_a_training_run_reads_each_document_as_often_as_its_band_says(tmp_path: 
         Corpus(one["name"], (Path(one["paths"][0]),), kind="shards")
     planned = 4 * tokens["web:2"] + 2 * tokens["web:3"]
     streams, read = Streams(sources, seed=0), Counter[str]()
-    for packed in streams.take(planned // 256, 256, weights):
+    # Four times as long: what streams look ahead is some percent of so short a run.
+    for packed in streams.take(4 * planned // 256, 256, weights):
         for piece in packed.pieces:
             read[sources[piece.source].name] += len(piece)
-    epochs = {name: read[name] / tokens[name] for name in tokens}
-    assert epochs == pytest.approx({"web:1": 0, "web:2": 4, "web:3": 2}, rel=0.03)
+    epochs = {name: read[name] / tokens[name] / 4 for name in tokens}
+    assert epochs == pytest.approx({"web:1": 0, "web:2": 4, "web:3": 2}, rel=0.01)
 
 
 def test_without_quality_shards_are_those_of_the_parts(tmp_path: Path) -> None:
@@ -381,9 +406,42 @@ def test_without_quality_shards_are_those_of_the_parts(tmp_path: Path) -> None:
     recipe = Curation(tmp_path / "run", sources, tokens=Tokens(str(tmp_path)))
     outcome = curate(recipe, InThisProcess())
     told = yaml.safe_load((tmp_path / "run" / "tokens" / "training.yaml").read_text())
-    assert told["weights"] == {part.name: round(part.share, 6) for part in outcome.parts}
-    assert [*told["weights"]] == ["a", "b"]
-    assert "| part | letters | tokens | share of the run | epochs |" in outcome.card.read_text()
+    assert [*told["weights"]] == [part.name for part in outcome.parts] == ["a", "b"]
+    assert "| part | letters | tokens | epochs | share of the run's " in outcome.card.read_text()
+
+
+def test_parts_are_read_as_often_as_the_card_says_whatever_their_tokens(tmp_path: Path) -> None:
+    """Letters of a token differ between languages, and one part is a millionth of the corpus."""
+    tokenizer().save(tmp_path)
+    texts = {
+        "en": [" ".join([WORDS[number % 10]] * 12) for number in range(3_000)],
+        "th": [f"{number}" * 4 for number in range(600)],
+        "few": ["zeta eta"],
+    }
+    for name, some in texts.items():
+        lines = [json.dumps({"text": text}) for text in some]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines))
+    sources = tuple(Source(name, (tmp_path / f"{name}.jsonl",)) for name in texts)
+    mixture = Mixture(temperature=100, weights={"few": 1e-7})
+    recipe = Curation(tmp_path / "run", sources, mixture=mixture, tokens=Tokens(str(tmp_path)))
+    outcome = curate(recipe, InThisProcess())
+    card = {part.name: part.epochs for part in outcome.parts}
+    assert card["th"] == 4
+
+    path = tmp_path / "run" / "tokens" / "training.yaml"
+    told = yaml.safe_load(path.read_text())
+    shards = {one["name"]: TokenShards(Path(one["paths"][0])) for one in told["corpora"]}
+    readable = {name: one.tokens - one.documents for name, one in shards.items()}
+    planned = sum(card[name] * readable[name] for name in card)
+    assert f"A run of {planned:,.0f} tokens reads" in path.read_text()
+    assert 0 < told["weights"]["few"] < 5e-7, "not rounded to nothing"
+    assert sum(told["weights"].values()) == pytest.approx(1, abs=1e-5)
+    found = {name: told["weights"][name] * planned / readable[name] for name in card}
+    assert found == pytest.approx(card, rel=1e-5)
+    letters = {part.name: part.share for part in outcome.parts}
+    assert told["weights"]["th"] > 1.3 * letters["th"], "more than its letters tell"
+    both = f"| 4.00 | {letters['th']:.1%} | {told['weights']['th']:.1%} |"
+    assert both in outcome.card.read_text()
 
 
 def test_a_field_that_is_not_there_ends_the_run(tmp_path: Path) -> None:

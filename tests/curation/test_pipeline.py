@@ -18,17 +18,21 @@ from typing import Any
 
 import pytest
 
+from everlong.curation.counts import Counts
+from everlong.curation.decontamination.removal import Decontamination
 from everlong.curation.duplicates.exact import ExactDuplicates
+from everlong.curation.duplicates.near import NearDuplicates
+from everlong.curation.duplicates.spans import RepeatedSpans
 from everlong.curation.lock import outputs_of
 from everlong.curation.pipeline import COUNTS, DOCUMENTS, INCIDENTS, Pipeline, Progress
 from everlong.curation.recipe import Curation, Tokens, Workers
 from everlong.curation.same_run import inputs_of, known_as
-from everlong.curation.stage import Counts, stages_of
+from everlong.curation.stage import stages_of
 from everlong.curation.tasks import Source
 from everlong.curation.workers import Done, Job, LocalExecutor, WorkerLimits
 from everlong.documents.extracted import Limits
-from everlong.errors import ConfigError, DataError, EverlongError
-from tests.curation.steps import Echo, Same, Short, Terrible, Upper, Where
+from everlong.errors import CheckpointError, ConfigError, DataError, EverlongError
+from tests.curation.steps import Clumsy, Echo, Same, Short, Terrible, Upper, Where
 
 
 class InThisProcess:
@@ -79,6 +83,31 @@ def test_stages_are_cut_at_looks_at_the_whole() -> None:
     assert (third.found, third.steps, third.sketched) == ((Same(),), (), ())
     assert [stage.number for stage in (first, second, third)] == [0, 1, 2]
     assert len(stages_of([])) == 1
+
+
+def test_what_cuts_texts_has_a_look_of_its_own(tmp_path: Path) -> None:
+    cuts = Decontamination(files=(tmp_path / "asked.txt",)), RepeatedSpans()
+    same = ExactDuplicates(), NearDuplicates()
+    found = [stage.found for stage in stages_of((*same, *cuts, *same))]
+    assert found == [(), (*same, cuts[0]), (cuts[1],), same]
+
+
+def test_spans_are_cut_where_they_are_behind_another_cut(tmp_path: Path) -> None:
+    asked, same = (" ".join(f"{name}{n}" for n in range(30)) for name in ("asked", "same"))
+    (tmp_path / "asked.txt").write_text(asked)
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    for name, before in (("a", ""), ("b", f"{asked}. ")):
+        (texts / f"{name}.txt").write_text(f"{before}Only in {name}, one. {same}. And {name} two.")
+    cuts = Decontamination(files=(tmp_path / "asked.txt",), window=0, most_documents=1)
+    spans = RepeatedSpans(span=1, least_words=1)
+    counts = Pipeline(recipe(tmp_path, cuts, spans), InThisProcess()).run()
+    assert [one["text"] for one in kept(tmp_path / "run")] == [
+        f"Only in a, one. {same}. And a two.",
+        "Only in b, one. And b two.",
+    ]
+    changed = sum((one.changed for one in counts), Counter[str]())
+    assert changed == {"decontamination: cut": 1, "repeated_spans: repeated": 1}
 
 
 def test_documents_go_through_all_steps(tmp_path: Path) -> None:
@@ -181,7 +210,50 @@ def test_one_bad_document_does_not_stop_the_others(tmp_path: Path, word: str, wh
     lost = word in ("hang", "crash", "exit")
     incidents = (tmp_path / "run" / INCIDENTS).read_text() if lost else "010.txt"
     assert "010.txt" in incidents
-    assert incidents.count("010.txt") == {"crash": 2, "exit": 2}.get(word, 1)
+    assert incidents.count("010.txt") == (2 if lost else 1)
+
+
+def test_what_is_lost_later_is_told_by_its_own_name(tmp_path: Path) -> None:
+    """In later stages tasks have lines that the stage before has kept."""
+    terrible(tmp_path, "good", "crash")
+    executor = LocalExecutor(1, WorkerLimits())
+    counts = Pipeline(recipe(tmp_path, Short(), Same(), Terrible()), executor).run()
+    assert [name for name, _ in counts[1].refused] == ["texts/010.txt"]
+    lines = (tmp_path / "run" / INCIDENTS).read_text().splitlines()
+    assert [json.loads(line)["what"].partition(":")[0] for line in lines] == ["texts/010.txt"] * 2
+
+
+def test_a_step_that_fails_to_make_documents_costs_those_alone(tmp_path: Path) -> None:
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    (texts / "a.txt").write_text("good and long enough")
+    (counts,) = Pipeline(recipe(tmp_path, Clumsy(), Terrible()), InThisProcess()).run()
+    assert [one["id"] for one in kept(tmp_path / "run")] == ["texts/a.txt~1", "texts/a.txt"]
+    assert counts.made == {"clumsy": 1}
+    assert counts.refused == [
+        ("texts/a.txt~0", "ValueError: told to"),
+        ("texts/a.txt~clumsy", "ValueError: a third one does not fit"),
+    ]
+
+
+def test_a_model_that_cannot_be_loaded_stops_the_run(tmp_path: Path) -> None:
+    terrible(tmp_path, "unloadable")
+    with pytest.raises(CheckpointError, match="the model is damaged"):
+        Pipeline(recipe(tmp_path, Terrible()), InThisProcess()).run()
+
+
+def test_a_task_that_is_done_is_not_done_again(tmp_path: Path) -> None:
+    """Its process may have been lost between the last file and the answer."""
+    given = recipe(tmp_path, Short(), Same(), Upper())
+
+    class Twice(InThisProcess):
+        def map(self, job: Job, tasks: Sequence[int]) -> Iterator[Done]:
+            for one in super().map(job, tasks):
+                assert job(one.task, {}, lambda piece, document: None) == one.counts
+                yield one
+
+    Pipeline(given, Twice()).run()
+    assert len(kept(tmp_path / "run")) == 32
 
 
 def test_a_process_that_died_by_chance_costs_nothing(tmp_path: Path) -> None:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from everlong.curation.counts import Counts
 from everlong.curation.duplicates.exact import ExactDuplicates
-from everlong.curation.pipeline import Pipeline
+from everlong.curation.language.identification import LanguageFilter
+from everlong.curation.pipeline import REFUSED, Pipeline, StageJob, stage_files
 from everlong.curation.recipe import Curation
 from everlong.curation.run import curate
 from everlong.curation.shards import TRAINING
+from everlong.curation.stage import LeftOut, stages_of
 from everlong.curation.tasks import Source, files_of, plain_name, tasks_of
 from everlong.curation.workers import LocalExecutor, WorkerLimits
 from everlong.errors import ConfigError
@@ -88,3 +92,49 @@ def test_a_record_with_a_name_that_cannot_be_written_is_refused(tmp_path: Path) 
     (counts,) = Pipeline(given, LocalExecutor(1, WorkerLimits())).run()
     assert counts.refused == [("s/a.jsonl#1", "has no text in text; its fields: k")]
     assert counts.kept == 1
+
+
+def test_a_language_that_a_record_states_counts_where_no_step_tells_one(tmp_path: Path) -> None:
+    text = "It rained all night, and in the morning the road to the village was under water. " * 5
+    path = tmp_path / "a.jsonl"
+    records = ({"text": text, "language": language} for language in ("swa", "go"))
+    path.write_text("\n".join(map(json.dumps, records)))
+    given = Curation(tmp_path / "run", (Source("s", (path,)),))
+    (counts,) = Pipeline(given, InThisProcess()).run()
+    assert counts.parts == {"s sw": len(text), "s ": len(text)}
+    told = Curation(tmp_path / "told", given.sources, (LanguageFilter(),))
+    (counts,) = Pipeline(told, InThisProcess()).run()
+    assert counts.parts == {"s en": 2 * len(text)}
+
+
+def test_all_that_is_refused_is_in_files_and_some_of_it_in_the_counts(tmp_path: Path) -> None:
+    lines = [json.dumps({"content" if number else "text": "a text"}) for number in range(301)]
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    given = Curation(tmp_path / "run", (Source("s", (tmp_path / "a.jsonl",)),), task_bytes=3000)
+    (counts,) = Pipeline(given, InThisProcess()).run()
+    files = sorted((given.run / REFUSED).glob("*.jsonl"))
+    assert len(files) > 1
+    refused = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+    assert [one["id"] for one in refused] == [f"s/a.jsonl#{number}" for number in range(2, 302)]
+    assert counts.refusals == 300
+    assert counts.refused == [(one["id"], one["why"]) for one in refused[:200]]
+    assert Counts() + counts + counts == replace(counts + counts, refused=counts.refused)
+    older = json.loads(counts.to_json())
+    del older["refusals"]
+    assert Counts.from_plain(older).refusals == 200, "that had all"
+
+
+def test_the_rest_of_a_file_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "a text"}\n' * 5)
+    (tmp_path / "b.txt").write_text("a text")
+    given = Curation(tmp_path / "run", (Source("s", (tmp_path,)),))
+    given.run.mkdir()
+    stage_files(given.run, 0).folder.mkdir()
+    job = StageJob(given, *stages_of(()), tuple(tasks_of(given.sources, given.task_bytes)))
+    skip = {(0, 1): LeftOut("it hung"), (0, 3): LeftOut("it hung on", rest=True)}
+    counts = job(0, skip, lambda piece, document: None)
+    assert counts.refused == [
+        ("s/a.jsonl#2", "it hung"),
+        ("s/a.jsonl#3+", "the file is not read on: it hung on"),
+    ]
+    assert counts.documents == 3, "two before, and the next file"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -70,6 +72,12 @@ def test_divided_words_and_lines_are_put_together() -> None:
     assert "software" in pages_text(
         [f"{LINE} soft\ufffe\r\nware that is one word, and so on {LINE}"]
     )
+
+
+def test_a_page_of_one_word_takes_no_time() -> None:
+    begin = time.process_time()
+    assert pages_text([f"un-\nder {'a' * 100_000}"]) == f"under {'a' * 100_000}"
+    assert time.process_time() - begin < 2
 
 
 def test_paragraphs_go_on_over_pages() -> None:

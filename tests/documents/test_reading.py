@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import pickle
+import time
 import tracemalloc
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from everlong.documents.extracted import Extracted, Limits, Refused
 from everlong.documents.parts import Part, parts
 from everlong.documents.reading import READERS, read
 from tests.documents.pdf_bytes import pdf
-from tests.documents.warc_bytes import packed, page, record
+from tests.documents.warc_bytes import packed, page, record, response
 from tests.documents.zip_bytes import docx, epub, zipped
 from tests.evaluation.public_data import public_data
 
@@ -111,6 +112,35 @@ def test_skipped_numbers_are_refused_and_not_read(tmp_path: Path) -> None:
     assert list(read(text, skip={0: "no"})) == [Refused("", "no")]
 
 
+def test_a_file_of_comments_is_told_soon(tmp_path: Path) -> None:
+    """Where a comment ends must not depend on those behind it, for then each doubles the work."""
+    start = time.perf_counter()
+    (found,) = read(written(tmp_path / "a", b"<!---->" * 40 + b"x"))
+    assert time.perf_counter() - start < 5
+    assert isinstance(found, Refused)
+    assert "no reader for a" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "least"),
+    [
+        ("a.jsonl", b"\n" * 9 + b'{"text": "a"}\n' + b" \n", 10),
+        ("a.jsonl", b"x" * (3 << 20) + b"\n", 2),
+        ("a.warc", record(b"GET / HTTP/1.1\r\n\r\n", kind="request") * 7 + record(page(1)), 7),
+        ("a.warc", record(response(b"moved", status="301 Moved")) * 5, 5),
+    ],
+)
+def test_who_waits_is_told_that_reading_goes_on(
+    tmp_path: Path, name: str, data: bytes, least: int
+) -> None:
+    told: list[None] = []
+    path = written(tmp_path / name, data)
+    limits = Limits(record_bytes=10_000)
+    found = list(read(path, limits, alive=lambda: told.append(None)))
+    assert len(told) >= least
+    assert found == list(read(path, limits)), "which changes nothing"
+
+
 def test_large_files_are_refused_and_never_in_memory(tmp_path: Path) -> None:
     path = written(tmp_path / "a.txt.gz", gzip.compress(bytes(64 << 20)))
     tracemalloc.start()
@@ -129,6 +159,13 @@ def test_a_large_file_of_lines_is_read_in_constant_memory(tmp_path: Path) -> Non
     assert tracemalloc.get_traced_memory()[1] < 6 << 20
     tracemalloc.stop()
     assert count == 40_000
+
+
+def test_packed_lines_are_one_part_whatever_their_name(tmp_path: Path) -> None:
+    lines = b"".join(b'{"text": "text %d"}\n' % number for number in range(999))
+    path = written(tmp_path / "a.jsonl", gzip.compress(lines))
+    assert parts(path, 100) == [Part(path, path.stat().st_size)]
+    assert len(list(read(path))) == 999
 
 
 def test_other_files_are_one_part(tmp_path: Path) -> None:

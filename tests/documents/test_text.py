@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -199,6 +200,15 @@ def test_no_markup_stops_reading(lines: list[str]) -> None:
         read_restructured_text("\n".join(lines).encode(), LIMITS)
     except DataError:
         return
+
+
+@pytest.mark.parametrize(
+    "line", ["`a" + " " * 100_000 + "b`", "a" + ":a" * 50_000 + "`b`"], ids="ab"
+)
+def test_hostile_markup_takes_no_time(line: str) -> None:
+    begin = time.process_time()
+    read_restructured_text(line.encode(), LIMITS)
+    assert time.process_time() - begin < 2
 
 
 def test_deep_blocks_do_not_stop_reading() -> None:

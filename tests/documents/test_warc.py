@@ -201,3 +201,12 @@ def test_records_are_those_that_warcio_reads() -> None:
         ]
         ours = [one.metadata["url"] for one in read(data) if isinstance(one, Extracted)]
         assert ours == theirs
+
+
+def test_a_file_of_damaged_records_is_not_read_to_its_end() -> None:
+    """Each makes its reader read on as far as it claims to go, and the next begins right behind."""
+    found = read(b"WARC/1.0\r\nContent-Length: 5000\r\n\r\n" * 2000)
+    assert len(found) == 500
+    last = found[-1]
+    assert isinstance(last, Refused)
+    assert "cannot be read on: 500 of its records are damaged" in last.reason

@@ -36,8 +36,12 @@ def instructions(source: str) -> Iterator[tuple[str, str]]:
         code = _without_docstring(node, lines)
         if not (_SHORTEST <= len(first) <= _LONGEST and code is not None):
             continue
+        try:
+            signature = _signature(node)
+        except RecursionError:  # of a default or an annotation that is nested so deeply
+            continue
         yield (
-            f"Write a Python function with the signature `{_signature(node)}`. {first}",
+            f"Write a Python function with the signature `{signature}`. {first}",
             f"```python\n{code}\n```",
         )
         yield f"What does this Python function do?\n\n```python\n{code}\n```", first

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,6 +19,7 @@ from everlong.curation.augmentation.made import drawing, is_made, made, title_of
 from everlong.curation.augmentation.structure import definitions
 from everlong.curation.document import Document
 from everlong.errors import ConfigError, MissingDataError
+from everlong.files import sha256_file
 
 _SHORT_FORM = re.compile(r" \(([A-Za-z][\w-]{1,9})\)")
 _PHRASE_END = re.compile(r"[^\w '’/-]")
@@ -51,12 +52,25 @@ class Glossary:
                 f"fewest is {self.fewest} and most {self.most}; give 1 <= fewest <= most"
             )
 
+    def prepare(self) -> None:
+        """Read the list.
+
+        Raises:
+            MissingDataError: it is not there.
+            ConfigError: it is not in UTF-8, or a line of it has no term and meaning.
+        """
+        if self.terms is not None:
+            _terms(self.terms)
+
+    def reads(self) -> Mapping[str, str]:
+        """See :class:`everlong.curation.step.ReadingStep`."""
+        return {} if self.terms is None else {"terms": sha256_file(_there(self.terms))}
+
     def make(self, document: Document) -> Iterator[Document]:
         """See :class:`everlong.curation.step.MakingStep`.
 
         Raises:
-            MissingDataError: the list is not there.
-            ConfigError: a line of it has no term and meaning.
+            ConfigError: see :meth:`prepare`.
         """
         if is_made(document) or (self.sources and document.source not in self.sources):
             return
@@ -123,18 +137,29 @@ def _of_list(text: str, terms: dict[str, tuple[str, str]]) -> Iterator[tuple[str
             at += 1
 
 
-@functools.lru_cache(maxsize=4)
-def _terms(path: Path) -> dict[str, tuple[str, str]]:
-    """Terms and meanings by the words of the term."""
+def _there(path: Path) -> Path:
     if not path.is_file():
         raise MissingDataError(f"{path} is not there; change the glossary's terms")
+    return path
+
+
+@functools.lru_cache(maxsize=4)
+def _terms(path: Path) -> dict[str, tuple[str, str]]:
+    """Terms and meanings by the words of the term; raises as :meth:`Glossary.prepare`."""
     found: dict[str, tuple[str, str]] = {}
-    with path.open(encoding="utf-8", newline="") as lines:
-        for number, row in enumerate(csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE), 1):
-            if not row:
-                continue
-            if len(row) != 2 or not row[0].strip() or not row[1].strip():
-                raise ConfigError(f"{path}, line {number}: needs a term, a tab, and its meaning")
-            words = [one[0].lower() for one in _WORD.finditer(row[0])]
-            found.setdefault(" ".join(words), (row[0].strip(), row[1].strip()))
+    try:
+        with _there(path).open(encoding="utf-8", newline="") as lines:
+            rows = [*csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ConfigError(
+            f"{path} cannot be read: {error}; save it in UTF-8, with a term and its meaning on "
+            "each line"
+        ) from None
+    for number, row in enumerate(rows, 1):
+        if not row:
+            continue
+        if len(row) != 2 or not row[0].strip() or not row[1].strip():
+            raise ConfigError(f"{path}, line {number}: needs a term, a tab, and its meaning")
+        words = [one[0].lower() for one in _WORD.finditer(row[0])]
+        found.setdefault(" ".join(words), (row[0].strip(), row[1].strip()))
     return found

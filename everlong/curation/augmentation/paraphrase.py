@@ -71,8 +71,8 @@ class Paraphrase:
     sources: tuple[str, ...] = ()
     """Names of the sources whose documents are rewritten; empty: all."""
     languages: tuple[str, ...] = ("en",)
-    """Only documents in these, those that the model writes, and those whose language no step has
-    told."""
+    """Only documents in these, those that the model writes, and those whose language is not
+    known."""
     copies: int = 1
     """Of each document."""
     shortest: int = 200
@@ -181,24 +181,25 @@ class Paraphrase:
                 yield paragraph
 
     def _written(self, paragraphs: list[str], seed: int) -> list[str | None]:
-        """What the model makes of some paragraphs; None where it comes to no end."""
+        """What the model makes of some paragraphs; None where it comes to no end, or where the
+        paragraph does not fit its window, as one of a script with more tokens than letters."""
         llm = self._loaded()
+        most = int(_TOKENS_A_LETTER * self.longest)
         written: list[str | None] = [*paragraphs]
         for instruction in self.instructions:
-            places = [place for place, one in enumerate(written) if one is not None]
-            asked = [
-                llm.tokenizer.encode_chat(
-                    [{"role": "user", "content": f"{instruction}\n\n{written[place]}"}]
+            asked = {
+                place: llm.tokenizer.encode_chat(
+                    [{"role": "user", "content": f"{instruction}\n\n{one}"}]
                 )
-                for place in places
-            ]
+                for place, one in enumerate(written)
+                if one is not None
+            }
+            written = [None] * len(paragraphs)
+            fitting = {n: one for n, one in asked.items() if len(one) + most <= llm.max_model_len}
             done = llm.generate(
-                asked,
-                temperature=self.temperature,
-                seed=seed,
-                max_tokens=int(_TOKENS_A_LETTER * self.longest),
+                [*fitting.values()], temperature=self.temperature, seed=seed, max_tokens=most
             )
-            for place, one in zip(places, done, strict=True):
+            for place, one in zip(fitting, done, strict=True):
                 text = " ".join(one.text.split()).strip('"“” ')
                 written[place] = text if one.finish_reason == "stop" and text else None
         return written

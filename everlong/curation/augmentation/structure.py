@@ -64,7 +64,7 @@ class Answered:
     answer: str
 
 
-_HEADING = re.compile(r"^(#{1,6}) +(.+?) *#*$", re.MULTILINE)
+_HEADING = re.compile(r"^(#{1,6}) +(.+)$", re.MULTILINE)
 _FENCE = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
 _NUMBER = re.compile(
     r"(?:(?:section|article|chapter|part|clause) +(?:[0-9]+(?:\.[0-9]+)*|[IVXLC]+|[A-Z])\b[.):]?"
@@ -120,7 +120,7 @@ def sections(text: str) -> Iterator[Section]:
     ]
     open_: list[tuple[int, str]] = []
     for number, found in enumerate(headings):
-        level, heading = len(found[1]), plain(found[2])
+        level, heading = len(found[1]), plain(found[2][0] + found[2][1:].rstrip("#"))
         while open_ and open_[-1][0] >= level:
             open_.pop()
         end = headings[number + 1].start() if number + 1 < len(headings) else len(text)

@@ -38,6 +38,9 @@ class Item:
     """Of the set and the example: ``gsm8k test:12``."""
     texts: tuple[Hashes, ...]
     """Hashes of the words of its texts, without the set's template."""
+    complete: bool = False
+    """Whether each text is all of it, such as a question with one of its options; else it is all of
+    them together."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class _Raw:
     name: str
     texts: list[list[tuple[Slot, str]]]
     """Each text is made of parts."""
+    complete: bool = False
 
 
 def items_of_task(name: str, data: Path) -> list[Item]:
@@ -90,7 +94,9 @@ def items_of_file(path: Path) -> list[Item]:
     data = Data(path.parent)
     rows: Iterable[Any]
     if suffix == ".txt":
-        rows = [[part, *part.split("\n")] for part in data.text(name).split("\n\n")]
+        parts = data.text(name).split("\n\n")
+        # Each line in a list of its own: all of them together are the part, which is there.
+        rows = [[part, *([line] for line in part.split("\n"))] for part in parts]
     elif suffix == ".json":
         rows = data.document(name, _rows)
     else:
@@ -119,9 +125,9 @@ def _raw(task: str, example: Any) -> _Raw:
     if isinstance(example, Choice):
         contexts = list(dict.fromkeys(context for context, _ in example.options))
         if len(example.options) > _MOST_OPTIONS:
-            return _Raw(name, [[(slot("context"), context)] for context in contexts])
+            return _Raw(name, [[(slot("context"), context)] for context in contexts], True)
         texts = [[(slot("context"), c), (slot("option"), t)] for c, t in example.options]
-        return _Raw(name, texts)
+        return _Raw(name, texts, True)
     found = [
         [(slot(place), text)]
         for field in dataclasses.fields(example)
@@ -170,6 +176,7 @@ def _without_templates(raw: Sequence[_Raw]) -> list[Item]:
                 _joined([_inside(known[part], frames[slot]) for slot, part in parts])
                 for parts in one.texts
             ),
+            one.complete,
         )
         for one in raw
     ]

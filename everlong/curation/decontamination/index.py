@@ -1,17 +1,23 @@
 """Runs of words of evaluation sets, for looking up those of a text.
 
-A run that an evaluation item has is an entry: its hash, and the number of the item. Runs differ in
-length, and all of them begin with a few words, their opening. Of a text all openings are looked up
-at once, first in a table of bits (Bloom 1970, "Space/time trade-offs in hash coding with allowable
-errors", with one hash), then among the sorted hashes of the openings; where one is found, runs of
-each length are. The index is built once, kept in a file of the cache folder, and read by every
-worker.
+A run that an evaluation item has is an entry: its hash, and the number of a whole. That is what a
+text is compared with to see how much of an item it has: all texts of the item together, or one of
+them that is the item for itself. An item with several wholes is there as far as the best of them
+is: who copies a question with its answer copies the item, whatever the other options are.
+
+Runs differ in length, and all of them begin with a few words, their opening. Of a text all openings
+are looked up at once, first in a table of bits (Bloom 1970, "Space/time trade-offs in hash coding
+with allowable errors", with one hash), then among the sorted hashes of the openings; where one is
+found, runs of each length are. The index is built once, kept in a file of the cache folder, and
+read by every worker.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +31,14 @@ from everlong.curation.step import Hashes
 from everlong.errors import ConfigError
 from everlong.files import FileLock, atomic_write, cache_dir
 
-_VERSION = 2
+LARGE = 10
+"""Entries of a whole, at least, for being an item whatever else there is: a phrase is none."""
+_OWNERS = 2
+"""Items that may have the same text, which is their own nevertheless: sets overlap."""
+_VERSION = 3
 """Of the file, and of how items become hashes."""
+_TASKS = Path(__file__).parents[2] / "evaluation"
+"""Whose programs decide what tasks ask."""
 _MOST_ITEMS = 8
 """That share an entry; which ones more there are does not matter then."""
 _BITS_PER_OPENING = 16
@@ -54,9 +66,9 @@ class Sets:
             yield from items_of_file(path)
 
     def fingerprint(self) -> str:
-        """The same for the same settings and files, told by their sizes and times."""
+        """The same for the same settings, tasks and files, which are told by sizes and times."""
         inside = () if self.data is None or not self.tasks else sorted(self.data.rglob("*"))
-        told = [repr((_VERSION, self))]
+        told = [repr((_VERSION, self)), *([_programs(_TASKS)] if self.tasks else [])]
         for path in (*inside, *self.files):
             if path.is_file():
                 stat = path.stat()
@@ -82,12 +94,14 @@ class ContaminationIndex:
 
     hashes: Hashes
     """[E]"""
-    items: NDArray[np.int32]
-    """[E], number of the item that has it."""
+    wholes: NDArray[np.int32]
+    """[E], number of the whole that has it."""
     lengths: NDArray[np.int32]
     """Lengths of runs that there are, in words."""
     totals: NDArray[np.int32]
-    """[items], how many different entries each has."""
+    """[wholes], how many different entries each has."""
+    items: NDArray[np.int32]
+    """[wholes], number of the item that each is of."""
     names: tuple[str, ...]
     """[items]"""
     too_short: int
@@ -123,21 +137,21 @@ class ContaminationIndex:
     def digest(self) -> str:
         """SHA-256 of the entries: the same for the same sets, wherever they are."""
         found = hashlib.sha256()
-        for one in (self.hashes, self.items, self.totals):
+        for one in (self.hashes, self.wholes, self.totals, self.items):
             found.update(np.ascontiguousarray(one).data)
         return found.hexdigest()
 
-    def items_of(self, hashes: Hashes) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-        """The items that have some entries.
+    def wholes_of(self, hashes: Hashes) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """The wholes that have some entries.
 
         Returns:
-            Pairs of the place in ``hashes`` and the item's number.
+            Pairs of the place in ``hashes`` and the whole's number.
         """
         first = np.searchsorted(self.hashes, hashes, "left")
         counts = np.searchsorted(self.hashes, hashes, "right") - first
         of = np.repeat(np.arange(len(hashes)), counts)
         inner = np.arange(len(of)) - np.repeat(np.cumsum(counts) - counts, counts)
-        return of, self.items[first[of] + inner]
+        return of, self.wholes[first[of] + inner]
 
     def to_bytes(self) -> bytes:
         """As :meth:`from_bytes` reads it."""
@@ -146,9 +160,10 @@ class ContaminationIndex:
             np.savez(
                 file,
                 hashes=self.hashes,
-                items=self.items,
+                wholes=self.wholes,
                 lengths=self.lengths,
                 totals=self.totals,
+                items=self.items,
                 names=names,
                 too_short=np.int64(self.too_short),
                 opening=np.int64(self.opening),
@@ -162,9 +177,10 @@ class ContaminationIndex:
         with np.load(io.BytesIO(data), allow_pickle=False) as saved:
             return cls(
                 saved["hashes"],
-                saved["items"],
+                saved["wholes"],
                 saved["lengths"],
                 saved["totals"],
+                saved["items"],
                 tuple(saved["names"].tobytes().decode().split("\n")),
                 int(saved["too_short"]),
                 int(saved["opening"]),
@@ -185,7 +201,7 @@ def build(items: Iterable[Item], words: int, shortest: int) -> ContaminationInde
         ConfigError: no item has so many words.
     """
     names: list[str] = []
-    found: list[Hashes] = []
+    found: list[tuple[list[Hashes], bool]] = []
     openings: list[Hashes] = []
     lengths: set[int] = set()
     too_short = 0
@@ -199,7 +215,7 @@ def build(items: Iterable[Item], words: int, shortest: int) -> ContaminationInde
                 openings.append(runs.of(shortest)[: len(keys[-1])])
         if keys:
             names.append(item.name.replace("\n", " "))
-            found.append(np.unique(np.concatenate(keys)))
+            found.append((_different(map(np.unique, keys)), item.complete))
         else:
             too_short += 1
     if not found:
@@ -207,25 +223,73 @@ def build(items: Iterable[Item], words: int, shortest: int) -> ContaminationInde
             f"none of the {too_short:,} evaluation items has {shortest} words or more; lower "
             "shortest, or name other sets"
         )
-    totals = np.array([len(one) for one in found], dtype=np.int32)
-    hashes = np.concatenate(found)
-    owners = np.repeat(np.arange(len(found), dtype=np.int32), totals)
+    wholes, of_items = _wholes(found)
+    totals = np.array([len(one) for one in wholes], dtype=np.int32)
+    hashes = np.concatenate(wholes)
+    owners = np.repeat(np.arange(len(wholes), dtype=np.int32), totals)
     order = np.argsort(hashes, kind="stable")
     hashes, owners = hashes[order], owners[order]
-    few = np.ones(len(hashes), dtype=np.bool_)
-    few[_MOST_ITEMS:] = hashes[_MOST_ITEMS:] != hashes[:-_MOST_ITEMS]
+    few = _of_first_items(hashes, of_items[owners])
     hashes, owners = hashes[few], owners[few]
     return ContaminationIndex(
         hashes,
         owners,
         np.array(sorted(lengths), dtype=np.int32),
         totals,
+        of_items,
         tuple(names),
         too_short,
         shortest,
         every := np.unique(np.concatenate(openings)),
         _table(every),
     )
+
+
+def _wholes(items: Sequence[tuple[list[Hashes], bool]]) -> tuple[list[Hashes], NDArray[np.int32]]:
+    """What texts are compared with.
+
+    Args:
+        items: entries of the texts of each, and whether each text is all of it.
+
+    Returns:
+        Entries of each whole, and the numbers of their items, [wholes].
+    """
+    owners = Counter(_digest(text) for texts, _ in items for text in texts)
+    wholes: list[Hashes] = []
+    of_items: list[int] = []
+    for number, (texts, complete) in enumerate(items):
+        some = texts
+        if not complete:
+            # A text of some length is an item, too, as a question is without its solution; but not
+            # one that many have, such as an instruction or a licence.
+            own = [one for one in texts if len(one) >= LARGE and owners[_digest(one)] <= _OWNERS]
+            some = _different([np.unique(np.concatenate(texts)), *own])
+        wholes += some
+        of_items += [number] * len(some)
+    return wholes, np.array(of_items, dtype=np.int32)
+
+
+def _different(texts: Iterable[Hashes]) -> list[Hashes]:
+    """Each of them once."""
+    return [*{_digest(text): text for text in texts}.values()]
+
+
+def _digest(text: Hashes) -> bytes:
+    return hashlib.blake2b(text.tobytes(), digest_size=16).digest()
+
+
+def _of_first_items(hashes: Hashes, items: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """Which entries are of the first few items that share their hash.
+
+    Args:
+        hashes: [E], sorted.
+        items: [E], ascending for the same hash.
+    """
+    another = np.concatenate(([True], hashes[1:] != hashes[:-1]))
+    number = np.cumsum(another | np.concatenate(([True], items[1:] != items[:-1])))
+    first = number[another][np.cumsum(another) - 1]
+    few: NDArray[np.bool_] = number - first < _MOST_ITEMS
+    return few
 
 
 def opened(sets: Sets) -> ContaminationIndex:
@@ -243,6 +307,16 @@ def opened(sets: Sets) -> ContaminationIndex:
             if not path.exists():
                 atomic_write(path, build(sets.items(), sets.words, sets.shortest).to_bytes())
     return ContaminationIndex.from_bytes(path.read_bytes())
+
+
+@functools.cache
+def _programs(folder: Path) -> str:
+    """A digest of the programs in a folder."""
+    found = hashlib.blake2b(digest_size=12)
+    for path in sorted(folder.rglob("*.py")):
+        program = path.read_bytes()
+        found.update(f"{path.relative_to(folder).as_posix()} {len(program)} ".encode() + program)
+    return found.hexdigest()
 
 
 def _key(runs: Hashes, length: int) -> Hashes:

@@ -6,7 +6,9 @@ Learners", appendix C). As there, what is found is cut out with 200 letters on e
 fewer than 200 letters go, too, and so do documents that fall into more than ten pieces; runs that
 are in more than ten documents are common phrases, which a model may learn. Ours: an item of which
 most is in a document is contamination however many documents have it, because benchmarks are copied
-often; and texts of 8 to 12 words are looked for as a whole.
+often; and texts of 8 to 12 words are looked for as a whole. A question with one of its options is
+an item, and so is a text of some length that no other items have, such as a question without its
+solution.
 
 It is a step of the whole corpus because of the common phrases. It should come after the duplicates
 are gone: copies of one document make a phrase common.
@@ -18,20 +20,25 @@ import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from everlong.curation.decontamination.index import ContaminationIndex, Hits, Sets, names_of, opened
+from everlong.curation.decontamination.index import (
+    LARGE,
+    ContaminationIndex,
+    Hits,
+    Sets,
+    names_of,
+    opened,
+)
 from everlong.curation.document import Changed, Document, Dropped
 from everlong.curation.step import Hashes, Sketches
 from everlong.errors import ConfigError
 
 _WHOLE = 0.8
 """An item is in a document when so much of it is."""
-_LARGE = 10
-"""Runs of an item, at least, for that: a single phrase is no item."""
 _LONGEST_WORD = 40
 """Where no space is that near, the script has none between words, and a word may be cut."""
 
@@ -41,6 +48,7 @@ class Decontamination:
     """Cuts out of documents what evaluation sets have, too, or drops these documents."""
 
     kind: Literal["decontamination"] = "decontamination"
+    cuts: ClassVar[bool] = True
     tasks: tuple[str, ...] = ()
     """Of ``everlong eval``, such as ``[gsm8k, boolq]``; all examples that are asked."""
     data: Path | None = None
@@ -54,7 +62,8 @@ class Decontamination:
     shortest: int = 8
     """Texts of fewer words than that are looked for as a whole, down to so many."""
     least_overlap: float = 0.0
-    """Share of an item that a document has to have, 0 to 1; 0: one run of words is enough."""
+    """Share of an item that a document has to have, 0 to 1; 0: one run of words is enough. Of a
+    question with options it is that of the question with one of them, the best."""
     most_documents: int = 10
     """What is in more documents is a common phrase, and stays; the data card says how many have
     such."""
@@ -108,9 +117,11 @@ class Decontamination:
         hits = index.hits(document.text)
         hits = _only(hits, np.isin(hits.hashes, found))
         different = np.unique(hits.hashes)
-        of, items = index.items_of(different)
-        numbers, counts = np.unique(items, return_counts=True)
-        shares = counts / index.totals[numbers]
+        of, wholes = index.wholes_of(different)
+        there, counts = np.unique(wholes, return_counts=True)
+        numbers, item = np.unique(index.items[there], return_inverse=True)
+        shares = np.zeros(len(numbers))
+        np.maximum.at(shares, item, counts / index.totals[there])
         enough = shares >= self.least_overlap
         if not enough.any():
             return None
@@ -119,7 +130,8 @@ class Decontamination:
         detail = f"{names_of(index, numbers.tolist())}: {shares[0]:.0%} of the first"
         if self.action == "drop":
             return Dropped("contaminated", detail)
-        hits = _only(hits, np.isin(hits.hashes, different[of[np.isin(items, numbers)]]))
+        chosen = different[of[np.isin(index.items[wholes], numbers)]]
+        hits = _only(hits, np.isin(hits.hashes, chosen))
         pieces, windows = _cut(document.text, hits, self.window)
         if windows + 1 > self.most_pieces:
             return Dropped("pieces", f"{detail}; {windows + 1} pieces, at most {self.most_pieces}")
@@ -185,11 +197,11 @@ def _of_whole_items(
     index: ContaminationIndex, owners: NDArray[np.int64], hashes: Hashes
 ) -> NDArray[np.bool_]:
     """Which pairs of a document and an entry are part of an item most of which is there."""
-    of, items = index.items_of(hashes)
-    both = owners[of] * np.int64(len(index.totals)) + items
+    of, wholes = index.wholes_of(hashes)
+    both = owners[of] * np.int64(len(index.totals)) + wholes
     _, inverse, counts = np.unique(both, return_inverse=True, return_counts=True)
-    totals = index.totals[items]
-    whole = (totals >= _LARGE) & (counts[inverse] >= _WHOLE * totals)
+    totals = index.totals[wholes]
+    whole = (totals >= LARGE) & (counts[inverse] >= _WHOLE * totals)
     found = np.zeros(len(hashes), dtype=np.bool_)
     found[of[whole]] = True
     return found

@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,7 @@ class ExactDuplicates:
     """
 
     kind: Literal["exact_duplicates"] = "exact_duplicates"
+    cuts: ClassVar[bool] = False
     case: bool = False
     """Whether texts that differ in capitals are different ones."""
     white_space: bool = False

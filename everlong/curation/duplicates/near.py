@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +45,7 @@ class NearDuplicates:
     """
 
     kind: Literal["near_duplicates"] = "near_duplicates"
+    cuts: ClassVar[bool] = False
     threshold: float = 0.8
     """Jaccard similarity of the sets of shingles, in (0, 1]. Replacing 2 of 100 words makes it
     0.82."""
@@ -89,10 +89,9 @@ class NearDuplicates:
         A document that an earlier run has kept names itself.
         """
         numbers = _sketched(sketches, kept)
-        with ExitStack() as opened:
-            columns = opened.enter_context((work / "columns").open("w+b"))
+        with (work / "columns").open("w+b") as columns:
             own = Entries(write_columns(sketches, numbers, self.bands, columns), sketches, numbers)
-            stored = self._stored(seen, opened)
+            stored = self._stored(seen)
             leader, alike = nearly_equal(self._minhash, self.threshold, stored, own, work)
         return _Alike(leader, alike, numbers, len(kept))
 
@@ -132,15 +131,28 @@ class NearDuplicates:
         parameters = {name: getattr(self, name) for name in names}
         return None if self.store is None else DuplicateStore(self.store, self.kind, parameters)
 
-    def _stored(self, seen: Sequence[str], opened: ExitStack) -> list[Entries]:
+    def _stored(self, seen: Sequence[str]) -> list[Entries]:
         """What runs before this one have kept."""
         store, found = self.remembered(), list[Entries]()
         for one in [] if store is None else store.runs(seen):
             assert store is not None
             columns, hashes, starts = (store.path(one, name) for name in _STORED)
-            table = Table(opened.enter_context(columns.open("rb")), one.entries, "<u8")
+            table = _StoredColumns(columns, one.entries)
             found.append(Entries(table, Sketches(hashes, np.fromfile(starts, dtype="<i8"))))
         return found
+
+
+class _StoredColumns(Table):
+    """Of an earlier run. The file is open only while it is read: of runs there may be more than a
+    process may have files open."""
+
+    def __init__(self, path: Path, rows: int) -> None:
+        self._path, self.rows = path, rows
+
+    def read(self, column: int, first: int = 0, count: int | None = None) -> NDArray[Any]:
+        """See :meth:`everlong.curation.duplicates.tables.Table.read`."""
+        with self._path.open("rb") as file:
+            return Table(file, self.rows, "<u8").read(column, first, count)
 
 
 class _Alike:

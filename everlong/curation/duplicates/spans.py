@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import xxhash
@@ -54,6 +54,7 @@ class RepeatedSpans:
     """Cuts passages that were there before, and lines that many documents of a source have."""
 
     kind: Literal["repeated_spans"] = "repeated_spans"
+    cuts: ClassVar[bool] = True
     unit: Literal["sentence", "line"] = "sentence"
     """What spans are made of."""
     span: int | None = 3

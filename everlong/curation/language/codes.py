@@ -59,3 +59,11 @@ def canonical(code: str) -> str:
     language = code.replace("_", "-").partition("-")[0].lower()
     language = ALIASES.get(language, language)
     return ISO_639_1.get(language, language)
+
+
+def is_canonical(code: str) -> bool:
+    """Whether it can be the one code of a language: of two letters one of ISO 639-1, of three any
+    that :func:`canonical` leaves."""
+    if len(code) == 2:
+        return canonical(code) == code and code in ISO_639_1.values()
+    return len(code) == 3 and code.isascii() and code.isalpha() and canonical(code) == code

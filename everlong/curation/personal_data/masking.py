@@ -210,8 +210,8 @@ def unmask(text: str, masked: Masked) -> str:
 
 @dataclass(frozen=True)
 class PersonalData:
-    """Masks personal data in texts and in metadata, such as titles; drops documents that have a lot
-    of it in their text. Ids, which name files, stay as they are."""
+    """Masks personal data in texts and in metadata, such as titles and licences; drops documents
+    that have a lot of it in their text. Ids, which name files, stay as they are."""
 
     kind: Literal["personal_data"] = "personal_data"
     kinds: tuple[PersonalDataKind, ...] = KINDS
@@ -255,6 +255,10 @@ class PersonalData:
                 found = find(value, self.kinds, self.regions, self.spelt_out)
                 document.metadata[name], _ = mask(value, found, self.replacement)
                 more += found
+        if document.licence is not None:  # which may be what an author wrote: "ask ..."
+            found = find(document.licence, self.kinds, self.regions, self.spelt_out)
+            document.licence, _ = mask(document.licence, found, self.replacement)
+            more += found
         self._note(document, " in metadata", more)
         return None
 

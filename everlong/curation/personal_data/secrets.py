@@ -79,6 +79,15 @@ _KEY_BEGIN = "-----BEGIN "
 _KEY_HEADER = re.compile(r"-----BEGIN (?:[A-Z0-9]{2,12} ){0,2}PRIVATE KEY(?: BLOCK)?-----")
 _KEY_END = re.compile(r"-----END (?:[A-Z0-9]{2,12} ){0,2}PRIVATE KEY(?: BLOCK)?-----")
 _LONGEST_KEY = 16_384
+_BETWEEN_LINES = r"(?:[\s>\"'+,;#*|/]|\\[nr]){1,40}+"
+"""Also where a message is quoted, and as programs and comments have it."""
+_KEY_LINES = re.compile(
+    rf"(?:{_BETWEEN_LINES}(?:Proc-Type|DEK-Info|Version|Comment|Charset): [^\n\\]{{0,200}}+)*+"
+    rf"(?:{_BETWEEN_LINES}[A-Za-z0-9+/]{{40,}}+={{0,2}}+)++"
+    # The last line is short, and no word.
+    rf"(?:{_BETWEEN_LINES}(?=[A-Za-z]*+[0-9+/=])[A-Za-z0-9+/]++={{0,2}}+(?=[\s\"'\\,;]|$))?+"
+)
+"""Of a key whose end is not there: attributes, and base64 in lines of 64 signs or more."""
 
 _VALUE = r"([A-Za-z0-9+/_\-.=~]{16,512}+)"
 _ASSIGNED = tuple(
@@ -146,7 +155,8 @@ def _private_keys(text: str) -> Iterator[Span]:
     for match in _KEY_HEADER.finditer(text):
         if match.start() < done:
             continue
-        end = _KEY_END.search(text, match.end(), match.end() + _LONGEST_KEY)
+        there = match.end(), match.end() + _LONGEST_KEY
+        end = _KEY_END.search(text, *there) or _KEY_LINES.match(text, *there)
         if end is not None:
             done = end.end()
             yield match.start(), done

@@ -68,13 +68,21 @@ class QualityClassifier:
     """``annotate``: keep all documents, and only say how good they are."""
     languages: tuple[str, ...] = ("en",)
     """Only documents in these are scored; empty: all, whatever their language. A document's
-    language is not known before a step has told it."""
+    language is what a step before has told, else what its file or record states, if anything."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.threshold <= 1:
             raise ConfigError(f"threshold is {self.threshold}; give 0 to 1")
         if self.action not in ("drop", "annotate"):
             raise ConfigError(f"action is {self.action!r}; give drop or annotate")
+
+    def prepare(self) -> None:
+        """Load the classifier.
+
+        Raises:
+            CheckpointError: its file is missing or damaged; install the package again.
+        """
+        classifier()
 
     def __call__(self, document: Document) -> Dropped | None:
         """See :class:`everlong.curation.step.DocumentStep`."""

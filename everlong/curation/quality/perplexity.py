@@ -68,7 +68,8 @@ class Perplexity:
     """``annotate``: keep all documents, and only say how surprising they are."""
     languages: tuple[str, ...] = ("en",)
     """Only documents in these are scored: those that the model knows. Empty: all, whatever their
-    language. A document's language is not known before a step has told it."""
+    language. A document's language is what a step before has told, else what its file or record
+    states, if anything."""
 
     def __post_init__(self) -> None:
         if not self.model:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from everlong.config import format_config, parse_config
 from everlong.curation.augmentation.glossary import Glossary, short_forms
 from everlong.curation.document import Document
+from everlong.curation.step import PreparedStep, ReadingStep
 from everlong.errors import ConfigError, MissingDataError
 
 
@@ -78,6 +79,26 @@ def test_lists_that_cannot_be(tmp_path: Path) -> None:
     path.write_text("term\tmeaning\nonly a term\n")
     with pytest.raises(ConfigError, match="line 2"):
         glossary(Glossary(terms=path), "text")
+    latin, long = tmp_path / "latin.tsv", tmp_path / "long.tsv"
+    latin.write_bytes("Öl\tOil.\n".encode("latin-1"))
+    long.write_text(f"term\t{'a' * 200_000}\n")
+    for one in (latin, long):
+        with pytest.raises(ConfigError, match=r"cannot be read: .*save it in UTF-8"):
+            Glossary(terms=one).prepare()
+
+
+def test_a_list_is_known_by_what_it_says(tmp_path: Path) -> None:
+    step = Glossary(terms=tmp_path / "terms.tsv")
+    assert isinstance(step, PreparedStep)
+    assert isinstance(step, ReadingStep)
+    with pytest.raises(MissingDataError, match="is not there"):
+        step.reads()
+    seen = []
+    for meaning in ("one", "another"):
+        (tmp_path / "terms.tsv").write_text(f"term\t{meaning}\n")
+        seen.append(step.reads()["terms"])
+    assert len(set(seen)) == 2
+    assert Glossary().reads() == {}
 
 
 @pytest.mark.parametrize(("fewest", "most"), [(0, 5), (3, 2)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -126,6 +127,28 @@ def test_absurd_settings_are_refused(field: str, told: str) -> None:
 def test_a_model_that_is_not_there_stops_the_run() -> None:
     with pytest.raises(ConfigError, match="the model of the paraphrase step: there is no model"):
         Paraphrase(model="nowhere").prepare()
+
+
+def test_a_paragraph_that_does_not_fit_the_window_is_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    most = STEP.longest // 2
+
+    class Small:
+        """A model with room for 100 tokens of a prompt, one for each letter."""
+
+        max_model_len = 100 + most
+        tokenizer = SimpleNamespace(encode_chat=lambda messages: [*messages[0]["content"]])
+
+        def generate(self, prompts: list[list[str]], **params: object) -> list[SimpleNamespace]:
+            assert params["max_tokens"] == most
+            assert all(len(prompt) <= 100 for prompt in prompts)
+            return [SimpleNamespace(text="written", finish_reason="stop") for _ in prompts]
+
+    monkeypatch.setattr(Paraphrase, "_loaded", lambda step: Small())
+    step = replace(STEP, instructions=("Rewrite this.",))
+    assert step._written(["a" * 200, "a" * 50], 0) == [None, "written"]
+    assert step._written(["a" * 200], 0) == [None]
 
 
 def test_a_real_model_writes_the_same_every_time() -> None:

@@ -184,6 +184,17 @@ def test_source_that_is_none_gives_nothing(source: str) -> None:
     assert pairs("code", source, programming_language="python") == {}
 
 
+def test_a_function_whose_signature_cannot_be_written_is_left_out() -> None:
+    def function(name: str, default: str) -> str:
+        about = f'"""What the function {name} is for."""'
+        return f"def {name}(a={default}):\n    {about}\n    a += 1\n    return a\n"
+
+    source = function("deep", "+".join("1" * 600)) + function("flat", "1")
+    found = pairs("code", source, programming_language="python")
+    assert len(found) == 2
+    assert all("flat" in question for question in found)
+
+
 def test_only_some_documents_are_asked_about() -> None:
     text = f"## Causes\n\n{ANSWER}"
     step = Questions(domains={"s": "medical"})

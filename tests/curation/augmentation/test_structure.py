@@ -166,8 +166,10 @@ def test_any_text_has_some_structure(text: str) -> None:
         "# " + "*_" * 50_000,
         "A\n \n" * 50_000,
         "A" + " " * 200_000,
+        "# a" + " " * 100_000 + "b",
+        "# a" + "#" * 100_000 + "b",
     ],
-    ids=range(13),
+    ids=range(15),
 )
 def test_hostile_texts_take_no_time(text: str) -> None:
     begin = time.process_time()

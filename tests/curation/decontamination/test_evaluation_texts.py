@@ -28,6 +28,7 @@ def test_templates_of_a_task_are_left_out() -> None:
     first = words_of(question).hashes.tolist()
     assert all(text.tolist()[: len(first)] == first for text in items[0].texts)
     assert len({text.tobytes() for text in items[0].texts}) == 4, "one for each option"
+    assert items[0].complete
 
 
 def test_what_was_asked_and_answered_are_texts() -> None:
@@ -36,6 +37,7 @@ def test_what_was_asked_and_answered_are_texts() -> None:
     row = json.loads(lines[7])
     assert has(items[7], row["question"])
     assert has(items[7], row["answer"])
+    assert not items[7].complete, "each is a part"
 
 
 def test_labels_that_all_share_are_no_part_of_an_item() -> None:
@@ -83,6 +85,7 @@ def test_kinds_of_files(tmp_path: Path, name: str, content: str) -> None:
     assert len(items) == 2
     assert has(items[0], "one two")
     assert has(items[1], "three")
+    assert not has(items[0], "intro one two intro one two")
 
 
 def test_files_that_cannot_be(tmp_path: Path) -> None:

@@ -196,6 +196,57 @@ def test_whole_items_are_no_phrases(sets: Path, tmp_path: Path) -> None:
     assert [why is None for _, why, _ in decided(step, texts, tmp_path)] == [True] * 6
 
 
+def spoken(name: str, count: int) -> str:
+    return " ".join(f"{name}{n}" for n in range(count))
+
+
+def copies(texts: Sequence[str], step: Decontamination, folder: Path) -> list[bool]:
+    """Whether each text is found in six documents, which are more than may have a phrase."""
+    ends = decided(step, [f"{filler(300, n)} {one}" for one in texts for n in range(6)], folder)
+    found = [why is not None for _, why, _ in ends]
+    assert all(found[n : n + 6] in ([True] * 6, [False] * 6) for n in range(0, len(found), 6))
+    return found[::6]
+
+
+def test_whole_items_of_plain_text_are_no_phrases(tmp_path: Path) -> None:
+    lines = [spoken(name, 15) for name in ("first", "second")]
+    path = tmp_path / "asked.txt"
+    path.write_text("\n".join(lines) + "\n\n" + spoken("other", 25))
+    step = Decontamination(files=(path,), action="drop", most_documents=3)
+    assert copies([*lines, " ".join(lines), spoken("other", 25)], step, tmp_path) == [
+        *(False, False),
+        *(True, True),
+    ]
+    whole = Decontamination(files=(path,), action="drop", least_overlap=1)
+    assert copies([" ".join(lines), spoken("other", 25)], whole, tmp_path) == [True, True]
+
+
+def test_a_question_with_its_answer_is_an_item(tmp_path: Path) -> None:
+    data = public_data()
+    asked = "Which statement best explains why photosynthesis is the foundation of most food webs?"
+    right = "Sunlight is the source of energy for nearly all ecosystems."
+    for change in ({"most_documents": 3}, {"least_overlap": 0.5}):
+        step = Decontamination(tasks=("arc_easy",), data=data, action="drop", **change)  # type: ignore[arg-type]
+        assert copies([f"{asked} {right}", f"{asked} Nobody knows."], step, tmp_path) == [
+            True,
+            False,
+        ]
+
+
+def test_a_text_of_its_own_is_an_item(tmp_path: Path) -> None:
+    rule = spoken("rule", 30)
+    rows = [
+        {"rule": rule, "q": spoken(f"asked{n}by", 30), "a": spoken(f"answer{n}by", 90), "b": "x"}
+        for n in range(4)
+    ]
+    path = tmp_path / "asked.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    step = Decontamination(files=(path,), action="drop", most_documents=3)
+    # What several items have is no item, and neither is a part of its own text.
+    texts = [rows[0]["q"], rows[1]["a"], rule, " ".join(rows[2]["q"].split()[:20])]
+    assert copies(texts, step, tmp_path) == [True, True, False, False]
+
+
 def test_overlap(sets: Path, tmp_path: Path) -> None:
     part = " ".join(LONG.split()[:20])
     step = Decontamination(files=(sets,), action="drop", least_overlap=0.5)
@@ -272,6 +323,28 @@ def test_the_index_is_built_once(
     assert names_of(first, [2, 1, 0], most=1) == "test.jsonl 3 and 2 more"
 
 
+def test_other_programs_of_tasks_are_another_index(
+    sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index, "_TASKS", tmp_path / "evaluation")
+    program = tmp_path / "evaluation" / "tasks" / "arc.py"
+    program.parent.mkdir(parents=True)
+
+    def fingerprints(text: str) -> tuple[str, str]:
+        program.write_text(text)
+        index._programs.cache_clear()
+        return (
+            Sets(("arc_easy",), tmp_path / "data", (sets,), 13, 8).fingerprint(),
+            Sets((), None, (sets,), 13, 8).fingerprint(),
+        )
+
+    asked, files = fingerprints("asks this")
+    assert fingerprints("asks that") != (asked, files)
+    assert fingerprints("asks this") == (asked, files)
+    assert fingerprints("asks that")[1] == files, "which no task has to do with"
+    index._programs.cache_clear()
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(
     st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=12), min_size=1, max_size=5),
@@ -304,8 +377,8 @@ def test_finds_what_a_plain_search_finds(items: list[list[int]], numbers: list[i
         if tuple(numbers[i : i + n]) in wanted
     )
     assert found == expected
-    of, numbers_of = index.items_of(hits.hashes)
-    for place, item in zip(of.tolist(), numbers_of.tolist(), strict=True):
+    of, wholes = index.wholes_of(hits.hashes)
+    for place, item in zip(of.tolist(), index.items[wholes].tolist(), strict=True):
         start, end = hits.starts[place], hits.ends[place]
         name = int(index.names[item])
         assert text[start:end] in spoken(items[name])
@@ -314,7 +387,7 @@ def test_finds_what_a_plain_search_finds(items: list[list[int]], numbers: list[i
 def test_items_that_share_everything_are_some_of_them() -> None:
     words = words_of(LONG).hashes
     index = build([Item(str(n), (words,)) for n in range(50)], 13, 8)
-    of, _ = index.items_of(index.hits(LONG).hashes)
+    of, _ = index.wholes_of(index.hits(LONG).hashes)
     assert np.bincount(of).tolist() == [8] * (len(words) - 12)
 
 

@@ -8,6 +8,7 @@ import json
 import pickle
 import random
 import re
+import sys
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -220,6 +221,27 @@ def test_runs_know_what_was_kept_before_them(tmp_path: Path) -> None:
     assert second.others(run="second") == expected, "nor what came later"
     assert corpus("empty", []).others(run="fourth") == []
     assert corpus("single", [copies[1]]).others(run="fourth") == [0]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no limit of open files")
+def test_a_store_may_have_more_runs_than_files_may_be_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import resource
+
+    monkeypatch.setattr("everlong.curation.step._MOST_OPEN", 5)
+    step = NearDuplicates(store=tmp_path / "store")
+    texts = [" ".join(f"text{n}word{m}" for m in range(50)) for n in range(40)]
+    for number, text in enumerate(texts):
+        Corpus(step, [text], tmp_path / f"{number}").remember(f"run {number}")
+    again = Corpus(step, [f"{text} end" for text in texts], tmp_path / "again")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with (tmp_path / "one").open("w") as file:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (file.fileno() + 20, limits[1]))
+    try:
+        assert again.others() == [*range(40)]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 def test_a_store_of_other_sketches_is_refused_but_not_of_another_threshold(

@@ -23,7 +23,8 @@ from everlong.curation.harm.toxicity_training import (
     tweets_of,
     with_groups,
 )
-from everlong.errors import ConfigError, MissingDataError
+from everlong.curation.step import PreparedStep
+from everlong.errors import CheckpointError, ConfigError, MissingDataError
 from everlong.evaluation.data import Data
 from tests.evaluation.public_data import public_data
 
@@ -89,6 +90,18 @@ def test_languages_that_it_does_not_know_pass(language: str | None) -> None:
     assert kept.metadata["toxicity"] is None
     assert Toxicity(languages=())(kept) is not None
     assert Toxicity(languages=("en", "nl"))(kept) is None or language == "nl"
+
+
+def test_a_damaged_file_is_told_before_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "damaged").write_bytes(b"damaged")
+    monkeypatch.setattr("everlong.curation.harm.toxicity.WEIGHTS", tmp_path / "damaged")
+    classifier.cache_clear()
+    step = Toxicity()
+    assert isinstance(step, PreparedStep)
+    with pytest.raises(CheckpointError, match="damaged cannot be read"):
+        step.prepare()
 
 
 def test_settings_are_checked() -> None:

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from everlong.curation.language.codes import ALIASES, ISO_639_1, canonical
+from everlong.curation.language.codes import ALIASES, ISO_639_1, canonical, is_canonical
+from everlong.curation.language.scripts import SCRIPTS
 from everlong.data.languages import by_language
 from tests.evaluation.public_data import public_data
 
@@ -34,6 +35,12 @@ from tests.evaluation.public_data import public_data
 )
 def test_a_language_has_one_code(code: str, language: str) -> None:
     assert canonical(code) == language
+
+
+def test_codes_that_a_language_can_have() -> None:
+    assert all(is_canonical(code) for code in [*SCRIPTS, "qaa", "sux"])
+    for code in ("eng", "nb", "EN", "English", "en_US", "xx", "", "e n", "12", "äöü"):
+        assert not is_canonical(code)
 
 
 def test_tables_lead_to_codes_that_stay() -> None:

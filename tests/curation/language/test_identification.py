@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import pickle
 import time
 
@@ -253,3 +254,28 @@ def test_real_sentences(
 ) -> None:
     found = [identify(text).language for text in sentences[code][:50]]
     assert found.count(expected) >= least * len(found)
+
+
+def test_sums_are_the_same_on_every_processor(sentences: dict[str, list[str]]) -> None:
+    from py3langid.langid import visit_counts
+
+    mine = identification._first_identifier()
+    for text in [some[0] for some in [*sentences.values()][::8]]:
+        encoded = mine._encode(text)
+        visits = visit_counts(mine.tk_nextmove, mine._rowbase, mine.tk_output, encoded)
+        summed = [0.0] * len(mine.nb_classes)
+        for feature, count in visits.items():
+            row = mine.nb_ptc[feature].tolist()
+            summed = [one + math.log1p(count) * of for one, of in zip(summed, row, strict=True)]
+        expected = [one + of for one, of in zip(summed, mine.nb_pc.tolist(), strict=True)]
+        assert mine._raw_score(encoded).tolist() == pytest.approx(expected, rel=1e-14, abs=0)
+
+
+def test_sums_of_more_bits_tell_the_same_languages(sentences: dict[str, list[str]]) -> None:
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    published = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    for text in [text for some in sentences.values() for text in some[:2]]:
+        language, confidence = published.classify(text)
+        found = identification._first_identifier().classify(text)
+        assert found == (language, pytest.approx(confidence, abs=1e-5))

@@ -255,6 +255,17 @@ def test_metadata_is_masked_as_well() -> None:
     assert document.history == [Changed("personal_data", "email in metadata", 2)]
 
 
+def test_licences_are_masked_as_well() -> None:
+    document = Document("a", "The harbour is old.", "web", licence="ask jane.roe@corp-mail.org")
+    assert PersonalData()(document) is None
+    assert document.licence == "ask <EMAIL>"
+    assert document.history == [Changed("personal_data", "email in metadata", 1)]
+    for licence in (None, "CC-BY-SA-4.0", "GPL-2.0-or-later WITH Classpath-exception-2.0"):
+        plain = Document("a", "The harbour is old.", "web", licence=licence)
+        assert PersonalData()(plain) is None
+        assert (plain.licence, plain.history) == (licence, [])
+
+
 def test_fields_of_the_step_matter() -> None:
     def after(step: PersonalData, text: str) -> str:
         document = Document("a", text, "web")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import time
 
 import pytest
 
@@ -99,3 +100,51 @@ def test_private_keys_are_found_whole(name: str) -> None:
     assert keys(f"a\n{key}\nb {key}") == [key, key]
     assert keys(key.replace("PRIVATE", "PUBLIC")) == []
     assert keys(key[:60]) == []
+
+
+KEY_LINES = [f"{WORD}{WORD}"[n : n + 64] for n in range(10)]
+
+
+@pytest.mark.parametrize(
+    ("between", "last"),
+    [
+        ("\n", "Qk3="),
+        ("\r\n", "x7"),
+        ("\\n", f"{WORD[:30]}=="),
+        ("\n    > ", "Qk3="),
+        (" ", "Qk3="),
+        ('\\n" +\n    "', "Qk3="),
+        ("\n\n", "Qk3="),
+    ],
+)
+def test_private_keys_without_their_end_are_found(between: str, last: str) -> None:
+    """As where a document was cut off, or an extract ends."""
+    key = between.join(["-----BEGIN RSA PRIVATE KEY-----", *KEY_LINES])
+    assert keys(f"a\n{key}") == [key]
+    whole = f"{key}{between}{last}"
+    for behind in ("", "\n", "\n\nThe rest of the text, with 3 words."):
+        assert keys(f"a\n{whole}{behind}") == [whole]
+    assert keys(f"{key}\nWords that follow it") == [key]
+
+
+def test_attributes_of_private_keys_without_their_end() -> None:
+    for attributes in (
+        "Proc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,0123456789ABCDEF\n\n",
+        "Version: GnuPG v2\nComment: of jane\n\n",
+    ):
+        key = f"-----BEGIN PGP PRIVATE KEY BLOCK-----\n{attributes}{WORD}\nQk3="
+        assert keys(f"{key}\nand so on") == [key]
+
+
+def test_what_a_private_key_begins_with_is_none() -> None:
+    header = "-----BEGIN PRIVATE KEY-----"
+    for behind in ("", "\n", "\n...\n", "\nis the first line of it.", f" or {header}: words"):
+        assert keys(f"{header}{behind}") == []
+
+
+def test_long_private_keys_take_no_longer() -> None:
+    begin = time.perf_counter()
+    header = "-----BEGIN PRIVATE KEY-----"
+    for behind in ("\n" * 50, f"{WORD}\n", "Version: ", f"\n{'a' * 39}", " > "):
+        keys(f"{header}{behind * 3000}" * 20)
+    assert time.perf_counter() - begin < 10

@@ -30,7 +30,8 @@ from everlong.curation.quality.training import (
     some_pieces,
     train,
 )
-from everlong.errors import ConfigError, MissingDataError
+from everlong.curation.step import PreparedStep
+from everlong.errors import CheckpointError, ConfigError, MissingDataError
 from everlong.evaluation.data import Data
 from tests.evaluation.public_data import public_data
 
@@ -100,6 +101,18 @@ def test_languages_that_it_does_not_know_pass(language: str | None) -> None:
     assert QualityClassifier(languages=())(document) is not None
     kept = QualityClassifier(languages=("en", "nl"))(document)
     assert (kept is None) == (language != "nl")
+
+
+def test_a_damaged_file_is_told_before_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "damaged").write_bytes(b"damaged")
+    monkeypatch.setattr("everlong.curation.quality.classifier.WEIGHTS", tmp_path / "damaged")
+    classifier.cache_clear()
+    step = QualityClassifier()
+    assert isinstance(step, PreparedStep)
+    with pytest.raises(CheckpointError, match="damaged cannot be read"):
+        step.prepare()
 
 
 def test_settings_are_checked() -> None:
