@@ -32,6 +32,7 @@ from benchmarks.report import (
     Goal,
     Part,
     add_output_options,
+    add_part_options,
     from_environment,
     run_parts,
     say,
@@ -80,12 +81,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; returns the exit status."""
     options = _parser().parse_args(arguments)
     measure = partial(_measure, options=options)
-    options.parts = options.parts or (_QUICK if options.quick else [*{*_PARTS} - {*_LONG}])
     return run_parts(
         *(NAME, GOALS, _PARTS, measure, options),
         seed=options.seed,
         versions=versions(),
         recorded=_LONG,
+        quick=_QUICK,
     )
 
 
@@ -138,8 +139,7 @@ def _parser() -> argparse.ArgumentParser:
     add: Callable[..., Any] = parser.add_argument
     data = from_environment("EVERLONG_DATA") or ROOT.parent / "shared" / "data"
     add("--data", type=Path, default=data, help="folder of the public data")
-    add("--quick", action="store_true", help="what fits in ten minutes")
-    add("--parts", nargs="+", choices=[*_PARTS], help="what is measured (default: all but hours)")
+    add_part_options(parser, _PARTS)
     add("--datatrove", default=sys.executable, help="interpreter that has datatrove, spacy, nltk")
     add("--rounds", type=int, default=5, help="turns of each side")
     sizes = "of the corpora whose curation is watched, in GB"

@@ -205,6 +205,13 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_part_options(parser: argparse.ArgumentParser, parts: Collection[str]) -> None:
+    """What :func:`run_parts` is asked: ``--quick`` and ``--parts``."""
+    parser.add_argument("--quick", action="store_true", help="what fits in ten minutes")
+    told = "what is measured (default: all but hours)"
+    parser.add_argument("--parts", nargs="+", choices=[*parts], help=told)
+
+
 def deliver(
     report: Report,
     options: argparse.Namespace,
@@ -237,6 +244,7 @@ def run_parts(
     seed: int,
     versions: Mapping[str, str],
     recorded: Collection[str] = (),
+    quick: Collection[str] = (),
 ) -> int:
     """Measure parts of a benchmark one after the other, and deliver them; returns the exit status.
 
@@ -245,19 +253,22 @@ def run_parts(
     Args:
         name: of the benchmark.
         goals: of all its claims.
-        parts: in order, with their claims; those that ``options.parts`` names are measured.
+        parts: in order, with their claims; those that ``options.parts`` names are measured, and if
+            it names none all but the ``recorded`` ones, or with ``options.quick`` the ``quick``.
         measure: measures a part.
         options: what :func:`deliver` is asked.
         seed: of what is drawn.
         versions: of what was compared, by package.
         recorded: parts of hours; where they are not asked for, their claims are those of the last
             ``results/NAME-PART-*.json``.
+        quick: parts that together fit in ten minutes.
     """
+    asked = options.parts or (quick if options.quick else {*parts} - {*recorded})
     at = commit()  # what runs from here on, whatever is committed meanwhile
     measured: dict[str, Measured] = {}
     samples: dict[str, Any] = {}
     for part, claims in parts.items():
-        if part not in options.parts:
+        if part not in asked:
             measured |= _recorded(name, part, claims) if part in recorded else {}
             continue
         try:

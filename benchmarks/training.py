@@ -22,6 +22,7 @@ from benchmarks.report import (
     Goal,
     Part,
     add_output_options,
+    add_part_options,
     run_parts,
     say,
 )
@@ -68,13 +69,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; returns the exit status."""
     options = _parser().parse_args(arguments)
     measure = partial(_measure, options=options)
-    options.parts = options.parts or (_QUICK if options.quick else [*{*_PARTS} - {*_LONG}])
     options.rounds = options.rounds or (2 if options.quick else 5)
     return run_parts(
         *(NAME, GOALS, _PARTS, measure, options),
         seed=options.seed,
         versions=versions(),
         recorded=_LONG,
+        quick=_QUICK,
     )
 
 
@@ -127,8 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     add_output_options(parser)
     add_peers_option(parser)
     add: Callable[..., Any] = parser.add_argument
-    add("--quick", action="store_true", help="what fits in ten minutes")
-    add("--parts", nargs="+", choices=[*_PARTS], help="what is measured (default: all but hours)")
+    add_part_options(parser, _PARTS)
     add("--text", type=Path, help="what loops train on (default: the project's documentation)")
     add("--model", default="smollm2-135m", help="published model that is trained and grown")
     add("--sequences", type=int, help="of a step of a loop (default: as the part has it)")

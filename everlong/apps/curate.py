@@ -191,7 +191,8 @@ def _executor(given: Any, count: int | None, executor: Where | None) -> Any:
     """Who does the work, as the recipe says where the command does not."""
     from dataclasses import replace
 
-    from everlong.curation.workers import LocalExecutor, cores
+    from everlong.curation.workers import LocalExecutor
+    from everlong.evaluation.provenance import cores
 
     count = given.count if count is None else count
     chosen = replace(given, count=count, executor=executor or given.executor)

@@ -37,7 +37,7 @@ def convert(
         folder: new folder to write.
         dtype: number format of the weights.
         step: of a run, the checkpoint after that step, such as the one with the lowest held-out
-            loss; default: the last one.
+            loss; default: the last one, of a run that stopped early the best one.
     """
     from everlong.checkpoint import open_checkpoint
     from everlong.checkpoint.catalog import resolve

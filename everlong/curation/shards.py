@@ -14,9 +14,9 @@ import yaml
 from everlong.curation.document import Document
 from everlong.curation.mixture import Mixture, Part, part_finder
 from everlong.curation.saved import load_lines
-from everlong.curation.workers import cores
 from everlong.data.corpora import corpus_names, end_of_text
 from everlong.data.token_shards import ShardWriter
+from everlong.evaluation.provenance import cores
 from everlong.files import atomic_write
 from everlong.tokenizer import Tokenizer
 

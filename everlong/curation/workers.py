@@ -39,13 +39,6 @@ _SUSPENDED_SECONDS = 2
 _SPAWN = multiprocessing.get_context("spawn")
 
 
-def cores() -> int:
-    """Of the machine, that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 class Job(Protocol):
     """What is done with a task; it is sent to other processes."""
 

@@ -56,18 +56,16 @@ def open_start(recipe: Recipe, say: Callable[[str], None]) -> Start:
         CheckpointError, DataError: the model or the data cannot be read.
     """
     named = recipe.model
-    if named.checkpoint is not None:
-        opened = open_dense(named.checkpoint, say)
-        tokenizer, config, weights = opened.tokenizer, opened.config, opened.weights
-        configs = configs_of(recipe, config)
-        check_memory(recipe, configs)
-    else:
-        assert named.shape is not None
-        config = named.shape
-        configs = configs_of(recipe, config)
-        check_memory(recipe, configs)
+    opened = None if named.checkpoint is None else open_dense(named.checkpoint, say)
+    config = named.shape if opened is None else opened.config
+    assert config is not None
+    configs = configs_of(recipe, config)
+    check_memory(recipe, configs)
+    if opened is None:
         tokenizer = _tokenizer(recipe, config, say)
         weights = parameters_of(initialized(config, recipe.seed))
+    else:
+        tokenizer, weights = opened.tokenizer, opened.weights
 
     def sources(corpora: tuple[Corpus, ...]) -> tuple[Source, ...]:
         kept = cache_dir() / "shards"

@@ -137,7 +137,7 @@ def test_claims_of_hours_are_those_of_the_last_results(
     capsys.readouterr()
     for recorded, value in ((("slow",), 1.5), ((), None)):
         run_parts(
-            *("b", {"fast": SPEED}, {"slow": ("fast",)}, measure, options()),
+            *("b", {"fast": SPEED}, {"slow": ("fast",)}, measure, options("another")),
             seed=0,
             versions={},
             recorded=recorded,

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import wait
 from pathlib import Path
 from typing import Any
 
@@ -59,13 +60,15 @@ def test_what_could_not_be_written_is_tried_again_with_the_next(
     kept = Checkpoints(tmp_path, say=told.append)
     assert not kept.failed
     kept.save(1, [("a", torch.ones(2))], {})
-    while not kept.failed:
-        time.sleep(0.01)
+    assert kept._pending is not None
+    wait([kept._pending])
+    assert kept.failed
     with pytest.raises(CheckpointError, match="step 2 could not be written"):
         kept.save(2, [("a", torch.ones(2))], {})
     kept.save(3, [("a", torch.ones(2))], {})
-    while not kept.failed:
-        time.sleep(0.01)
+    assert kept._pending is not None
+    wait([kept._pending])
+    assert kept.failed
     full[0] = False
     kept.save(4, [("a", torch.ones(2))], {})
     kept.close()
