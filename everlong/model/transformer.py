@@ -150,6 +150,21 @@ class Transformer(nn.Module):
         return normed
 
 
+def compile_rows(model: Transformer, backend: str = "inductor") -> None:
+    """Fuse what a model computes row by row on a GPU: the gated parts and the norms.
+
+    Attention has fused kernels of its own, and lengths of sequences that change from step to step,
+    for which a compiler would begin anew.
+
+    Args:
+        model: its modules are compiled when they are first called, once for all layers.
+        backend: of ``torch.compile``.
+    """
+    for module in model.modules():
+        if isinstance(module, MLP | RMSNorm):
+            module.compile(backend=backend)
+
+
 def projections(model: Transformer) -> Sequence[tuple[nn.Module, str]]:
     """Every linear layer of the blocks as (owner, attribute), in the order of the checkpoint."""
     found: list[tuple[nn.Module, str]] = []

@@ -35,7 +35,7 @@ from everlong.model.adapters import attach
 from everlong.model.config import ModelConfig
 from everlong.model.cost import training_flops
 from everlong.model.growth import grow
-from everlong.model.transformer import Transformer
+from everlong.model.transformer import Transformer, compile_rows
 from everlong.training.checkpoints import (
     Checkpoints,
     latest,
@@ -410,10 +410,13 @@ class Trainer:
     def _built(self, config: ModelConfig, weights: Mapping[str, Tensor]) -> Transformer:
         """A model with these weights; with an adapter, its own beside those of the start."""
         if (adapter := self._recipe.adapter) is None:
-            return built(config, weights).to(self._device)
-        model = built(config, self._start.weights)
-        attach(model, adapter, self._recipe.seed)
-        model.load_state_dict(weights, strict=False)
+            model = built(config, weights)
+        else:
+            model = built(config, self._start.weights)
+            attach(model, adapter, self._recipe.seed)
+            model.load_state_dict(weights, strict=False)
+        if self._device.type == "cuda":
+            compile_rows(model)
         return model.to(self._device)
 
     def _tensors(self) -> Iterator[tuple[str, Tensor]]:

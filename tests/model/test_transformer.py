@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch._dynamo.utils import counters
 
 from everlong.model.assemble import assemble
 from everlong.model.cache import Batch, BlockTable, Sight, Span, block_shape
 from everlong.model.config import ModelConfig, RopeConfig
-from everlong.model.transformer import Transformer
+from everlong.model.transformer import Transformer, compile_rows
 from tests.model.random_models import random_weights
 
 transformers = pytest.importorskip("transformers", reason="the reference is in the dev extra")
@@ -206,3 +208,26 @@ def test_states_are_what_the_head_reads() -> None:
     tokens = torch.randint(0, 131, (1, 20))
     with torch.no_grad():
         assert torch.equal(model.lm_head(model.states(tokens)), model(tokens))
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # that the compiler looks at
+def test_compiled_rows_give_the_same_states_and_gradients() -> None:
+    config = replace(CASES["qwen3"], residual="keel")
+    tokens = torch.randint(0, 131, (2, 17))
+    found = []
+    for compiled in (False, True):
+        torch.manual_seed(0)
+        model = Transformer(config)
+        names = [*model.state_dict()]
+        if compiled:
+            counters.clear()
+            compile_rows(model, "aot_eager")
+        states = model.states(tokens)
+        states.square().sum().backward()
+        assert [*model.state_dict()] == names
+        found.append([states, *(p.grad for p in model.layers.parameters())])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
+    # One graph for the norms of all layers, one for what is gated; heads have norms of their own.
+    assert not counters["graph_break"]
+    assert counters["stats"]["unique_graphs"] <= 4
