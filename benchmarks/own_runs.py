@@ -44,6 +44,7 @@ def train(recipe: Recipe, run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
     Raises:
         ConfigError: the run in the folder is of another recipe.
+        KeyboardInterrupt: the run was stopped before its end.
     """
     recipe, done = replace(recipe, run=run), outcome_of(run)
     resume, note = (run / RECIPE).exists(), run.with_name(f"{run.name}.json")
@@ -59,4 +60,6 @@ def train(recipe: Recipe, run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         everlong("train", str(path), *(["--resume"] if resume else []))
         done = outcome_of(run)
         assert done is not None
+        if done["why"] == "stopped":  # by Ctrl-C: what is to come must not build on it
+            raise KeyboardInterrupt(f"{run} is not done; the same command goes on")
     return done, json.loads(note.read_bytes())

@@ -1,12 +1,14 @@
 """The training benchmark: every claim is printed, and all loops train the same model alike."""
 
 import json
+import signal
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from benchmarks.own_runs import train
 from benchmarks.plain_llama import Llama
 from benchmarks.training import _PARTS, GOALS, main
 from benchmarks.training_depth import FLAT, DeepRuns, unrecovered
@@ -18,6 +20,7 @@ from everlong.model.config import ModelConfig, ResidualKind
 from everlong.model.cost import parameters
 from everlong.model.transformer import Transformer
 from everlong.training.recipe import Recipe
+from everlong.training.trainer import Trainer
 from tests.home import own_home
 from tests.training.small import SHAPE, text, tokenizer
 from tests.training.small import recipe as small_recipe
@@ -166,3 +169,21 @@ def test_deep_runs_of_earlier_results_count_if_their_recipe_is_the_same(tmp_path
     other = replace(recipe, seed=recipe.seed + 1)
     assert elsewhere.run("norms", {"one": other})["one"]["losses"] != first["one"]["losses"]
     assert told[0] == told[1] != told[2]
+
+
+def test_a_run_that_is_stopped_ends_what_builds_on_it_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = small_recipe(tmp_path)
+
+    def stopped(command: str, path: str) -> None:
+        Trainer(load_config(Recipe, Path(path))).run(
+            tell=lambda step: signal.raise_signal(signal.SIGINT) if step.number == 3 else None
+        )
+
+    with monkeypatch.context() as patched:
+        patched.setattr("benchmarks.own_runs.everlong", stopped)
+        with pytest.raises(KeyboardInterrupt, match="is not done"):
+            train(recipe, tmp_path / "run")
+    done, _ = train(recipe, tmp_path / "run")
+    assert (done["why"], done["steps"]) == ("finished", recipe.steps)
