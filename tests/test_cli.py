@@ -181,9 +181,8 @@ def test_memory_s_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert "there is no memory in" in everlong("list")
     with Memory(folder, 64 << 20) as memory, tiny_llm(memory=memory) as llm:
         asked = [{"role": "user", "content": "The zebra is called Momo."}]
-        llm.chat(
-            asked, max_tokens=4, session="zoo", seed=0
-        )  # some say nothing, which is no episode
+        # Some seeds say nothing, which is no episode.
+        llm.chat(asked, max_tokens=4, session="zoo", seed=0)
     text = tmp_path / "notes.txt"
     text.write_text("Ferns need water.")
     assert everlong("remember", str(text)) == "1 passages\n"
