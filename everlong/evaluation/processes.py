@@ -22,6 +22,7 @@ import torch
 from everlong.engine.llm import LLM
 from everlong.errors import ConfigError, EngineStoppedError
 from everlong.evaluation.data import Data
+from everlong.evaluation.provenance import core_numbers
 from everlong.evaluation.task import Model, Run, Sample, Settings, Task
 from everlong.evaluation.tasks.suites import SUITES
 
@@ -60,7 +61,7 @@ class Processes:
     """
 
     def __init__(self, model: Model, count: int) -> None:
-        cores = _cores()
+        cores = core_numbers()
         if not 1 <= count <= len(cores):
             raise ConfigError(f"processes is {count}; give from 1 to {len(cores)}, the cores here")
         self._before = cores, torch.get_num_threads()
@@ -155,12 +156,6 @@ def _send(connection: Connection, share: _Share) -> None:
         connection.send(share)
     except OSError:
         raise EngineStoppedError("a process that answers a part of the examples has died") from None
-
-
-def _cores() -> list[int]:
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
 
 
 def _keep_to(cores: Sequence[int], threads: int) -> None:

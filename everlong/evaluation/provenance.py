@@ -74,10 +74,15 @@ def hardware() -> str:
 
 
 def cores() -> int:
-    """Cores this process may use."""
+    """How many cores this process may use."""
+    return len(core_numbers())
+
+
+def core_numbers() -> list[int]:
+    """The cores this process may use, as the system counts them."""
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
 
 
 def _processor() -> str:
