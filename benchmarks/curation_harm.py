@@ -1,4 +1,5 @@
-"""What the toxicity step finds and spares, and what the personal-data step finds and makes up."""
+"""What the steps against toxic text find and spare, and what the personal-data step finds and makes
+up."""
 
 from __future__ import annotations
 
@@ -10,14 +11,23 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.report import Measured
+from everlong.curation.document import Document
+from everlong.curation.harm.bad_word_lists import WORDS
+from everlong.curation.harm.bad_words import BadWords
 from everlong.curation.harm.toxicity import Toxicity
+from everlong.curation.harm.toxicity_evaluation import Rate, sentences
 from everlong.curation.harm.toxicity_evaluation import measure as measured_toxicity
+from everlong.curation.harm.toxicity_training import harmless as harmless_text
+from everlong.curation.harm.toxicity_training import tweets_of
+from everlong.curation.language.codes import canonical
 from everlong.curation.personal_data.masking import Found, find
 from everlong.curation.personal_data.samples import samples
+from everlong.evaluation.data import Data
 
 _MARKED = Path(__file__).parents[1] / "tests" / "curation" / "personal_data" / "marked.jsonl"
 """Public text marked by hand."""
 _GENERATED = 5_000
+_CALLED = ("hateful", "offensive", "neither")
 
 
 def toxicity(data: Path) -> tuple[dict[str, Measured], dict[str, Any]]:
@@ -44,6 +54,39 @@ def toxicity(data: Path) -> tuple[dict[str, Measured], dict[str, Any]]:
             f"{groups[1].percent:.1f} % of others",
         ),
     }, asdict(figures)
+
+
+def bad_words(data_folder: Path, say: Callable[[str], None]) -> dict[str, dict[str, Rate]]:
+    """How many texts the lists of words drop, one by one: of tweets by what people called them, of
+    harmless English by its kind, of sentences that name groups, and of other languages."""
+    data, step = Data(data_folder), BadWords()
+
+    def rate(texts: Iterable[str], language: str) -> Rate:
+        dropped = [step(Document("", text, "", language)) is not None for text in texts]
+        return Rate(sum(dropped), len(dropped))
+
+    tweets = tweets_of(data, "held_out")
+    passed = [one.text for one in sentences() if one.function != "hateful"]
+    english = {
+        **{f"tweets, {one}": [t.text for t in tweets if t.group == one] for one in _CALLED},
+        **harmless_text(data, "held_out"),
+        "sentences that name groups": passed,
+    }
+    others: dict[str, dict[str, list[str]]] = {"news": {}, "manuals": {}}
+    for kind, name in (("news", "sib200/test.tsv"), ("manuals", "tldr/tldr.jsonl")):
+        for code, text in data.rows(name, lambda row: (row["lang"], row["text"])):
+            if (language := canonical(code)) in WORDS:
+                others[kind].setdefault(language, []).append(text)
+    found = {
+        "en": {kind: rate(texts, "en") for kind, texts in english.items()},
+        **{
+            kind: {language: rate(texts, language) for language, texts in sorted(by.items())}
+            for kind, by in others.items()
+        },
+    }
+    for name, rates in found.items():
+        say(f"{name}: " + ", ".join(f"{k} {r.flagged} of {r.texts:,}" for k, r in rates.items()))
+    return found
 
 
 @dataclass

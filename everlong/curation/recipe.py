@@ -15,6 +15,7 @@ from everlong.curation.decontamination.removal import Decontamination
 from everlong.curation.duplicates.exact import ExactDuplicates
 from everlong.curation.duplicates.near import NearDuplicates
 from everlong.curation.duplicates.spans import RepeatedSpans
+from everlong.curation.harm.bad_words import BadWords
 from everlong.curation.harm.blocks import HardBlocks
 from everlong.curation.harm.toxicity import Toxicity
 from everlong.curation.language.codes import canonical, is_canonical
@@ -43,6 +44,7 @@ Step: TypeAlias = (
     | Perplexity
     | Toxicity
     | HardBlocks
+    | BadWords
     | PersonalData
     | Decontamination
     | ExactDuplicates
