@@ -66,7 +66,7 @@ _PARTS = {
     "duplicates": ("near_duplicate_recall", "false_merges"),
     "languages": ("language_accuracy", "languages_covered"),
     "toxicity": ("toxicity_auc", "harmless_flagged"),
-    "bad_words": (),
+    "hate": (),
     "personal": ("pii_recall", "pii_precision"),
     "same": ("bytes_differing_between_runs",),
     "quality": (),
@@ -75,7 +75,7 @@ _PARTS = {
 }
 """What is measured together, with its claims."""
 _LONG = ("memory", "gain", "augmentation")
-_QUICK = ("languages", "toxicity", "bad_words", "personal", "quality")
+_QUICK = ("languages", "toxicity", "hate", "personal", "quality")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -122,8 +122,8 @@ def _measure(part: str, options: argparse.Namespace) -> Part:
             }
         case "toxicity":
             return curation_harm.toxicity(options.data)
-        case "bad_words":
-            rates = curation_harm.bad_words(options.data, say)
+        case "hate":
+            rates = curation_harm.hate(options.data, say)
             return {}, {
                 name: {kind: asdict(rate) for kind, rate in by.items()}
                 for name, by in rates.items()

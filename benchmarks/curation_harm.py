@@ -12,8 +12,8 @@ from typing import Any
 
 from benchmarks.report import Measured
 from everlong.curation.document import Document
-from everlong.curation.harm.bad_word_lists import WORDS
-from everlong.curation.harm.bad_words import BadWords
+from everlong.curation.harm.hate import Hate
+from everlong.curation.harm.slurs import SLURS
 from everlong.curation.harm.toxicity import Toxicity
 from everlong.curation.harm.toxicity_evaluation import Rate, sentences
 from everlong.curation.harm.toxicity_evaluation import measure as measured_toxicity
@@ -56,26 +56,32 @@ def toxicity(data: Path) -> tuple[dict[str, Measured], dict[str, Any]]:
     }, asdict(figures)
 
 
-def bad_words(data_folder: Path, say: Callable[[str], None]) -> dict[str, dict[str, Rate]]:
-    """How many texts the lists of words drop, one by one: of tweets by what people called them, of
-    harmless English by its kind, of sentences that name groups, and of other languages."""
-    data, step = Data(data_folder), BadWords()
+def hate(data_folder: Path, say: Callable[[str], None]) -> dict[str, dict[str, Rate]]:
+    """How many texts the step against slurs and hate drops, one by one: of tweets by what people
+    called them, of harmless English by its kind, of sentences that name groups, and of other
+    languages."""
+    data, step = Data(data_folder), Hate()
 
     def rate(texts: Iterable[str], language: str) -> Rate:
         dropped = [step(Document("", text, "", language)) is not None for text in texts]
         return Rate(sum(dropped), len(dropped))
 
     tweets = tweets_of(data, "held_out")
-    passed = [one.text for one in sentences() if one.function != "hateful"]
+    made = {
+        f"sentences that name groups, {kind}": [
+            one.text for one in sentences() if (one.function == "hateful") == (kind == "hateful")
+        ]
+        for kind in ("hateful", "others")
+    }
     english = {
         **{f"tweets, {one}": [t.text for t in tweets if t.group == one] for one in _CALLED},
         **harmless_text(data, "held_out"),
-        "sentences that name groups": passed,
+        **made,
     }
     others: dict[str, dict[str, list[str]]] = {"news": {}, "manuals": {}}
     for kind, name in (("news", "sib200/test.tsv"), ("manuals", "tldr/tldr.jsonl")):
         for code, text in data.rows(name, lambda row: (row["lang"], row["text"])):
-            if (language := canonical(code)) in WORDS:
+            if (language := canonical(code)) in SLURS:
                 others[kind].setdefault(language, []).append(text)
     found = {
         "en": {kind: rate(texts, "en") for kind, texts in english.items()},

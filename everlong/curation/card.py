@@ -31,7 +31,7 @@ CARD = "card.md"
 _EXAMPLES = 2
 """Of each rule."""
 _KEPT_EXAMPLES = 5
-_WITHHELD = ("toxicity", "hard_blocks", "bad_words", "personal_data")
+_WITHHELD = ("toxicity", "hard_blocks", "hate", "personal_data")
 """Steps whose examples are not for a page that is passed on."""
 _LISTED = 30
 _SIZES = (200, 1_000, 5_000, 20_000, 100_000)

@@ -11,8 +11,8 @@ import heapq
 from typing import Any
 
 from everlong.curation.document import Document
-from everlong.curation.harm.bad_words import BadWords
 from everlong.curation.harm.blocks import HardBlocks
+from everlong.curation.harm.hate import Hate
 from everlong.curation.harm.toxicity import Toxicity
 from everlong.curation.personal_data.masking import find, mask
 from everlong.errors import MissingExtraError
@@ -66,7 +66,7 @@ def code(text: str) -> str:
 
 def _harmful(text: str, language: str | None) -> bool:
     document = Document("", text, "", language)
-    if HardBlocks()(document) is not None or BadWords()(document) is not None:
+    if HardBlocks()(document) is not None or Hate()(document) is not None:
         return True
     # The classifier knows English alone; what no step has told may be English.
     return language in (None, "en") and Toxicity(languages=())(document) is not None

@@ -15,8 +15,8 @@ from everlong.curation.decontamination.removal import Decontamination
 from everlong.curation.duplicates.exact import ExactDuplicates
 from everlong.curation.duplicates.near import NearDuplicates
 from everlong.curation.duplicates.spans import RepeatedSpans
-from everlong.curation.harm.bad_words import BadWords
 from everlong.curation.harm.blocks import HardBlocks
+from everlong.curation.harm.hate import Hate
 from everlong.curation.harm.toxicity import Toxicity
 from everlong.curation.language.codes import canonical, is_canonical
 from everlong.curation.language.identification import LanguageFilter
@@ -44,7 +44,7 @@ Step: TypeAlias = (
     | Perplexity
     | Toxicity
     | HardBlocks
-    | BadWords
+    | Hate
     | PersonalData
     | Decontamination
     | ExactDuplicates

@@ -1,4 +1,4 @@
-"""Slurs and gross insults of fourteen languages, for :mod:`everlong.curation.harm.bad_words`.
+"""Slurs and gross insults of fourteen languages, for :mod:`everlong.curation.harm.hate`.
 
 The lists are ours. On them is what is said to or of people to hurt them and is hardly ever said
 otherwise. Left out are words that also have a plain meaning (a pedal, a sow, a card game), mild or
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-WORDS: Mapping[str, str] = {
+SLURS: Mapping[str, str] = {
     "en": """nigger, niggers, sand nigger*, faggot*, kike, kikes, wetback*, chinky, gook, gooks,
         raghead*, towelhead*, camel jockey*, ching chong, shemale*, trannies, tranny, cunt, cunts,
         motherfucker*, cocksucker*, whore, whores, slut, sluts, slutty, wigger*, beaner*, pakis,
