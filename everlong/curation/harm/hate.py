@@ -130,7 +130,7 @@ class Hate:
             return None
         rule = "slurs" if slurs else "phrases"
         told = (
-            f"{slurs} slurs and {phrases} phrases in {len(document.text):,} letters of {language}"
+            f"slurs: {slurs}, phrases: {phrases}, in {len(document.text):,} letters of {language}"
         )
         return Dropped(rule, told)
 
