@@ -5,8 +5,9 @@ Gopher", appendix A.1, "Quality Filtering". Where the paper leaves open what a w
 0.10 is followed: punctuation is one, but neither counts as a word of a document nor in the mean
 length of its words.
 
-The rules were made for English. A document in a script without spaces between words has no lengths
-of words that could be compared, so these two rules do not look at it; its words are estimated.
+The rules were made for English; stop words are those of a document's language. A document in a
+script without spaces between words has no lengths of words that could be compared, so these two
+rules do not look at it; its words are estimated.
 """
 
 from __future__ import annotations
@@ -16,15 +17,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from everlong.curation.document import Document, Dropped
+from everlong.curation.quality.stop_words import STOP_WORDS
 from everlong.curation.quality.words import Words, words_of
 from everlong.errors import ConfigError
 
 BULLETS = ("•", "-")
 ELLIPSES = ("...", "…")
-
-
-def _english() -> dict[str, tuple[str, ...]]:
-    return {"en": ("the", "be", "to", "of", "and", "that", "have", "with")}
 
 
 @dataclass(frozen=True)
@@ -52,9 +50,11 @@ class GopherQuality:
     are close to it: a novel has between 0.78 and 0.89."""
     min_stop_words: int | None = 2
     """So many different ones of the stop words of its language."""
-    stop_words: Mapping[str, tuple[str, ...]] = field(default_factory=_english)
-    """By language. A document in another one needs none; one whose language is not known is taken
-    for English, as all were in the paper."""
+    stop_words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Own ones by language, in the place of those that
+    :mod:`everlong.curation.quality.stop_words` has of 107 languages. A document in a language
+    without any needs none; one whose language is not known is taken for English, as all were in
+    the paper."""
 
     def __post_init__(self) -> None:
         for name in (
@@ -149,7 +149,8 @@ class GopherQuality:
         return None
 
     def _by_stop_words(self, language: str, words: Words) -> Dropped | None:
-        least, stop_words = self.min_stop_words, self.stop_words.get(language)
+        least = self.min_stop_words
+        stop_words = self.stop_words.get(language, STOP_WORDS.get(language))
         if least is None or stop_words is None:
             return None
         found = 0
