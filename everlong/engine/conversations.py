@@ -77,7 +77,7 @@ class Conversations:
         # What is recalled is kept with the question at once: whatever is forgotten from then on
         # is looked for there, too.
         memory.check_room(owner)
-        with memory.telling:
+        with memory.forgetting.telling:
             if whole:
                 assert session is not None, "conversations that begin alike have a name"
                 found = self._told_before(owner, session, messages)
@@ -89,7 +89,7 @@ class Conversations:
                 name = f"{session}-{secrets.token_hex(4)}" if whole else None
                 found = sessions.fork(found, stored[:known], name)
                 stored = sessions.messages(found)
-            since = memory.forgettings(owner, found.name)
+            since = memory.forgetting.times(owner, found.name)
             new = sessions.append(found, self._with_notes(found, stored, told))
         transcript = sessions.transcript(found, self._tokenizer.fingerprint())
         waiting = stored[len(stored) - _unanswered([message.body for message in stored]) :]
@@ -148,7 +148,7 @@ class Exchange:
         tokenizer: fingerprint of the tokenizer.
         waiting: messages that were in the session already, and have no answer.
         new: those that follow them; they are kept now, too.
-        since: ``memory.forgettings`` of the session before anything of it was read.
+        since: ``memory.forgetting.times`` of the session before anything of it was read.
     """
 
     def __init__(
@@ -183,7 +183,7 @@ class Exchange:
     def stands(self) -> bool:
         """Whether nothing was forgotten meanwhile that the prompt may hold."""
         owner = self.session.namespace
-        return self._memory.forgettings(owner, self.session.name) == self._since
+        return self._memory.forgetting.times(owner, self.session.name) == self._since
 
     def withdraw(self) -> None:
         """The question was refused: the session is as it was before."""
@@ -197,7 +197,7 @@ class Exchange:
             answer: the message, in OpenAI's form.
         """
         memory, sessions = self._memory, self._memory.sessions
-        with memory.telling:
+        with memory.forgetting.telling:
             if not self.stands():
                 return
             (told,) = sessions.append(self.session, [Message(0, answer)])

@@ -130,7 +130,7 @@ class Engine:
         self._thread = threading.Thread(target=self._run, name="everlong-engine", daemon=True)
         self._thread.start()
         if memory is not None:
-            memory.readers.add(self)
+            memory.forgetting.readers.add(self)
 
     # From any thread.
 
@@ -267,7 +267,7 @@ class Engine:
     def close(self) -> None:
         """Fail what is unfinished and end the thread."""
         if self.memory is not None:
-            self.memory.readers.discard(self)
+            self.memory.forgetting.readers.discard(self)
         with self._lock:
             self._closed = True
             self._lock.notify()

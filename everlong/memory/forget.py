@@ -14,19 +14,21 @@ from __future__ import annotations
 import hashlib
 import secrets
 import sqlite3
+import threading
 import time
-from collections.abc import Sequence, Set
+from collections import Counter
+from collections.abc import Collection, Sequence, Set
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from everlong.errors import RequestError
 from everlong.memory.block_id import BlockId, chain
-from everlong.memory.episodes import ID_BYTES, Episode
-from everlong.memory.namespaces import Namespace
-from everlong.memory.sessions import redact
-
-if TYPE_CHECKING:
-    from everlong.memory.memory import Memory
+from everlong.memory.block_store import BlockStore
+from everlong.memory.database import Database
+from everlong.memory.episodes import ID_BYTES, Episode, Episodes
+from everlong.memory.namespaces import Namespace, Namespaces
+from everlong.memory.recall import Recall
+from everlong.memory.sessions import Sessions, redact
 
 TABLES = """
 create table forgettings (        -- begun and not finished
@@ -95,99 +97,148 @@ class Receipt:
     """SHA-256 of the salt's bytes and each forgotten text: who has a text can tell that it went."""
 
 
-def forget(memory: Memory, namespace: Namespace, selection: Selection) -> Receipt:
-    """Forget what is selected, in all that a namespace has.
+class Reader(Protocol):
+    """Who reads blocks of a memory where they lie."""
 
-    Raises:
-        StoreError: the disk refuses; the texts are gone from what is found, and what is left of
-            them on the disk goes when the memory is opened again.
+    def let_go(self, namespace: bytes, sessions: Collection[str]) -> set[BlockId]:
+        """Stop reading for some sessions of a namespace, and for requests of no session.
+
+        Returns:
+            Ids of the namespace's blocks that are still read; they stay.
+        """
+
+    def drop(self, namespace: bytes, blocks: Set[BlockId]) -> None:
+        """Stop reading these blocks of a namespace."""
+
+
+class Forgetting:
+    """Forgets, in all that a memory has.
+
+    Args:
+        database: with the tables of all parts.
+        namespaces: part of the memory, as are those that follow.
+        sessions: likewise.
+        episodes: likewise.
+        recall: likewise.
+        blocks: likewise.
     """
-    owner = namespace.id
-    with memory.telling:
-        found = selected(memory, namespace, selection)
-        ids = [episode.id for episode in found]
-        with memory.database.transaction() as db:
-            cursor = db.execute(
-                "insert into forgettings (namespace, episodes) values (?, ?)",
-                (owner, b"".join(ids)),
-            )
-            assert cursor.lastrowid is not None, "a row was inserted"
-            changed, messages, notes = redact(db, {e.id: e.text for e in found})
-            names = _names(db, changed)
-            gone = _remove_sessions(db, owner, changed, selection)
-        affected = names | gone
-        memory.has_forgotten(owner, affected)
-    vectors, blocks, overwritten = _finish(memory, namespace, cursor.lastrowid, ids, affected)
-    salt = secrets.token_bytes(16)
-    return Receipt(
-        time=time.time(),
-        episodes=len(found),
-        messages=messages,
-        notes=notes,
-        sessions=len(gone),
-        vectors=vectors,
-        blocks=blocks,
-        overwritten_bytes=overwritten,
-        salt=salt.hex(),
-        hashes=tuple(hashlib.sha256(salt + e.text.encode()).hexdigest() for e in found),
-    )
 
+    def __init__(
+        self,
+        database: Database,
+        namespaces: Namespaces,
+        sessions: Sessions,
+        episodes: Episodes,
+        recall: Recall,
+        blocks: BlockStore,
+    ) -> None:
+        self._database = database
+        self._namespaces = namespaces
+        self._sessions = sessions
+        self._episodes = episodes
+        self._recall = recall
+        self._blocks = blocks
+        self._forgotten: Counter[tuple[bytes, str]] = Counter()
+        self.readers: set[Reader] = set()
+        """Who reads blocks, besides through ``blocks.get``: asked to let go before some go."""
+        self.telling = threading.RLock()
+        """Held while something is recalled into a session, or forgotten."""
 
-def selected(memory: Memory, namespace: Namespace, selection: Selection) -> list[Episode]:
-    """The episodes that would be forgotten."""
-    named = memory.episodes.get(namespace.id, selection.episodes)
-    conditions = {
-        "session": selection.session,
-        "source": selection.source,
-        "since": selection.since,
-        "until": selection.until,
-        "query": selection.query,
-    }
-    if all(condition is None for condition in conditions.values()) and not selection.everything:
-        return named
-    found = memory.episodes.matching(namespace.id, **conditions)  # type: ignore[arg-type]
-    return [episode for episode in found if not selection.episodes or episode in named]
+    def forget(self, namespace: Namespace, selection: Selection) -> Receipt:
+        """Forget what is selected, in all that a namespace has.
 
+        Raises:
+            StoreError: the disk refuses; the texts are gone from what is found, and what is left of
+                them on the disk goes when the memory is opened again.
+        """
+        owner = namespace.id
+        with self.telling:
+            found = self.selected(namespace, selection)
+            ids = [episode.id for episode in found]
+            with self._database.transaction() as db:
+                cursor = db.execute(
+                    "insert into forgettings (namespace, episodes) values (?, ?)",
+                    (owner, b"".join(ids)),
+                )
+                assert cursor.lastrowid is not None, "a row was inserted"
+                changed, messages, notes = redact(db, {e.id: e.text for e in found})
+                names = _names(db, changed)
+                gone = _remove_sessions(db, owner, changed, selection)
+            affected = names | gone
+            self._forgotten.update((owner, session) for session in affected)
+        vectors, blocks, overwritten = self._finish(namespace, cursor.lastrowid, ids, affected)
+        salt = secrets.token_bytes(16)
+        return Receipt(
+            time=time.time(),
+            episodes=len(found),
+            messages=messages,
+            notes=notes,
+            sessions=len(gone),
+            vectors=vectors,
+            blocks=blocks,
+            overwritten_bytes=overwritten,
+            salt=salt.hex(),
+            hashes=tuple(hashlib.sha256(salt + e.text.encode()).hexdigest() for e in found),
+        )
 
-def finish_interrupted(memory: Memory) -> int:
-    """Finish what a crash interrupted; returns how many forgettings that were."""
-    rows = memory.database.rows("select id, namespace, episodes from forgettings order by id")
-    for number, owner, episodes in rows:
-        ids = [episodes[at : at + ID_BYTES] for at in range(0, len(episodes), ID_BYTES)]
-        namespace = memory.namespaces.find(owner)
-        assert namespace is not None, "namespaces stay"
-        _finish(memory, namespace, number, ids, set())
-    return len(rows)
+    def selected(self, namespace: Namespace, selection: Selection) -> list[Episode]:
+        """The episodes that would be forgotten."""
+        named = self._episodes.get(namespace.id, selection.episodes)
+        conditions = {
+            "session": selection.session,
+            "source": selection.source,
+            "since": selection.since,
+            "until": selection.until,
+            "query": selection.query,
+        }
+        if all(condition is None for condition in conditions.values()) and not selection.everything:
+            return named
+        found = self._episodes.matching(namespace.id, **conditions)  # type: ignore[arg-type]
+        return [episode for episode in found if not selection.episodes or episode in named]
 
+    def times(self, namespace: bytes, session: str) -> int:
+        """How often something was forgotten that a session has, or had recalled."""
+        return self._forgotten[namespace, session]
 
-def _finish(
-    memory: Memory, namespace: Namespace, number: int, ids: Sequence[bytes], sessions: set[str]
-) -> tuple[int, int, int]:
-    """Remove what a begun forgetting left: vectors, blocks, and bytes that overwritten ones were.
+    def finish_interrupted(self) -> int:
+        """Finish what a crash interrupted; returns how many forgettings that were."""
+        rows = self._database.rows("select id, namespace, episodes from forgettings order by id")
+        for number, owner, episodes in rows:
+            ids = [episodes[at : at + ID_BYTES] for at in range(0, len(episodes), ID_BYTES)]
+            namespace = self._namespaces.find(owner)
+            assert namespace is not None, "namespaces stay"
+            self._finish(namespace, number, ids, set())
+        return len(rows)
 
-    Returns:
-        Vectors and blocks that are gone, and bytes of blocks that were overwritten.
-    """
-    numbers, vectors = memory.episodes.remove(namespace.id, ids)
-    memory.recall.forget(namespace.id, numbers)
-    clean: set[BlockId] = set()
-    readers = list(memory.readers)
-    for reader in readers:
-        clean |= reader.let_go(namespace.id, sessions)
-    fingerprints = memory.blocks.fingerprints(namespace.id)
-    for tokens in memory.sessions.transcripts(namespace.id):
-        for fingerprint in fingerprints:
-            clean.update(chain(namespace.secret, fingerprint, tokens))
+    def _finish(
+        self, namespace: Namespace, number: int, ids: Sequence[bytes], sessions: set[str]
+    ) -> tuple[int, int, int]:
+        """Remove what a begun forgetting left: vectors, blocks, and bytes that overwritten ones
+        were.
 
-    def gone(blocks: Set[BlockId]) -> None:
+        Returns:
+            Vectors and blocks that are gone, and bytes of blocks that were overwritten.
+        """
+        numbers, vectors = self._episodes.remove(namespace.id, ids)
+        self._recall.forget(namespace.id, numbers)
+        clean: set[BlockId] = set()
+        readers = list(self.readers)
         for reader in readers:
-            reader.drop(namespace.id, blocks)
+            clean |= reader.let_go(namespace.id, sessions)
+        fingerprints = self._blocks.fingerprints(namespace.id)
+        for tokens in self._sessions.transcripts(namespace.id):
+            for fingerprint in fingerprints:
+                clean.update(chain(namespace.secret, fingerprint, tokens))
 
-    blocks, overwritten = memory.blocks.forget(namespace.id, clean, gone)
-    with memory.database.transaction() as db:
-        db.execute("delete from forgettings where id = ?", (number,))
-    memory.database.compact()
-    return vectors, blocks, overwritten
+        def gone(blocks: Set[BlockId]) -> None:
+            for reader in readers:
+                reader.drop(namespace.id, blocks)
+
+        blocks, overwritten = self._blocks.forget(namespace.id, clean, gone)
+        with self._database.transaction() as db:
+            db.execute("delete from forgettings where id = ?", (number,))
+        self._database.compact()
+        return vectors, blocks, overwritten
 
 
 def _names(db: sqlite3.Connection, sessions: set[int]) -> set[str]:

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import re
-import threading
-from collections import Counter
-from collections.abc import Collection, Set
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 from everlong.errors import ConfigError, EverlongError, QuotaError, StoreError
 from everlong.files import FileLock, data_dir
 from everlong.memory import episodes, forget, namespaces, sessions
-from everlong.memory.block_id import BlockId
 from everlong.memory.block_store import BlockStore
 from everlong.memory.database import Database
 from everlong.memory.disk import make_folder
 from everlong.memory.episodes import Episodes
-from everlong.memory.forget import Receipt, Selection
+from everlong.memory.forget import Forgetting, Receipt, Selection
 from everlong.memory.namespaces import Namespace, Namespaces
 from everlong.memory.recall import Recall
 from everlong.memory.sessions import Sessions
@@ -40,20 +36,6 @@ update namespaces set bytes = (
 );
 {episodes.NUMBERING}{episodes.COUNTING}{sessions.COUNTING}""",
 )
-
-
-class Reader(Protocol):
-    """Who reads blocks of a memory where they lie."""
-
-    def let_go(self, namespace: bytes, sessions: Collection[str]) -> set[BlockId]:
-        """Stop reading for some sessions of a namespace, and for requests of no session.
-
-        Returns:
-            Ids of the namespace's blocks that are still read; they stay.
-        """
-
-    def drop(self, namespace: bytes, blocks: Set[BlockId]) -> None:
-        """Stop reading these blocks of a namespace."""
 
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
@@ -104,12 +86,7 @@ class Memory:
             raise ConfigError(f"the quota is {quota} bytes; give 1 or more, or none at all")
         self.quota = quota
         self.folder = Path(folder).expanduser()
-        self.readers: set[Reader] = set()
-        """Who reads blocks, besides through ``blocks.get``: asked to let go before some go."""
-        self.telling = threading.RLock()
-        """Held while something is recalled into a session, or forgotten."""
         self._closed = False
-        self._forgotten: Counter[tuple[bytes, str]] = Counter()
         self._owner = FileLock(self.folder / "lock", timeout=0)
         try:
             make_folder(self.folder)
@@ -136,7 +113,11 @@ class Memory:
             self.recall = Recall(self.episodes)
             self.blocks = BlockStore(self.folder / "blocks", size, quota=quota)
             opened.callback(self.blocks.close)
-            forget.finish_interrupted(self)
+            self.forgetting = Forgetting(
+                *(self.database, self.namespaces, self.sessions),
+                *(self.episodes, self.recall, self.blocks),
+            )
+            self.forgetting.finish_interrupted()
             opened.pop_all()
 
     def namespace(self, name: str = namespaces.LOCAL) -> Namespace:
@@ -159,16 +140,8 @@ class Memory:
             )
 
     def forget(self, namespace: Namespace, selection: Selection) -> Receipt:
-        """See :func:`everlong.memory.forget.forget`."""
-        return forget.forget(self, namespace, selection)
-
-    def forgettings(self, namespace: bytes, session: str) -> int:
-        """How often something was forgotten that a session has, or had recalled."""
-        return self._forgotten[namespace, session]
-
-    def has_forgotten(self, namespace: bytes, sessions: Collection[str]) -> None:
-        """Something was forgotten that these sessions have, or had recalled."""
-        self._forgotten.update((namespace, session) for session in sessions)
+        """See :meth:`everlong.memory.forget.Forgetting.forget`."""
+        return self.forgetting.forget(namespace, selection)
 
     def close(self) -> None:
         """Write what waits, and let go of the folder; once is enough, and more do no harm."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from everlong.errors import RequestError
 from everlong.memory.bundle import read_bundle, write_bundle
 from everlong.memory.episodes import Episode, NewEpisode, passages
-from everlong.memory.forget import Selection, selected
+from everlong.memory.forget import Selection
 from everlong.memory.namespaces import Namespace
 from everlong.memory.sessions import Session
 
@@ -142,7 +142,7 @@ def forget(
         raise RequestError("none of these episodes is remembered")
     selection = Selection(episodes=ids, **conditions)
     if dry_run:
-        found = selected(memory, namespace, selection)
+        found = memory.forgetting.selected(namespace, selection)
         return {"episodes": len(found), "data": [told_episode(e) for e in found[:MOST_ON_A_PAGE]]}
     return asdict(memory.forget(namespace, selection))
 

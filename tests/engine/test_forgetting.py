@@ -14,10 +14,9 @@ import pytest
 
 from everlong.engine.request import Chunk, Constraint, SamplingParams
 from everlong.errors import EverlongError, RequestError, StoreError
-from everlong.memory import forget
 from everlong.memory.block_id import BlockId
 from everlong.memory.disk import Disk
-from everlong.memory.forget import Selection
+from everlong.memory.forget import Forgetting, Selection
 from everlong.memory.memory import Memory
 from everlong.memory.record import decode
 from everlong.memory.segment import Segment
@@ -239,7 +238,7 @@ def test_a_forgetting_that_is_interrupted_goes_on(
         raise StoreError("the power is cut")
 
     with monkeypatch.context() as cut:
-        cut.setattr(forget, "_finish", killed)
+        cut.setattr(Forgetting, "_finish", killed)
         with pytest.raises(StoreError):
             memory.forget(memory.namespace(), Selection(query="zebra"))
     assert any("quokka" in text for text in texts_of_all_blocks(memory))
