@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.curation_pages import page_of
+from everlong.evaluation.data import Data
 from everlong.files import atomic_write
 
 _UNSPACED = re.compile("[\u0e00-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")
@@ -72,8 +73,9 @@ def write(data: Path, path: Path, count: int, seed: int) -> int:
 
 
 def _plain(data: Path, chance: random.Random) -> Iterator[Sample]:
-    for path in sorted((data / "books").glob("*.txt.gz")):
-        text = gzip.decompress(path.read_bytes()).decode()
+    books = Data(data)
+    for name in books.names("books/*.txt"):
+        text = books.text(name)
         chapters = [one for one in re.split(r"\n(?=#+ )", text) if one.strip()]
         for chapter in chance.sample(chapters, min(6, len(chapters))):
             yield Sample("chapter", chapter[:_LONGEST])

@@ -7,7 +7,6 @@ at the whole corpus have much to remember, and most documents come to the last s
 
 from __future__ import annotations
 
-import gzip
 import itertools
 import json
 import os
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.report import Measured
+from everlong.evaluation.data import Data
 
 CLAIM = "peak_memory"
 _RECIPE = """
@@ -144,7 +144,8 @@ def _write(data: Path, folder: Path, size: int, seed: int) -> int:
 
 def _passages(data: Path) -> Iterator[list[str]]:
     """Passages of books as their words, line ends among them."""
-    for path in sorted((data / "books").glob("*.txt.gz")):
-        text = gzip.decompress(path.read_bytes()).decode("utf-8")
+    books = Data(data)
+    for name in books.names("books/*.txt"):
+        text = books.text(name)
         for at in range(0, len(text) - _LETTERS, _LETTERS):
             yield text[at : at + _LETTERS].split(" ")

@@ -35,6 +35,7 @@ from everlong.checkpoint.catalog import resolve
 from everlong.engine.embedders import ModelEmbedder, SentenceEmbedder
 from everlong.engine.loading import load
 from everlong.errors import EverlongError
+from everlong.evaluation.data import Data
 from everlong.evaluation.retrieval import Bm25, Document
 from everlong.memory.episodes import NewEpisode
 from everlong.memory.memory import Memory
@@ -161,10 +162,9 @@ def measure_locomo(
 
 def passages(data: Path) -> Iterator[str]:
     """Overlapping passages of 20 words of real books, as many as are asked for."""
-    import gzip
-
-    for path in sorted((data / "books").glob("*.txt.gz")):
-        words = gzip.decompress(path.read_bytes()).decode().split()
+    books = Data(data)
+    for name in books.names("books/*.txt"):
+        words = books.text(name).split()
         for start in range(0, len(words) - 20, 3):
             yield " ".join(words[start : start + 20])
 

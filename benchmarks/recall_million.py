@@ -14,13 +14,14 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
 from benchmarks.locomo import Conversation
 from benchmarks.report import Measured
+from everlong.evaluation.data import Data
 from everlong.memory.episodes import NewEpisode
 from everlong.memory.memory import Memory
 from everlong.memory.recall import Embedder, Recall
@@ -145,15 +146,16 @@ def _episodes(told: Told, draw: random.Random) -> list[NewEpisode]:
 
 
 def _documents(data: Path) -> Iterator[Told]:
-    for path in sorted((data / "books").glob("*.txt.gz")):
-        sentences = _sentences(_text(path))
+    books = Data(data)
+    for book in books.names("books/*.txt"):
+        sentences = _sentences(books.text(book))
         for length in range(1, 6):
             # In pieces as long as a chapter.
             for start in range(0, len(sentences), 100):
                 piece = sentences[start : start + 100]
                 ends = range(length, len(piece) + 1)
                 parts = [("", " ".join(piece[end - length : end])) for end in ends]
-                yield f"{path.name.removesuffix('.txt.gz')} {length} {start}", parts
+                yield f"{PurePosixPath(book).stem} {length} {start}", parts
     for number, talk in enumerate(_lines(data / "sgd_dialogues" / "sgd_dev.jsonl.gz")):
         yield f"dialogue {number}", [(t["speaker"], t["utterance"]) for t in talk["turns"]]
     for page in _lines(data / "tldr" / "tldr.jsonl.gz"):
