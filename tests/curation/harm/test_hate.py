@@ -84,7 +84,7 @@ def test_groups_are_found_with_all_that_is_said_of_them(language: str) -> None:
         said += [f"{group}{gap}{are}{gap}{one}" for one in terms(of.insults)]
         said += [f"{group}{gap}{one}{gap}{insult}" for one in terms(of.are)]
         said += [f"{one}{gap}{harm}{gap}{group}" for one in terms(of.calls)]
-        said += [f"{one}{gap}{group}" for one in terms(of.harms)]  # as an order
+    said += [f"{one}{gap}{group}" for one in terms(of.orders) if one]
     for text in said:
         plain = text.replace("*", "")
         assert phrases(plain, language) >= 1, plain
@@ -110,6 +110,15 @@ def test_groups_are_found_with_all_that_is_said_of_them(language: str) -> None:
         ("en", "He said that women are vermin. Women are vermin.", 1),
         ("en", "They yelled: 'Women are vermin', and she \"all Jews, all women are vermin\"", 0),
         ("en", '"Go away." Women are vermin', 1),
+        ("en", 'He wrote:"Women are vermin" and "Women are vermin"', 0),
+        ("en", 'Women are "vermin" to him', 0),
+        ("en", "I hate women's shoes", 0),
+        ("en", "I hate, women know, all that", 0),
+        ("en", "Those I hate. Women were there", 0),
+        ("es", "Matar a los moros era su oficio", 0),
+        ("es", "¡Quemen a todos los judíos!", 1),
+        ("zh", "他写：“黑人都是垃圾”。", 0),
+        ("zh", "够了！杀光这些穆斯林！", 1),
         ("en", "Attacks on women are disgusting", 0),
         ("en", "A lot of women are disgusting", 1),
         ("en", "Hate against disabled people makes me sick", 0),
