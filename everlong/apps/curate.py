@@ -92,7 +92,8 @@ def reproduce(
             f"{len(made.differ)} of {made.files:,} files are not the same, such as "
             f"{made.differ[0]}; compare {folder} with {of}"
         )
-    print(f"{made.files:,} files are the same to the byte as those of {of}")
+    what = "1 file is" if made.files == 1 else f"{made.files:,} files are"
+    print(f"{what} the same to the byte as those of {of}")
 
 
 def forget(run: Path) -> None:
