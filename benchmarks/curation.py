@@ -123,11 +123,7 @@ def _measure(part: str, options: argparse.Namespace) -> Part:
         case "toxicity":
             return curation_harm.toxicity(options.data)
         case "hate":
-            rates = curation_harm.hate(options.data, say)
-            return {}, {
-                name: {kind: asdict(rate) for kind, rate in by.items()}
-                for name, by in rates.items()
-            }
+            return {}, curation_harm.hate(options.data, say)
         case "personal":
             return curation_harm.personal_data(options.seed, say)
         case _:

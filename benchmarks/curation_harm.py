@@ -15,7 +15,7 @@ from everlong.curation.document import Document
 from everlong.curation.harm.hate import Hate
 from everlong.curation.harm.slurs import SLURS
 from everlong.curation.harm.toxicity import Toxicity
-from everlong.curation.harm.toxicity_evaluation import Rate, sentences
+from everlong.curation.harm.toxicity_evaluation import CALLED, Rate, sentences
 from everlong.curation.harm.toxicity_evaluation import measure as measured_toxicity
 from everlong.curation.harm.toxicity_training import harmless as harmless_text
 from everlong.curation.harm.toxicity_training import tweets_of
@@ -27,7 +27,6 @@ from everlong.evaluation.data import Data
 _MARKED = Path(__file__).parents[1] / "tests" / "curation" / "personal_data" / "marked.jsonl"
 """Public text marked by hand."""
 _GENERATED = 5_000
-_CALLED = ("hateful", "offensive", "neither")
 
 
 def toxicity(data: Path) -> tuple[dict[str, Measured], dict[str, Any]]:
@@ -56,7 +55,7 @@ def toxicity(data: Path) -> tuple[dict[str, Measured], dict[str, Any]]:
     }, asdict(figures)
 
 
-def hate(data_folder: Path, say: Callable[[str], None]) -> dict[str, dict[str, Rate]]:
+def hate(data_folder: Path, say: Callable[[str], None]) -> dict[str, Any]:
     """How many texts the step against slurs and hate drops, one by one: of tweets by what people
     called them, of harmless English by its kind, of sentences that name groups, and of other
     languages."""
@@ -74,7 +73,7 @@ def hate(data_folder: Path, say: Callable[[str], None]) -> dict[str, dict[str, R
         for kind in ("hateful", "others")
     }
     english = {
-        **{f"tweets, {one}": [t.text for t in tweets if t.group == one] for one in _CALLED},
+        **{f"tweets, {one}": [t.text for t in tweets if t.group == one] for one in CALLED},
         **harmless_text(data, "held_out"),
         **made,
     }
@@ -92,7 +91,7 @@ def hate(data_folder: Path, say: Callable[[str], None]) -> dict[str, dict[str, R
     }
     for name, rates in found.items():
         say(f"{name}: " + ", ".join(f"{k} {r.flagged} of {r.texts:,}" for k, r in rates.items()))
-    return found
+    return {name: {k: asdict(r) for k, r in rates.items()} for name, rates in found.items()}
 
 
 @dataclass

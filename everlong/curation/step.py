@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from everlong.curation.document import Document, Dropped
 from everlong.curation.duplicates.store import DuplicateStore
+from everlong.errors import MissingDataError
 
 Hashes = NDArray[np.uint64]
 _CHUNK = 1 << 16
@@ -113,6 +114,21 @@ class ReadingStep(Protocol):
 
     def reads(self) -> Mapping[str, str]:
         """SHA-256 of what that is, by names that do not say where it is."""
+
+
+def named_file(path: Path, where: str) -> Path:
+    """A file that a step names.
+
+    Args:
+        path: of the file.
+        where: field and step that name it.
+
+    Raises:
+        MissingDataError: it is not there.
+    """
+    if not path.is_file():
+        raise MissingDataError(f"{path} is not there; change the {where}")
+    return path
 
 
 @runtime_checkable

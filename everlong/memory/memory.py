@@ -114,8 +114,12 @@ class Memory:
             self.blocks = BlockStore(self.folder / "blocks", size, quota=quota)
             opened.callback(self.blocks.close)
             self.forgetting = Forgetting(
-                *(self.database, self.namespaces, self.sessions),
-                *(self.episodes, self.recall, self.blocks),
+                self.database,
+                self.namespaces,
+                self.sessions,
+                self.episodes,
+                self.recall,
+                self.blocks,
             )
             self.forgetting.finish_interrupted()
             opened.pop_all()

@@ -18,7 +18,8 @@ from typing import Literal
 from everlong.curation.augmentation.made import drawing, is_made, made, title_of
 from everlong.curation.augmentation.structure import definitions
 from everlong.curation.document import Document
-from everlong.errors import ConfigError, MissingDataError
+from everlong.curation.step import named_file
+from everlong.errors import ConfigError
 from everlong.files import sha256_file
 
 _SHORT_FORM = re.compile(r" \(([A-Za-z][\w-]{1,9})\)")
@@ -26,6 +27,8 @@ _PHRASE_END = re.compile(r"[^\w '’/-]")
 _BEFORE = 200
 """Letters in which a long form is looked for."""
 _WORD = re.compile(r"\w[\w'’-]*")
+_NAMED = "glossary's terms"
+"""Where a list is named."""
 _MOST_WORDS = 5
 """Of a term in a list."""
 
@@ -64,7 +67,7 @@ class Glossary:
 
     def reads(self) -> Mapping[str, str]:
         """See :class:`everlong.curation.step.ReadingStep`."""
-        return {} if self.terms is None else {"terms": sha256_file(_there(self.terms))}
+        return {} if self.terms is None else {"terms": sha256_file(named_file(self.terms, _NAMED))}
 
     def make(self, document: Document) -> Iterator[Document]:
         """See :class:`everlong.curation.step.MakingStep`.
@@ -137,18 +140,12 @@ def _of_list(text: str, terms: dict[str, tuple[str, str]]) -> Iterator[tuple[str
             at += 1
 
 
-def _there(path: Path) -> Path:
-    if not path.is_file():
-        raise MissingDataError(f"{path} is not there; change the glossary's terms")
-    return path
-
-
 @functools.lru_cache(maxsize=4)
 def _terms(path: Path) -> dict[str, tuple[str, str]]:
     """Terms and meanings by the words of the term; raises as :meth:`Glossary.prepare`."""
     found: dict[str, tuple[str, str]] = {}
     try:
-        with _there(path).open(encoding="utf-8", newline="") as lines:
+        with named_file(path, _NAMED).open(encoding="utf-8", newline="") as lines:
             rows = [*csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)]
     except (UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from everlong.curation.decontamination.word_ngrams import words_of
-from everlong.curation.step import Hashes
-from everlong.errors import ConfigError, MissingDataError
+from everlong.curation.step import Hashes, named_file
+from everlong.errors import ConfigError
 
 Slot = tuple[str, str]
 """What has a template of its own: a group of items, and the place of a text in an item."""
@@ -85,9 +85,7 @@ def items_of_file(path: Path) -> list[Item]:
     """
     from everlong.evaluation.data import Data
 
-    if not path.is_file():
-        raise MissingDataError(f"{path} is not there; change the decontamination's files")
-    name = path.name.removesuffix(".gz")
+    name = named_file(path, "decontamination's files").name.removesuffix(".gz")
     suffix = Path(name).suffix
     if suffix not in _READ:
         raise ConfigError(f"{path}: the kinds of files are {', '.join(_READ)}, and these with .gz")

@@ -41,13 +41,15 @@ from everlong.curation.document import Document, Dropped
 from everlong.curation.harm.hate_phrases import PHRASES
 from everlong.curation.harm.slurs import SLURS
 from everlong.curation.language.codes import canonical, is_canonical
-from everlong.errors import ConfigError, MissingDataError
+from everlong.curation.step import named_file
+from everlong.errors import ConfigError
 from everlong.files import sha256_file
 
 _MARKS = re.compile("[\u0300-\u036f\u0640\u064b-\u065f]+")
 """Accents, and what Arabic may write or leave: vowels, and the stretch of a word."""
-_LETTER = r"[\w\u0900-\u0963]"
-"""Of a word; the vowels of Devanagari are no letters for ``\\w``."""
+_LETTERS = r"\w\u0900-\u0963"
+"""Of words; the vowels of Devanagari are no letters for ``\\w``."""
+_LETTER = f"[{_LETTERS}]"
 _UNSPACED = frozenset(("zh", "ja", "th", "lo", "km", "my"))
 """Languages that do not part their words: a term may be anywhere."""
 _VERBS_LAST = frozenset(("de", "nl", "hi"))
@@ -57,6 +59,8 @@ _PREFIXES = {"ar": "[وف]?[بكل]?(?:ال|لل)?"}
 """What is written together with the word behind it."""
 _MOST_BYTES = 1 << 20
 """Of a file of words."""
+_NAMED = "slurs of hate"
+"""Where such a file is named."""
 _BEFORE = 48
 """Letters before a phrase in which somebody may be said to say it."""
 _SENTENCE_END = re.compile(r"[.!?;\n。।؟¡¿]")
@@ -119,7 +123,9 @@ class Hate:
 
     def reads(self) -> Mapping[str, str]:
         """See :class:`everlong.curation.step.ReadingStep`."""
-        return {language: sha256_file(_there(path)) for language, path in self.slurs.items()}
+        return {
+            language: sha256_file(named_file(path, _NAMED)) for language, path in self.slurs.items()
+        }
 
     def __call__(self, document: Document) -> Dropped | None:
         """See :class:`everlong.curation.step.DocumentStep`."""
@@ -188,7 +194,7 @@ def _phrases(language: str) -> _Patterns:
     terms = PHRASES[language]
     spaced = language not in _UNSPACED
     # Within a sentence, not over a comma, and not into a quotation.
-    gap = rf"[^\w\u0900-\u0963.,!?;:。、।؟¡¿{_QUOTES}]" + ("+" if spaced else "*")
+    gap = f"[^{_LETTERS}.,!?;:。、।؟¡¿{_QUOTES}]" + ("+" if spaced else "*")
 
     def one(listed: str, prefix: str = "") -> str:
         return _alternatives(language, listed.split(","), prefix)
@@ -198,7 +204,7 @@ def _phrases(language: str) -> _Patterns:
     group = one(terms.groups, prefix)
     target = one(f"{terms.groups},{terms.objects}", prefix)
     end = f"(?!{_LETTER}|['’]s\\b)" if spaced else ""
-    begin = f"(?<!{_LETTER})" if spaced else ""
+    begin = _begin(language)
     call, harm = one(terms.calls), one(terms.harms)
     ways = [f"{call}{gap}{filler}{harm}{gap}{filler}{target}"]
     if language in _VERBS_LAST:
@@ -239,7 +245,7 @@ def _of_package(language: str) -> re.Pattern[str]:
 @functools.lru_cache(maxsize=64)
 def _of_file(language: str, path: Path) -> re.Pattern[str]:
     """Raises as :meth:`Hate.prepare`."""
-    if (size := _there(path).stat().st_size) > _MOST_BYTES:
+    if (size := named_file(path, _NAMED).stat().st_size) > _MOST_BYTES:
         raise ConfigError(f"{path} has {size:,} bytes; a list of words has {_MOST_BYTES:,} at most")
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -250,16 +256,16 @@ def _of_file(language: str, path: Path) -> re.Pattern[str]:
     return _any_of(language, lines)
 
 
-def _there(path: Path) -> Path:
-    if not path.is_file():
-        raise MissingDataError(f"{path} is not there; change the slurs of hate")
-    return path
-
-
 def _any_of(language: str, terms: Iterable[str]) -> re.Pattern[str]:
     """What finds any of some terms, the longest that is there."""
-    begin = "" if language in _UNSPACED else f"(?<!{_LETTER})"
-    return re.compile(begin + _alternatives(language, terms, _PREFIXES.get(language, "")))
+    return re.compile(
+        _begin(language) + _alternatives(language, terms, _PREFIXES.get(language, ""))
+    )
+
+
+def _begin(language: str) -> str:
+    """A pattern of the place before a term."""
+    return "" if language in _UNSPACED else f"(?<!{_LETTER})"
 
 
 def _alternatives(language: str, terms: Iterable[str], prefix: str = "") -> str:

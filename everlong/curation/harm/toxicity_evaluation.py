@@ -39,6 +39,8 @@ from everlong.curation.harm.toxicity_training import (
 )
 from everlong.evaluation.data import Data
 
+CALLED = ("hateful", "offensive", "neither")
+"""What people called the labelled tweets."""
 _OF_EACH = 2000
 """Most texts of a kind, from all over them."""
 _DOCUMENT = 5000
@@ -253,9 +255,7 @@ def measure(data_folder: Path, step: Toxicity) -> Figures:
         hate_neither_auc=auc(
             scores[group != "offensive"], group[group != "offensive"] == "hateful"
         ),
-        tweets={
-            name: _rate(flagged[group == name]) for name in ("hateful", "offensive", "neither")
-        },
+        tweets={name: _rate(flagged[group == name]) for name in CALLED},
         harmless={kind: rate(spread(texts, _OF_EACH)) for kind, texts in _spared(data).items()},
         slurs_quoted=rate(passages_of(data.text(WITH_SLURS), _DOCUMENT)),
         templates={

@@ -33,7 +33,7 @@ def slurs(text: str, language: str) -> int:
 
 
 def phrases(text: str, language: str) -> int:
-    return Hate(phrases=True).count(text, language)[1]
+    return Hate().count(text, language)[1]
 
 
 @pytest.mark.parametrize("language", SLURS)
